@@ -1,36 +1,33 @@
-"""The control plane's core: starts the workers, executes stop, resume and reload, and answers what is in force.
+"""The control plane's core: starts the workers, applies edits, and answers what is in force.
 Everything here runs on the control process's event loop.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gateway.auth.rate_limit import create_rate_counters
 from gateway.control.command_priority import CommandPriority
-from gateway.control.config.file_snapshot import FileStat
 from gateway.control.config.generations import GenerationFactory, without_unavailable_stables
 from gateway.control.config.load_requests import LoadRequestHandler
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
+from gateway.control.fleet.assembly import open_membership
 from gateway.control.pool.housekeeping import Housekeeping
 from gateway.control.pool.remote_versions import RemoteVersions
-from gateway.control.pool.send_fence import wait_for_inflight_sends
 from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.watchdog import Watchdog
 from gateway.control.pool.worker_handle import WorkerState, runs_on, unavailable_versions
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.control.publication import Note, publish
 from gateway.control.record_writer.collector import RecordCollector
-from gateway.control.release.decisions import ReleaseDecision
-from gateway.control.release.disk import DiskThread, DiskTimeout
 from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import TripHandler
-from gateway.control.stop import UNKNOWN_STAT, CandidateStopper
-from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
+from gateway.control.stop import CandidateStopper
+from gateway.control.stop_resume import StopAndResume
+from gateway.errors import GatewayError, NotFound, SettingsError
 from gateway.messages import ConfigGeneration, ProcessSockets, RunsOn, Start
 from gateway.routing.release import Release, ReleaseCache
 from gateway.settings.gateway import GatewaySettings
@@ -41,7 +38,6 @@ from gateway.shm.owner import BOARD, measured_path
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.slots import ReleaseSlots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switchboard
-from gateway.system.scheduling import set_realtime
 from gateway.version_key import VersionKey
 
 FILE_CHECK_TIMEOUT_S: Final = 0.2
@@ -76,10 +72,9 @@ class ControlPlane:
         self.stopper = CandidateStopper(self.board, self.releases, self.decision_log, self._live_generations)
         boards, stop = Boards(self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
         self.release_manager = ReleaseManager(state, boards, self.records, self.decision_log, stop)
-        self._trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, startup.inherited, stop)
+        self.trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, startup.inherited, stop)
         self._changing = asyncio.Lock()
         self.command_priority = CommandPriority()
-        self._file_check = DiskThread("look", FILE_CHECK_TIMEOUT_S, set_realtime)
         self.watchdog = Watchdog(settings, self.routing_file.trial_runner.contents, stop, boards)
         self.generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
         died = self.watchdog.crash_counts.died
@@ -93,6 +88,8 @@ class ControlPlane:
         self.watchdog.watch(self.pool)
         self.housekeeping = Housekeeping(self.pool, self.processes, self.scoreboard, self.versions, self.releases)
         self.release_manager.configure(self.served)
+        self.commands = StopAndResume(self)
+        self.fleet = open_membership(settings, port, self.board, self.decision_log, self.commands)
         self.board.publish(1)
 
     async def start(self) -> None:
@@ -138,7 +135,7 @@ class ControlPlane:
         upkeep, check the workers' heartbeats and write control's own. Yields between pieces so that a stop can be
         handled: with hundreds of releases a tick takes milliseconds.
         """
-        self._trip_handler.tick(self.served)
+        self.trip_handler.tick(self.served)
         yield from self.release_manager.steps()
         yield
         self.housekeeping.tick(self._changing.locked() or self.pool.changing.locked())
@@ -154,41 +151,6 @@ class ControlPlane:
             self.remote_versions.check(self.pool.config.routing)
             self._load_requests.load_late(late)
         self.board.heartbeat()
-
-    async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
-        """Stop the model's candidates. Once this returns, no response comes from any of them, nor from the candidate of
-        an edit that is being loaded. Raises NotFound, or Conflict if there is no candidate.
-        """
-        said = by, reason, evidence
-        try:
-            decision = self.stopper.stop_model(name, self._view(name), *said)
-        except Conflict:
-            self.settings_of(name)
-            raise
-        unread = await self._unread()  # meanwhile the decision is written
-        if unread is not None:
-            self.stopper.record_unread_file(name, unread)
-            self.stopper.stop_model(name, self._view(name), *said)  # the edit may have been read in the meantime
-        await self._wait_durable(name)
-        await wait_for_inflight_sends(self.board, self.pool)
-        return decision
-
-    async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
-        """Resume a stopped release in a new epoch. Raises NotFound, and Conflict if it is not stopped."""
-        self.acceptance.refuse_if_closed(name, self.routing_file.status.candidates_closed)
-        candidate = self._candidate(name)
-        slot = self.releases.of(name, candidate)
-        if not self.board.stopped(slot):
-            raise Conflict(f"'{name}' is not stopped")
-        if name not in self.pool.config.configured:
-            raise Conflict(f"'{name}' has no entry in the routing file any more; add it again, then resume it")
-        decision = self.decision_log.resume(name, candidate, by, reason, evidence)
-        self.stopper.resumed(name)
-        self._trip_handler.forget(name, candidate)
-        self.release_manager.close_routes(name)  # else the stopped step's weights would apply until the next tick
-        self.board.resume(slot)
-        await self._wait_durable(name)
-        return decision
 
     async def reload(self, *, settled: bool = False, written: bytes | None = None, note: Note | None = None) -> None:
         """Load the routing file and apply it in all workers or in none; `configuration.status` holds the result.
@@ -242,32 +204,9 @@ class ControlPlane:
             raise NotFound(f"there is no model '{name}'; there are {', '.join(sorted(self.served))}")
         return self.served[name]
 
-    def _candidate(self, name: str) -> int:
-        self.settings_of(name)
-        candidate = getattr(self._view(name), "candidate", None)
-        if candidate is None:
-            raise Conflict(f"'{name}' has no candidate; stable answers every request")
-        return int(candidate)
-
-    def _view(self, name: str) -> ReleaseSettings | None:
-        closed = self.routing_file.status.candidates_closed
-        if not closed or name not in self.served or name not in self.acceptance.memory:
-            return self.served.get(name)
-        return self.acceptance.memory[name].release()  # closed at present; the stop holds once the file is fixed
-
     def _live_generations(self) -> Iterable[ConfigGeneration]:
         handles = self.pool.handles.values()
         return (self.pool.config, *(handle.config for handle in handles if handle.state is not WorkerState.DEAD))
-
-    async def _unread(self) -> FileStat | None:
-        """The file's standing if it holds an unread edit, else None; UNKNOWN if the disk does not answer in time."""
-        with contextlib.suppress(DiskTimeout):
-            return await self._file_check.run(self.routing_file.unread)
-        return UNKNOWN_STAT
-
-    async def _wait_durable(self, name: str) -> None:
-        if not await self.decision_log.wait_durable():
-            log.error("the decision on '%s' is in force, but not on disk yet; a restart would undo it", name)
 
     def apply_load(
         self, name: str, resolved: ResolvedRouting, sockets: ProcessSockets, unavailable: Mapping[VersionKey, str]

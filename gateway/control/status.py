@@ -21,7 +21,6 @@ from gateway.control.release.release_status import ReleaseStatus, VersionStatus
 from gateway.messages import RunsOn
 from gateway.routing.release import Variant, initial_weight
 from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
-from gateway.shm.switchboard import HEARTBEAT
 from gateway.shm.tally import Totals
 
 SLICE_S: Final = 0.0005  # of control's loop at a time: a thousand releases take a third of a second in all
@@ -132,7 +131,7 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         workers=_workers(control),
         workers_killed={reason: control.pool.killed[reason] for reason in (SILENT_REASON, LOAD_REASON)},
         worker_restarts=control.pool.restarts,
-        heartbeat_age_s=(time.monotonic_ns() - control.board.words[HEARTBEAT]) / 1e9,
+        heartbeat_age_s=(control.board.clock.now_ns() - control.board.heartbeat_ns) / 1e9,
         reload_success=not status.error,
         reload_time_s=status.loaded_s,
         revision=status.revision,

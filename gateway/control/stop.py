@@ -66,8 +66,8 @@ class CandidateStopper:
 
     def stop_model(
         self, name: str, view: ReleaseSettings | None, by: str, reason: str, evidence: dict[str, Any]
-    ) -> ReleaseDecision:
-        """Stop every candidate of the model that may answer; raises Conflict if there is none."""
+    ) -> list[ReleaseDecision]:
+        """Stop every candidate of the model that may answer, the view's first; raises Conflict if there is none."""
         candidates = self._candidates(name, view)
         if not candidates:
             raise Conflict(f"'{name}' has no candidate; stable answers every request")
@@ -81,7 +81,7 @@ class CandidateStopper:
             reason=reason,
             evidence=evidence,
         )
-        return decisions[0]
+        return decisions
 
     def resumed(self, name: str) -> None:
         """The model was resumed: its last stop no longer applies to candidates of edits."""

@@ -120,6 +120,9 @@ class _Supervisor:
             loop.add_signal_handler(number, self._on_stop_signal)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
         lasting = {"the control loop": self._tick, "the control plane": self._serve}
+        if self._control.fleet is not None:
+            lasting |= {"the fleet's beats": self._control.fleet.beat_forever}
+            lasting |= {"the fleet's news": self._control.fleet.listen_forever}
         lasting |= {f"following {kept.watcher}": kept.watcher.watch for kept in (self._keyring, self._tls) if kept}
         tasks = [loop.create_task(retry_forever(what, act)) for what, act in lasting.items()]
         self._control.pool.orphans_serve = len(self._orphans) > 0
@@ -138,6 +141,8 @@ class _Supervisor:
             starting.cancel()
         finally:
             self._control.end_trials()
+            if self._control.fleet is not None:
+                await self._control.fleet.leave()
             if self._end.is_set() and not ending:  # else it cannot start, and they go on serving
                 ending.append(loop.create_task(self._end_orphans()))
             await asyncio.gather(self._control.pool.stop(self._settings.server.drain, self._skip_drain), *ending)

@@ -5,6 +5,7 @@ from typing import Final, Literal
 from pydantic import Field, model_validator
 
 from gateway.settings.base import Settings
+from gateway.settings.fleet import FleetSettings
 from gateway.settings.units import Address, Bytes, Count, Rate, Seconds, Share, Whole
 
 LogForm = Literal["human", "json"]
@@ -156,6 +157,8 @@ class GatewaySettings(Settings):
     """What is recorded of predictions, and how much of it is kept."""
     auth: AuthSettings = AuthSettings()
     """Authentication by API keys."""
+    fleet: FleetSettings | None = None
+    """Several gateways as one: a stop on any host holds on all; null: this gateway is alone."""
 
     @model_validator(mode="after")
     def _a_port_each(self) -> "GatewaySettings":

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gateway.settings.base import Settings
+from gateway.settings.from_environment import FromEnvironment
 from gateway.settings.units import Count, Seconds, Text
 
 MAX_CONNECTIONS: Final = 10_000
@@ -44,13 +45,6 @@ def _unique(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(value)) < len(value):
         raise ValueError("names an address twice")
     return value
-
-
-class FromEnvironment(Settings):
-    """A value that is read from the environment when the version is loaded."""
-
-    env: Text
-    """The name of the variable."""
 
 
 def _header(value: Any) -> Any:

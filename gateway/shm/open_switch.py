@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from gateway.shm.switchboard import FIRST_EPOCH, OnWeights
+from gateway.shm.switch import OnWeights
+from gateway.shm.switchboard import FIRST_EPOCH
 
 
 class OpenSwitch:
-    """Has the interface of `switchboard.Switch`, is never stopped, and ignores trips and weights."""
+    """Has the interface of `switch.Switch`, is never stopped, and ignores trips and weights."""
 
     __slots__ = ()
     epoch: Final = FIRST_EPOCH

@@ -16,6 +16,7 @@ from gateway.system.durable_files import replacing
 
 MAGIC: Final = int.from_bytes(b"CANARYGW", "little")
 HEADER_WORDS: Final = 4  # magic, layout, words, one to spare
+SPARE: Final = 3
 WORD: Final = 8
 SHARED_MEMORY: Final = Path("/dev/shm")
 REMEDY: Final = "give the container more (docker: --shm-size), or run fewer server.workers or models"
@@ -103,6 +104,15 @@ class SharedSegment:
         if magic != MAGIC or found != layout or len(segment.words) != words:
             raise SettingsError(str(path), ["is not shared memory of this version of the gateway"])
         return segment
+
+    @property
+    def spare_word(self) -> int:
+        """A word of the header that is for the user, 0 at first."""
+        return int(memoryview(self.raw).cast("q")[SPARE])
+
+    @spare_word.setter
+    def spare_word(self, value: int) -> None:
+        memoryview(self.raw).cast("q")[SPARE] = value
 
     def reserve(self, first: int, count: int) -> None:
         """Allocate memory for `count` words from `first` on; raise SettingsError if memory is short.

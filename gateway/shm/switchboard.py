@@ -3,7 +3,7 @@
 A stop is an epoch, not a flag. A release is stopped while any of its stop words is at least its epoch; resuming raises
 the epoch. So a breaker that trips late, on a request of an epoch that has ended, stops nothing.
 
-    words   heartbeat_ns, generation, whether all workers have begun to listen
+    words   control's heartbeat_ns, generation, whether all workers have begun to listen
             for each worker: sends begun, sends ended
             for each release: epoch, control's stop, then each worker's stop, then the weights of its live routes, then
             how many of each worker's objects still read these words
@@ -16,17 +16,16 @@ Source: Lamport's one-writer registers; every word is written by one process onl
 
 import contextlib
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from gateway.shm.board_clock import BoardClock, suspended_ns
 from gateway.shm.release_names import ReleaseNames, words_of
 from gateway.shm.segment import HEADER_WORDS, WORD, SharedSegment, layout_of
-from gateway.shm.tally import TRIPS
 
 HEARTBEAT: Final = 0
 GENERATION: Final = 1
@@ -37,11 +36,9 @@ RELEASES: Final = 4096  # slots: releases in force at once, including those that
 FIRST_EPOCH: Final = 1
 LIVE_ROUTES: Final = 16  # most live routes of a release: those whose weights (ppm) control sets
 NEVER_NS: Final = -(2**62)  # long before any heartbeat
+FOREVER_NS: Final = 2**62
 _LAYOUT: Final = 0x5357_0004_0000
 MAX_WORKERS: Final = 0xFFFF
-
-OnWeights = Callable[[Sequence[int]], None]  # called with the weights of live routes, in ppm
-OnTrip = Callable[[str, Callable[[], bool]], None]
 
 
 class Switchboard:
@@ -50,6 +47,9 @@ class Switchboard:
     def __init__(self, segment: SharedSegment, workers: int) -> None:
         self.segment = segment
         self.words = segment.words
+        self.clock = BoardClock(segment.spare_word)
+        self.heartbeat_ns = NEVER_NS
+        self._latest_ns = FOREVER_NS  # that a heartbeat may be: without a fleet any
         self.workers = workers
         self._stride = 2 + 2 * workers + LIVE_ROUTES
         self._used: set[int] = set()  # slots that have had a release (control only)
@@ -64,6 +64,7 @@ class Switchboard:
         """Create the board, with all releases in their first epoch and not stopped. Called by the control process."""
         size = _size(workers)
         segment = SharedSegment.create(path, size + RELEASES * words_of(workers), _layout(workers), size)
+        segment.spare_word = suspended_ns()
         board = cls(segment, workers)
         for slot in range(RELEASES):
             segment.words[board.first_word(slot)] = FIRST_EPOCH
@@ -113,8 +114,18 @@ class Switchboard:
         return self.words[SERVING] == 1
 
     def heartbeat(self) -> None:
-        """Write control's heartbeat: the present monotonic time."""
-        self.words[HEARTBEAT] = time.monotonic_ns()
+        """Write control's heartbeat: the present time, or an earlier one if the fleet's lease ends sooner than it would
+        become stale.
+        """
+        self.heartbeat_ns = self.clock.now_ns()
+        self.words[HEARTBEAT] = min(self.heartbeat_ns, self._latest_ns)
+
+    def grant_lease(self, until_ns: int, heartbeat_timeout_ns: int) -> None:
+        """Let no worker send a candidate's answer from `until_ns` on, on the board's clock, until a later lease is
+        granted. What is shortened is so at once, what is extended only with the next heartbeat.
+        """
+        self._latest_ns = until_ns - heartbeat_timeout_ns - 1
+        self.words[HEARTBEAT] = min(self.words[HEARTBEAT], self._latest_ns)
 
     def publish(self, generation: int) -> None:
         """Set the number of the configuration generation in force."""
@@ -189,102 +200,6 @@ class Switchboard:
         self.words[first] = self.words[first + 1] = 0
         for slot in slots:
             self.words[self.held_word(slot, worker)] = 0
-
-
-class Gate:
-    """A context around each send of a candidate answer. A worker reads the stop inside it, and a stop waits for the
-    sends that are inside.
-
-    Otherwise a worker could be preempted between reading the switch and writing the answer. Sends must end in the order
-    in which they began: else one begun after a stop could be mistaken for one that the stop waits for.
-    """
-
-    __slots__ = ("_defer", "_first", "_words")
-
-    def __init__(self, board: Switchboard, worker: int) -> None:
-        self._words = board.words
-        self._first = HEADER + GATE_WORDS * worker
-        self._defer: Callable[[Callable[[], None]], object] | None = None
-
-    def defer_exit(self, later: Callable[[Callable[[], None]], object]) -> None:
-        """End each send only when `later` calls back, in the order of the calls: TLS sends after the write returns."""
-        self._defer = later
-
-    def __enter__(self) -> None:
-        self._words[self._first] += 1
-
-    def __exit__(self, *raised: object) -> None:
-        if self._defer is None:
-            self._words[self._first + 1] += 1
-        else:
-            self._defer(self._exit)
-
-    def _exit(self) -> None:
-        self._words[self._first + 1] += 1
-
-
-class Switch:
-    """One worker's view of one release. Read on every request, by one comparison of bytes while nothing changes."""
-
-    __slots__ = (
-        "__weakref__", "_begin", "_cached", "_end", "_first", "_found", "_heartbeat_timeout_ns", "_on_trip",
-        "_on_weights", "_own", "_raw", "_words", "_workers", "slot",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        board: Switchboard,
-        slot: int,
-        worker: int,
-        heartbeat_timeout_ns: int,
-        on_trip: OnTrip = lambda found, holds: None,
-    ) -> None:
-        """`on_trip` is called on a trip, with its reason and a function that tells if the epoch is still the same."""
-        first = board.first_word(slot)
-        self._words = board.words
-        self._raw = board.segment.raw
-        self._first = first
-        self._begin = (HEADER_WORDS + first) * WORD
-        self._workers = board.workers
-        self._on_weights: OnWeights | None = None
-        self._end = self._begin + (2 + board.workers) * WORD
-        self.slot = slot
-        self._own = first + 2 + worker
-        self._found = board.names.found_word(slot, worker)
-        self._on_trip = on_trip
-        self._heartbeat_timeout_ns = heartbeat_timeout_ns
-        self._cached = b"", False, FIRST_EPOCH  # one tuple, swapped at once: two threads may read the switch
-
-    def stopped(self, now_ns: int) -> bool:
-        """Whether the candidate is stopped: by command, by a breaker, or by a stale heartbeat (`now_ns`: monotonic)."""
-        known, stopped, _ = self._cached
-        now = self._raw[self._begin : self._end]
-        if now != known:
-            words = memoryview(now).cast("q")
-            stops = 2 + self._workers
-            stopped = max(words[1:stops]) >= words[0]
-            if self._on_weights is not None:
-                self._on_weights(words[stops:].tolist())
-            self._cached = now, stopped, words[0]
-        return stopped or now_ns - self._words[HEARTBEAT] > self._heartbeat_timeout_ns
-
-    def on_weights_changed(self, on_weights: "OnWeights", live_routes: int) -> None:
-        """Register `on_weights`, which `stopped` calls with the weights of the `live_routes` when it finds a change."""
-        if live_routes:
-            self._on_weights = on_weights
-            self._end = self._begin + (2 + self._workers + live_routes) * WORD
-
-    @property
-    def epoch(self) -> int:
-        """The release's epoch when `stopped` last found a change."""
-        return self._cached[2]
-
-    def trip(self, epoch: int, found: str = "") -> None:
-        """Stop the release for the reason `found`, one of TRIPS; without effect if `epoch` has ended."""
-        if epoch > self._words[self._own]:
-            self._words[self._found] = TRIPS.index(found)
-            self._words[self._own] = epoch
-            self._on_trip(found, lambda: self._words[self._first] == epoch)
 
 
 def _layout(workers: int) -> int:

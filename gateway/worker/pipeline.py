@@ -163,7 +163,7 @@ class Pipeline:
             return rerun_in_worker(call, submitted) if call.version is call.served.baseline else None
         served, error = call.served, submitted.exception()
         now_ns = time.monotonic_ns()
-        if served.switch.stopped(now_ns) or isinstance(error, Conflict):
+        if served.switch.stopped(self.gate.now_ns()) or isinstance(error, Conflict):
             call.version.tally.rescue(STOPPED)
             call.rescued = STOPPED
         elif error is None:
@@ -191,7 +191,7 @@ class Pipeline:
             if (
                 call.decision.variant is PINNED
                 and not call.version.stable
-                and call.served.switch.stopped(time.monotonic_ns())
+                and call.served.switch.stopped(self.gate.now_ns())
             ):
                 raise _stopped(call.served)
             return self._succeed(call, submitted.result(), _spent_ns(submitted) if call.candidate_failed_ns else 0)

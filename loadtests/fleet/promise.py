@@ -2,7 +2,7 @@
 
 from gateway.control.fleet import host as host_step
 from gateway.control.fleet import stop_call
-from gateway.control.fleet.stop_call import Outcome
+from gateway.control.fleet.stop_call import StopOutcome
 from gateway.control.fleet.store_state import FIRST, Word
 from loadtests.fleet.model import RELEASE, TIMING, Facts, State, with_slot
 
@@ -17,7 +17,7 @@ def checked(state: State) -> State:
         call, host = slot.call, slot.host
         if call is None or host is None:
             continue
-        if stop_call.outcome(call, host, state.now, TIMING) is Outcome.CONFIRMED:
+        if stop_call.outcome(call, host, state.now, TIMING) is StopOutcome.CONFIRMED:
             confirmed = (*state.facts.confirmed, (call.epoch, slot.executed, slot.life))
             state = state._replace(facts=state.facts._replace(confirmed=confirmed))
             state = with_slot(state, index, slot._replace(call=None))

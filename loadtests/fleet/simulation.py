@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from gateway.control.fleet.stop_call import Outcome, outcome
+from gateway.control.fleet.stop_call import StopOutcome, outcome
 from loadtests.fleet.checker import Violation
 from loadtests.fleet.faults import CALM_NS, new_world
 from loadtests.fleet.world import RELEASES, TIMING, World
@@ -31,7 +31,7 @@ def settle(world: World) -> None:
                 raise Violation(f"knowledge: {host} and {world.store} differ in {release}")
         for call in node.calls:
             said = outcome(call.called, host, node.clock(world.now_ns), TIMING)
-            if said is not Outcome.CONFIRMED and not any(member.hold for member in world.store.members.values()):
+            if said is not StopOutcome.CONFIRMED and not any(member.hold for member in world.store.members.values()):
                 raise Violation(f"liveness: {call.called} is {said} in calm")
         world.checker.counts["open at the end"] += host.open
         world.checker.counts["closed at the end"] += not host.open

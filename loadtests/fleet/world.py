@@ -162,7 +162,8 @@ class World(Network):
         now_ns, left = node.clock(self.now_ns), []
         for call in node.calls:
             said = stop_call.outcome(call.called, host, now_ns, TIMING)
-            if said is stop_call.Outcome.CONFIRMED and node.sending.get(call.called.release, (0, 0))[0] <= self.now_ns:
+            sent_by_ns, _ = node.sending.get(call.called.release, (0, 0))
+            if said is stop_call.StopOutcome.CONFIRMED and sent_by_ns <= self.now_ns:
                 called = call.called
                 early = now_ns - called.replied_ns < TIMING.longest_ns
                 self.checker.counts["confirmed by all" if early else "confirmed by time"] += 1
@@ -172,7 +173,7 @@ class World(Network):
                     self.look(other)
                     self._look_at_sends(other)
             else:
-                self.checker.counts["unconfirmed on hold"] += said is stop_call.Outcome.UNCONFIRMED
+                self.checker.counts["unconfirmed on hold"] += said is stop_call.StopOutcome.UNCONFIRMED
                 left.append(call)
         node.calls = left
 

@@ -11,7 +11,8 @@ from gateway.shm import slots as slots_module
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.segment import WORD
 from gateway.shm.slots import EARLIER_MODELS, EARLIER_VERSIONS, MAX_REMOVED, Slots, VersionKey, VersionSlots
-from gateway.shm.switchboard import RELEASES, Switch, Switchboard
+from gateway.shm.switch import Switch
+from gateway.shm.switchboard import RELEASES, Switchboard
 from gateway.shm.tally import BLOCK, TRIPS, Tally
 from gateway.worker.models.shared_state import SharedState
 

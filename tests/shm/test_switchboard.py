@@ -7,7 +7,8 @@ import pytest
 
 from gateway.errors import SettingsError
 from gateway.shm.segment import SharedSegment
-from gateway.shm.switchboard import Gate, Switch, Switchboard
+from gateway.shm.switch import Gate, Switch
+from gateway.shm.switchboard import Switchboard
 
 DEAD_AFTER_NS = 1_000_000_000
 

@@ -12,10 +12,11 @@ from gateway.control.api.bodies import NO_REASON, PromoteBody, ReasonBody, Weigh
 from gateway.control.api.documents import CommandDocument, EditDocument
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.openapi import Operation
-from gateway.control.api.rendering import decision_document
+from gateway.control.api.rendering import confirmation_document, decision_document
 from gateway.control.config.editor import Edit, RoutingEditor
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.control_plane import ControlPlane
+from gateway.control.fleet.membership import Confirmation
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.release.stages import Event
@@ -92,14 +93,14 @@ class ReleaseCommands:
 
     async def stop(self, request: Request) -> Response:
         body = await parse_body(request, ReasonBody)
-        decision = await self._control.stop(
+        decision, confirmation = await self._control.commands.stop(
             request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
         )
-        return self._answer(decision)
+        return self._answer(decision, confirmation)
 
     async def resume(self, request: Request) -> Response:
         body = await parse_body(request, ReasonBody)
-        decision = await self._control.resume(
+        decision = await self._control.commands.resume(
             request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
         )
         return self._answer(decision)
@@ -114,8 +115,12 @@ class ReleaseCommands:
         await self._control.decision_log.wait_durable()
         return self._answer(decision)
 
-    def _answer(self, decision: ReleaseDecision) -> Response:
-        document: CommandDocument = {**decision_document(decision), "on_disk": self._control.decision_log.on_disk}
+    def _answer(self, decision: ReleaseDecision, confirmation: Confirmation | None = None) -> Response:
+        document: CommandDocument = {
+            **decision_document(decision),
+            "on_disk": self._control.decision_log.on_disk,
+            "fleet": None if confirmation is None else confirmation_document(confirmation),
+        }
         return JsonResponse(document)
 
     async def promote(self, request: Request) -> Response:

@@ -27,10 +27,25 @@ class DecisionDocument(TypedDict):
     evidence: dict[str, Any]
 
 
+class ConfirmationDocument(TypedDict):
+    """What is known of a stop in a fleet. `confirmed`: no host answers from the candidate any more. `outcome`: the same
+    in words. `hosts`: on how many it holds. `missing`: names of hosts that may still answer. `ms`: how long it took.
+    """
+
+    confirmed: bool
+    outcome: str
+    hosts: int
+    missing: list[str]
+    ms: float
+
+
 class CommandDocument(DecisionDocument):
-    """The decision that a command made, in force now. `on_disk`: false if a restart would lose it."""
+    """The decision that a command made, in force now. `on_disk`: false if a restart would lose it. `fleet`: of a stop
+    in a fleet.
+    """
 
     on_disk: bool
+    fleet: ConfirmationDocument | None
 
 
 class RouteDocument(TypedDict):

@@ -20,7 +20,7 @@ def exchange(store: StoreState, request: Exchange) -> tuple[StoreState, Reply]:
     if not store.fleet_key:
         store = store._replace(fleet_key=request.new_key, protocol=request.protocol, lease_ns=request.lease_ns)
     if refused := refusal(store, request):
-        return store, _reply(store, refused)
+        return store, reply_of(store, refused)
     settled = is_settled(store)
     words = merged(store.words, request)
     leader = store.leader if settled else later(store.leader, request.leader)
@@ -33,7 +33,7 @@ def exchange(store: StoreState, request: Exchange) -> tuple[StoreState, Reply]:
         leader=leader,
         members=members_after(store, request),
     )
-    return store, _reply(store)
+    return store, reply_of(store)
 
 
 def refusal(store: StoreState, request: Exchange) -> str:
@@ -115,6 +115,7 @@ def resume(store: StoreState, known: Identity, release: str, epoch: int) -> tupl
     return store._replace(words=words, revision=store.revision + 1), ""
 
 
-def _reply(store: StoreState, refused: str = "") -> Reply:
+def reply_of(store: StoreState, refused: str = "") -> Reply:
+    """What an exchange that leaves the store in this state answers."""
     settled = is_settled(store)
     return Reply(store.identity, store.revision, settled, store.words, store.members, store.leader, refused)

@@ -8,7 +8,7 @@ from gateway.control.fleet.store_state import FIRST, Exchange, Reply
 from gateway.control.fleet.timing import Timing
 
 
-class Outcome(Enum):
+class StopOutcome(Enum):
     """What is known of a stop. Only `CONFIRMED` promises that no host answers from the candidate any more."""
 
     HERE_ONLY = "here only, unconfirmed"  # the store has not answered
@@ -74,18 +74,18 @@ def has_applied(call: StopCall, reply: Reply, name: str) -> bool:
     return name not in reply.members or reply.members[name].applied >= call.revision
 
 
-def outcome(call: StopCall, host: HostState, now_ns: int, timing: Timing) -> Outcome:
+def outcome(call: StopCall, host: HostState, now_ns: int, timing: Timing) -> StopOutcome:
     """What the call may say at `now_ns`; `host` must be as after the call's last reply."""
     if call.replied_ns == NEVER_NS:
-        return Outcome.HERE_ONLY
+        return StopOutcome.HERE_ONLY
     if host.applied < call.revision:
-        return Outcome.WAITING  # for the sends in progress on this host
+        return StopOutcome.WAITING  # for the sends in progress on this host
     left = remaining(call, host, now_ns, timing)
     if not left and list_is_complete(host, now_ns, timing):
-        return Outcome.CONFIRMED
+        return StopOutcome.CONFIRMED
     if now_ns - call.replied_ns < timing.longest_ns:
-        return Outcome.WAITING
-    return Outcome.UNCONFIRMED if any(never_closes(host, name) for name in left) else Outcome.CONFIRMED
+        return StopOutcome.WAITING
+    return StopOutcome.UNCONFIRMED if any(never_closes(host, name) for name in left) else StopOutcome.CONFIRMED
 
 
 def remaining(call: StopCall, host: HostState, now_ns: int, timing: Timing) -> list[str]:

@@ -78,6 +78,7 @@ class DecisionLog:
         self._size = self._files.size
         self._seal_if_large()
         self.counts: Counter[tuple[str, str]] = Counter()  # since the start, by model and action
+        self.on_stop: Callable[[ReleaseDecision], None] = lambda decision: None  # called with each stop at once
 
     def stopped(self, model: str, candidate: int) -> ReleaseDecision | None:
         """Return the decision that stopped this release; None if it is not stopped."""
@@ -92,6 +93,7 @@ class DecisionLog:
         decision = self._record(model, candidate, "stop", by, reason, evidence)
         self._stopped[model, candidate] = decision
         self._write()
+        self.on_stop(decision)
         return decision
 
     def resume(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
@@ -121,6 +123,15 @@ class DecisionLog:
     def run_after_sync(self, act: Callable[[], None]) -> None:
         """Call `act`, in a thread, once all decisions so far are on disk; never if they cannot be written."""
         self._file_writer.run_after_sync(act)
+
+    def last(self, model: str, candidate: int, action: str) -> ReleaseDecision | None:
+        """Return the last decision of this kind on the release, among the latest MAX_IN_MEMORY."""
+        wanted = model, candidate, action
+        return next((one for one in reversed(self.decisions) if (one.model, one.candidate, one.action) == wanted), None)
+
+    def replace_file(self, path: Path, content: Callable[[], bytes]) -> None:
+        """Replace another file of the state folder, soon: see `FileWriter.replace`."""
+        self._file_writer.replace(path, content)
 
     def close(self) -> None:
         """Write and sync everything, and end the writer's threads."""

@@ -10,7 +10,8 @@ from gateway.errors import ModelUnavailable
 from gateway.shm.open_switch import OpenSwitch
 from gateway.shm.owner import measured_path
 from gateway.shm.scoreboard import LOADING, Scoreboard
-from gateway.shm.switchboard import Gate, Switch, Switchboard
+from gateway.shm.switch import Gate, Switch
+from gateway.shm.switchboard import Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 from gateway.version_key import VersionKey
 

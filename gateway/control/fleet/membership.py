@@ -1,0 +1,287 @@
+"""This host's membership of the fleet: beats to the store, puts stops into force and confirms them, holds the lease.
+
+All decisions are those of `host`, `stop_call` and `scripts`; here is their I/O. Runs on control's loop. Stable versions
+never depend on it: without the store only candidates close.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.control.fleet import host as step
+from gateway.control.fleet.host import NEVER_NS, HostState
+from gateway.control.fleet.memory import FleetMemory
+from gateway.control.fleet.releases import RESUME, STOP, FleetReleases, release_name
+from gateway.control.fleet.scripts import exchange, reply_of, resume
+from gateway.control.fleet.stop_call import StopCall, StopOutcome, begin_stop, follow, outcome, remaining
+from gateway.control.fleet.store import FleetStore, Snapshot, StoreUnavailable, transact
+from gateway.control.fleet.store_state import FIRST, Exchange, Identity, Note, Reply, StoreState
+from gateway.control.fleet.timing import Timing
+from gateway.control.release.decisions import ReleaseDecision
+from gateway.errors import Conflict
+from gateway.shm.switchboard import FOREVER_NS, Switchboard
+from gateway.version_key import VersionKey
+
+BEAT_S: Final = 0.5
+BEAT_SHARE: Final = 6  # beats in a lease at least
+SOON_S: Final = 0.02  # between beats while a stop waits, if no member's news comes
+PAUSE_S: Final = 0.002  # between two beats at least
+CALLS: Final = 3  # a store call may take a lease's third
+STOPPED_ON: Final = "stopped on this host"
+log: Final = logging.getLogger("gateway.control.fleet")
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What is known of a stop when its call returns. `hosts`: members that it holds on, this one included. `missing`:
+    names of those that may still answer from the candidate. `ms`: since the call.
+    """
+
+    outcome: StopOutcome
+    hosts: int
+    missing: tuple[str, ...]
+    ms: float
+
+
+class Membership:
+    """`url`: the store's, to be shown. `fence`: waits until all sends in progress of candidates have ended.
+
+    `heartbeat_timeout_ns`: after it, workers take control for dead.
+    """
+
+    def __init__(
+        self,
+        store: FleetStore,
+        timing: Timing,
+        board: Switchboard,
+        releases: FleetReleases,
+        memory: FleetMemory,
+        fence: Callable[[], Awaitable[None]],
+        *,
+        name: str,
+        hold: bool,
+        heartbeat_timeout_ns: int,
+    ) -> None:
+        self._store = store
+        self.timing = timing
+        self._board = board
+        self._releases = releases
+        self._memory = memory
+        self._fence = fence
+        self._heartbeat_timeout_ns = heartbeat_timeout_ns
+        words, stops = releases.known_at_start(memory.words)
+        self.host: HostState = step.started(secrets.token_hex(8), name, words, stops, memory.leader, hold=hold)
+        self.notes: dict[str, Note] = {}  # of what the store does not have yet
+        self.problem = "the store has not answered yet"
+        self.errors = 0
+        self.left = False
+        self._seen: Snapshot | None = None
+        self._calls: list[StopCall] = []
+        self._turn = asyncio.Lock()  # one transaction at a time: a reply is taken in before the next is computed
+        self._kicked = asyncio.Event()
+        self._replied = asyncio.Condition()
+        self._grant()
+
+    @property
+    def waiting(self) -> int:
+        """How many stops are not confirmed yet."""
+        return len({call.release for call in self._calls})
+
+    async def beat_forever(self) -> None:
+        """Beat until cancelled: regularly, and at once if kicked."""
+        pause_s = min(BEAT_S, self.timing.lease_ns / 1e9 / BEAT_SHARE)
+        while True:
+            self._kicked.clear()
+            await self._beat()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._kicked.wait(), SOON_S if self._calls and not self.problem else pause_s)
+            await asyncio.sleep(PAUSE_S)
+
+    async def listen_forever(self) -> None:
+        """Beat at once whenever another member has news, until cancelled."""
+        while True:
+            await self._store.wait_urgent()
+            self._kicked.set()
+
+    def stopped_here(self, decision: ReleaseDecision) -> None:
+        """A release was stopped on this host: bring it to the fleet, for the epoch that this host sees."""
+        if self._releases.syncing:
+            return
+        release = release_name(decision.model, decision.candidate)
+        self.host = step.trip(self.host, release, self.host.words.get(release, FIRST).epoch)
+        self._note(release, STOP, decision.by, decision.reason)
+        self._kicked.set()
+
+    async def confirm(self, stopped: Iterable[VersionKey], by: str, reason: str) -> Confirmation:
+        """Stop these releases, whichever epoch is current in the fleet, and wait until no host can answer from them.
+        They must be stopped on this host already. Waits no longer than a lease and a call to the store.
+        """
+        began_ns = self._now_ns()
+        mine: list[str] = []
+        for key in stopped:
+            release = release_name(*key)
+            self.host, call = begin_stop(self.host, release)
+            self._calls = [each for each in self._calls if each.release != release] + [call]
+            self._note(release, STOP, by, reason)
+            mine.append(release)
+        self._kicked.set()
+        patience_ns = self.timing.longest_ns + self.timing.lease_ns // CALLS
+        async with self._replied:
+            while self._open_calls(mine) and (left_ns := began_ns + patience_ns - self._now_ns()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._replied.wait(), min(left_ns / 1e9, SOON_S))
+                self._drop_confirmed()
+        return self._confirmation(mine, began_ns)
+
+    async def resume(self, key: VersionKey, by: str, reason: str) -> None:
+        """Begin a new epoch of the release on all hosts; it is resumed here on return. Raises Conflict."""
+        release = release_name(*key)
+        async with self._turn:
+            refused = ""
+
+            def change(state: StoreState) -> StoreState:
+                nonlocal refused
+                known, epoch = self.host.identity, self.host.told.get(release, FIRST).epoch
+                if known is None:
+                    refused = "the store has not answered yet: try again"
+                    return state
+                state, refused = resume(state, known, release, epoch)
+                note = Note(RESUME, by, self.host.name, reason)
+                return state if refused else state._replace(notes={**state.notes, release: note})
+
+            try:
+                async with asyncio.timeout(self.timing.lease_ns / 1e9 / CALLS):
+                    self._seen, state = await transact(self._store, self._seen, change)
+            except (StoreUnavailable, TimeoutError) as error:
+                self._seen = None
+                raise Conflict(f"'{key[0]}' is not resumed: the fleet's store does not answer ({error})") from None
+            if refused:
+                raise Conflict(f"'{key[0]}' is not resumed: {refused}")
+            self._calls = [each for each in self._calls if each.release != release]
+            self.notes.pop(release, None)
+            self.host = step.undo(self.host, release)
+            self.host = self.host._replace(words={**self.host.words, release: state.words[release]})
+            self._in_force(state)
+        self._kicked.set()
+
+    async def leave(self) -> None:
+        """Close here for good, and remove this host's record once no send of a candidate is in progress."""
+        self.left = True
+        self.host = step.leave(self.host)
+        self._grant()
+        await self._fence()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._beat(), self.timing.lease_ns / 1e9)
+        await self._store.close()
+
+    async def _beat(self) -> None:
+        async with self._turn:
+            self.host, request = step.begin_beat(self.host, self._now_ns(), self.timing, secrets.token_hex(8))
+            told = dict(self.notes)
+            refused = ""
+
+            def change(state: StoreState) -> StoreState:
+                nonlocal refused
+                after, reply = exchange(state, request)
+                refused = reply.refused
+                if told and after.words is not state.words:
+                    after = after._replace(notes={**after.notes, **told})
+                return after
+
+            try:
+                async with asyncio.timeout(self.timing.lease_ns / 1e9 / CALLS):
+                    self._seen, state = await transact(self._store, self._seen, change)
+            except (StoreUnavailable, TimeoutError, ValueError) as error:
+                self._failed(error)
+                return
+            reply = reply_of(state, refused)
+            await self._take(request, reply, state)
+            for release in told:
+                if self.notes.get(release) == told[release] and release not in self.host.stops:
+                    del self.notes[release]
+
+    async def _take(self, request: Exchange, reply: Reply, state: StoreState) -> None:
+        """What restricts is put into force before what permits."""
+        was_open = self.host.open
+        self.host = step.on_reply(self.host, self._now_ns(), request, reply, self.timing)
+        self._in_force(state)
+        self._report(was_open, reply.refused)
+        identity, revision = self.host.identity, self.host.revision
+        if identity is not None and revision > self.host.applied:
+            await self._fence()
+            self._applied(identity, revision)
+        self._calls = [follow(call, self.host, self._now_ns(), request, reply) for call in self._calls]
+        self._drop_confirmed()
+        async with self._replied:
+            self._replied.notify_all()
+
+    def _in_force(self, state: StoreState) -> None:
+        self._releases.sync(self.host, state.notes)
+        self._grant()
+        self._memory.keep(self.host.words, self.host.leader)
+
+    def _applied(self, identity: Identity, revision: int) -> None:
+        before = self.host.applied
+        self.host = step.applied(self.host, identity, revision)
+        if self.host.applied > before and len(self.host.members) > 1:
+            self._kicked.set()  # whoever waits for this host should hear it
+
+    def _grant(self) -> None:
+        """Put the lease onto the switchboard."""
+        host = self.host
+        until_ns = (FOREVER_NS if host.hold else host.contact_until_ns) if host.open else NEVER_NS
+        self._board.grant_lease(until_ns, self._heartbeat_timeout_ns)
+
+    def _failed(self, error: Exception) -> None:
+        self._seen = None  # what was sent may have been carried out
+        self.errors += 1
+        problem = str(error) or "the store did not answer in time"
+        if problem != self.problem:
+            log.warning("the fleet's store: %s; candidates close here once the lease has ended", problem)
+        self.problem = problem
+
+    def _report(self, was_open: bool, refused: str) -> None:
+        if refused and refused != self.problem:
+            log.error("this host may not take part in the fleet: %s; its candidates stay closed", refused)
+        if self.host.open != was_open:
+            log.info("candidates are %s here: %s", *_opening(self.host.open))
+        self.problem = refused
+
+    def _note(self, release: str, action: str, by: str, reason: str) -> None:
+        self.notes[release] = Note(action, by, self.host.name, reason)
+
+    def _open_calls(self, releases: list[str]) -> list[StopCall]:
+        return [call for call in self._calls if call.release in releases]
+
+    def _drop_confirmed(self) -> None:
+        now_ns = self._now_ns()
+        self._calls = [
+            call for call in self._calls if outcome(call, self.host, now_ns, self.timing) is not StopOutcome.CONFIRMED
+        ]
+
+    def _confirmation(self, releases: list[str], began_ns: int) -> Confirmation:
+        now_ns = self._now_ns()
+        found = [(call, outcome(call, self.host, now_ns, self.timing)) for call in self._open_calls(releases)]
+        ms = (now_ns - began_ns) / 1e6
+        if not found:
+            return Confirmation(StopOutcome.CONFIRMED, max(1, len(self.host.members)), (), ms)
+        worst = min((each for _, each in found), key=list(StopOutcome).index)
+        missing = {
+            self.host.members[one].name if one in self.host.members else one
+            for call, _ in found
+            for one in remaining(call, self.host, now_ns, self.timing)
+        }
+        return Confirmation(worst, 1, tuple(sorted(missing)), ms)
+
+    def _now_ns(self) -> int:
+        return self._board.clock.now_ns()
+
+
+def _opening(is_open: bool) -> tuple[str, str]:
+    if is_open:
+        return "open", "this host has been in contact with the fleet for a lease"
+    return "closed", "contact was lost, or the store is new"

@@ -1,0 +1,51 @@
+"""What a host keeps of the fleet in its state folder, so that a stop survives the store: the words it knows."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from gateway.control.fleet.store_state import NO_WORDS, LeaderObject, Word, Words
+
+Replace = Callable[[Path, Callable[[], bytes]], None]
+log: Final = logging.getLogger("gateway.control.fleet")
+
+
+class FleetMemory:
+    """`fleet.json` in the state folder. `fleet`: the fleet's name; what is kept of another one does not count."""
+
+    def __init__(self, folder: Path, fleet: str, replace: Replace) -> None:
+        self._file = folder / "fleet.json"
+        self._fleet = fleet
+        self._replace = replace
+        self.words: Words = NO_WORDS
+        self.leader: LeaderObject | None = None
+        self._read()
+
+    def keep(self, words: Words, leader: LeaderObject | None) -> None:
+        """Write them soon if they have changed."""
+        if words == self.words and leader == self.leader:
+            return
+        self.words, self.leader = words, leader
+        self._replace(self._file, self._bytes)
+
+    def _bytes(self) -> bytes:
+        leader = None if self.leader is None else list(self.leader)
+        words = {release: list(word) for release, word in self.words.items()}
+        return orjson.dumps({"fleet": self._fleet, "words": words, "leader": leader})
+
+    def _read(self) -> None:
+        try:
+            found = orjson.loads(self._file.read_bytes())
+            if found["fleet"] != self._fleet:
+                return
+            words = {str(release): Word(int(epoch), int(stop)) for release, (epoch, stop) in found["words"].items()}
+            leader = None if found["leader"] is None else LeaderObject(*found["leader"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("%s is left out (%s): the stops in the decision log apply", self._file, error)
+            return
+        self.words, self.leader = words, leader
