@@ -62,10 +62,12 @@ FLAWS = ("raises", "hangs", "nan", "shape")
 
 
 def flawed(repository: Path, flaw: str, name: str = "flawed") -> None:
-    """Version 1 answers x · 2 as [n, 4]; version 2 too, unless a row's first value is below 0: then it has the flaw."""
+    """Version 1 answers x · 2 as [n, 4]; version 2 too, unless a row's first value is below 0: then it has the flaw,
+    one of FLAWS or `allocates`.
+    """
     two = {"two": np.array(2, np.float32)}
     save(repository / name / "1", [helper.make_node("Mul", ["x", "two"], ["y"])], ["n", 4], ["n", 4], two)
-    int64 = {"axis": [1], "first": [0], "one": [1], "all": [-1], "cut": [0]}
+    int64 = {"axis": [1], "first": [0], "one": [1], "all": [-1], "cut": [0], "origin": [0, 0]}
     constants: dict[str, Any] = {key: np.array(value, np.int64) for key, value in int64.items()}
     constants |= two | {"zero": np.array(0, np.float32), "end": np.array([1], np.int64)}
     bad = [
@@ -130,11 +132,26 @@ def _hangs(constants: dict[str, Any]) -> list[Any]:
     ]
 
 
+def _allocates(constants: dict[str, Any]) -> list[Any]:
+    constants |= {"many": np.array(2**29, np.float32), "once": np.array(1, np.float32)}
+    return [  # the rows 2^29 times, 8 GiB, of which the first one is kept
+        helper.make_node("Mul", ["worst", "many"], ["more_f"]),
+        helper.make_node("Add", ["more_f", "once"], ["times_f"]),
+        helper.make_node("Cast", ["times_f"], ["times"], to=TensorProto.INT64),
+        helper.make_node("Unsqueeze", ["times", "first"], ["rows"]),
+        helper.make_node("Concat", ["rows", "one"], ["tiles"], axis=0),
+        helper.make_node("Tile", ["good", "tiles"], ["tiled"]),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Slice", ["tiled", "origin", "shape"], ["y"]),
+    ]
+
+
 _FLAWED: dict[str, Callable[[dict[str, Any]], list[Any]]] = {
     "raises": _raises,
     "hangs": _hangs,
     "nan": _nan,
     "shape": _shape,
+    "allocates": _allocates,
 }
 
 

@@ -141,10 +141,10 @@ class _Supervisor:
             starting.cancel()
         finally:
             self._control.end_trials()
-            if self._control.fleet is not None:
-                await self._control.fleet.leave()
             if self._end.is_set() and not ending:  # else it cannot start, and they go on serving
                 ending.append(loop.create_task(self._end_orphans()))
+            if self._control.fleet is not None:
+                ending.append(loop.create_task(self._control.fleet.leave()))
             await asyncio.gather(self._control.pool.stop(self._settings.server.drain, self._skip_drain), *ending)
             await self._control.processes.close(PROCESS_END_TIMEOUT_S)
             for task in tasks:

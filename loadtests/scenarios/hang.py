@@ -46,8 +46,8 @@ def _measured(running: servers.Running, victims: int, seconds: int) -> tuple[See
     """What the customers of stable saw, and the victims."""
     seen, rescues = Seen(), Seen()
     with (
-        Client(running.address, CONNECTIONS, lambda: _request(1.0, "joe")) as stable,
-        Client(running.address, max(victims, 1), lambda: _request(-1.0, "victim")) as hung,
+        Client(running.address, CONNECTIONS, lambda: flawed_request(1.0, "joe")) as stable,
+        Client(running.address, max(victims, 1), lambda: flawed_request(-1.0, "victim")) as hung,
     ):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -61,7 +61,8 @@ def _measured(running: servers.Running, victims: int, seconds: int) -> tuple[See
     return seen, rescues
 
 
-def _request(first: float, customer: str) -> bytes:
+def flawed_request(first: float, customer: str) -> bytes:
+    """A request to the flawed model; `first` below 0 shows the flaw."""
     row = [first, 1.0, 2.0, 3.0]
     document = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": row}]})
     return request("/v2/models/flawed/infer", document, f"x-customer-id: {customer}\r\n")

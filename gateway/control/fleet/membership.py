@@ -81,6 +81,7 @@ class Membership:
         self.left = False
         self._seen: Snapshot | None = None
         self._calls: list[StopCall] = []
+        self._eager_until_ns = NEVER_NS  # beats follow each other soon while someone waits for a stop
         self._turn = asyncio.Lock()  # one transaction at a time: a reply is taken in before the next is computed
         self._kicked = asyncio.Event()
         self._replied = asyncio.Condition()
@@ -98,7 +99,8 @@ class Membership:
             self._kicked.clear()
             await self._beat()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._kicked.wait(), SOON_S if self._calls and not self.problem else pause_s)
+                eager = self._now_ns() < self._eager_until_ns and not self.problem
+                await asyncio.wait_for(self._kicked.wait(), SOON_S if eager else pause_s)
             await asyncio.sleep(PAUSE_S)
 
     async def listen_forever(self) -> None:
@@ -108,11 +110,16 @@ class Membership:
             self._kicked.set()
 
     def stopped_here(self, decision: ReleaseDecision) -> None:
-        """A release was stopped on this host: bring it to the fleet, for the epoch that this host sees."""
+        """A release was stopped on this host: bring it to the fleet, for the epoch that this host sees (before its first
+        contact: whichever is current).
+        """
         if self._releases.syncing:
             return
         release = release_name(decision.model, decision.candidate)
-        self.host = step.trip(self.host, release, self.host.words.get(release, FIRST).epoch)
+        if self.host.identity is None:
+            self.host = step.stop_here(self.host, release)
+        else:
+            self.host = step.trip(self.host, release, self.host.words.get(release, FIRST).epoch)
         self._note(release, STOP, decision.by, decision.reason)
         self._kicked.set()
 
@@ -130,16 +137,20 @@ class Membership:
             mine.append(release)
         self._kicked.set()
         patience_ns = self.timing.longest_ns + self.timing.lease_ns // CALLS
+        self._eager_until_ns = began_ns + patience_ns
         async with self._replied:
             while self._open_calls(mine) and (left_ns := began_ns + patience_ns - self._now_ns()) > 0:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._replied.wait(), min(left_ns / 1e9, SOON_S))
                 self._drop_confirmed()
+        if not self._calls:
+            self._eager_until_ns = NEVER_NS
         return self._confirmation(mine, began_ns)
 
     async def resume(self, key: VersionKey, by: str, reason: str) -> None:
         """Begin a new epoch of the release on all hosts; it is resumed here on return. Raises Conflict."""
         release = release_name(*key)
+        await self._beat()  # the store may not have the stop yet
         async with self._turn:
             refused = ""
 
