@@ -1,0 +1,218 @@
+"""Several gateways as one fleet, over a real Redis: a stop on any of them holds on all, or says that it does not."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.control.fleet.servers import RedisServer, redis_server
+from tests.processes.flawed import body, gateway, release, send_command, until
+from tests.running import GatewayProcess
+
+pytestmark = pytest.mark.slow
+LEASE_S = 1.0
+OPEN_AFTER_S = 10 * LEASE_S  # that a fleet without knowledge waits
+
+
+@pytest.fixture(name="store")
+def _store(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+def host(folder: Path, store: RedisServer, name: str, **fleet: Any) -> GatewayProcess:
+    """A gateway of the fleet, half of whose predictions go to the candidate."""
+    settings = {"store": store.url, "lease": f"{LEASE_S:g}s", "host": name, **fleet}
+    return gateway(folder / name, fleet=settings)
+
+
+def members(running: GatewayProcess) -> Any:
+    return httpx.get(f"{running.control_url}/api/fleet").json()["fleet"]["members"]
+
+
+def ask(running: GatewayProcess) -> str:
+    """Which version has answered."""
+    answer = httpx.post(f"{running.url}/v2/models/flawed/infer", content=body(1.0), timeout=10)
+    assert answer.status_code == 200, answer.text
+    return str(answer.headers["x-variant"])
+
+
+def is_open(running: GatewayProcess) -> bool:
+    return "candidate" in {ask(running) for _ in range(20)}
+
+
+def until_open(*all_of_them: GatewayProcess) -> None:
+    for running in all_of_them:
+        until(lambda running=running: is_open(running), "answers from the candidate")  # type: ignore[misc]
+
+
+def assert_closed(*all_of_them: GatewayProcess) -> None:
+    for running in all_of_them:
+        assert {ask(running) for _ in range(50)} == {"stable"}
+
+
+def stop(running: GatewayProcess) -> Any:
+    answer = httpx.post(f"{running.control_url}/api/releases/flawed/stop", json={"reason": "a test"}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["fleet"]
+
+
+def resume(running: GatewayProcess) -> None:
+    answer = send_command(running, "resume")
+    assert answer.status_code == 200, answer.text
+
+
+@contextlib.contextmanager
+def two(folder: Path, store: RedisServer, **fleet: Any) -> Iterator[tuple[GatewayProcess, GatewayProcess]]:
+    """Two hosts whose candidates are open."""
+    with host(folder, store, "a") as a, host(folder, store, "b", **fleet) as b:
+        until_open(a, b)
+        yield a, b
+
+
+def test_stop_on_one_host_is_confirmed_on_all_and_resume_opens_all(tmp_path: Path, store: RedisServer) -> None:
+    with two(tmp_path, store) as (a, b):
+        for by, other in ((a, b), (b, a), (a, b)):
+            confirmation = stop(by)
+            assert_closed(a, b)
+            assert (confirmation["confirmed"], confirmation["hosts"], confirmation["missing"]) == (True, 2, [])
+            assert confirmation["ms"] < LEASE_S * 1e3
+            assert release(other)["stop"]["reason"] == "a test"
+            assert release(other)["stop"]["evidence"]["fleet_host"] == ("a" if by is a else "b")
+            resume(other)
+            until_open(a, b)
+
+
+def test_breakers_stop_holds_on_all_hosts(tmp_path: Path, store: RedisServer) -> None:
+    with two(tmp_path, store) as (a, b):
+        while not release(a)["stopped"]:
+            httpx.post(f"{a.url}/v2/models/flawed/infer", content=body(-1.0))
+        until(lambda: release(b)["stopped"], "the stop on the other host")
+        assert_closed(a, b)
+        assert release(b)["stop"]["by"] == release(a)["stop"]["by"] == "breaker"
+
+
+def test_candidates_close_without_the_store_and_a_stop_is_unconfirmed(tmp_path: Path, store: RedisServer) -> None:
+    with two(tmp_path, store) as (a, b):
+        store.suspend()
+        time.sleep(LEASE_S + 0.1)
+        assert_closed(a, b)
+        confirmation = stop(a)
+        assert (confirmation["confirmed"], confirmation["outcome"]) == (False, "here only, unconfirmed")
+        assert send_command(a, "resume").status_code == 409
+        store.resume()
+        until(lambda: release(b)["stopped"], "the stop on the other host")
+        until(lambda: not httpx.get(f"{a.control_url}/api/fleet").json()["fleet"]["unconfirmed"], "the confirmation")
+        resume(b)
+        until_open(a, b)
+
+
+@pytest.mark.parametrize("loss", ["flushed", "restarted"])
+def test_stop_survives_the_loss_of_the_store(tmp_path: Path, store: RedisServer, loss: str) -> None:
+    with two(tmp_path, store) as (a, b):
+        assert stop(a)["confirmed"]
+        store.flush() if loss == "flushed" else store.restart()
+        end_s = time.monotonic() + 3 * LEASE_S
+        while time.monotonic() < end_s:
+            assert {ask(a), ask(b)} == {"stable"}
+        resume(b)
+        until_open(a, b)
+
+
+def test_host_that_was_killed_is_not_waited_for_once_its_lease_has_ended(tmp_path: Path, store: RedisServer) -> None:
+    with host(tmp_path, store, "a") as a, ExitStack() as stack:
+        b = stack.enter_context(host(tmp_path, store, "b"))
+        until_open(a, b)
+        os.kill(b.pid, signal.SIGKILL)
+        confirmation = stop(a)
+        assert confirmation["confirmed"]
+        assert LEASE_S * 0.4e3 < confirmation["ms"] < LEASE_S * 2e3  # its last beat may be older than the stop
+        until(lambda: len(members(a)) == 1, "the removal of its record")
+        b.process = None
+        stack.pop_all()
+        with b:  # its workers went on meanwhile: the new process takes over
+            assert_closed(a, b)
+            assert release(b)["stopped"]
+
+
+def test_host_that_leaves_is_not_waited_for(tmp_path: Path, store: RedisServer) -> None:
+    with host(tmp_path, store, "a") as a:
+        with host(tmp_path, store, "b") as b:
+            until_open(a, b)
+        assert [member["name"] for member in members(a)] == ["a"]
+        assert stop(a)["ms"] < LEASE_S * 1e3 / 2
+
+
+def test_host_that_joins_knows_every_stop_before_it_opens(tmp_path: Path, store: RedisServer) -> None:
+    with two(tmp_path, store) as (a, b):
+        assert stop(a)["confirmed"]
+        with host(tmp_path, store, "c") as c:
+            end_s = time.monotonic() + 3 * LEASE_S
+            while time.monotonic() < end_s:
+                assert ask(c) == "stable"
+            assert release(c)["stopped"]
+            resume(c)
+            until_open(a, b, c)
+
+
+def test_host_that_joins_opens_after_a_lease_of_contact(tmp_path: Path, store: RedisServer) -> None:
+    with two(tmp_path, store), host(tmp_path, store, "c") as c:
+        began_s = time.monotonic()
+        assert ask(c) == "stable"
+        until_open(c)
+        assert time.monotonic() - began_s < OPEN_AFTER_S / 2
+
+
+def test_stop_made_while_alone_is_brought_to_the_fleet(tmp_path: Path, store: RedisServer) -> None:
+    alone = gateway(tmp_path / "c")
+    with alone:
+        stop_alone = send_command(alone, "stop")
+        assert stop_alone.json()["fleet"] is None
+    with two(tmp_path, store) as (a, b), host(tmp_path, store, "c") as c:
+        until(lambda: release(a)["stopped"] and release(b)["stopped"], "the stop that the third host brings")
+        assert_closed(a, b, c)
+
+
+def test_other_lease_is_refused_with_the_remedy(tmp_path: Path, store: RedisServer) -> None:
+    with two(tmp_path, store) as (a, _), host(tmp_path, store, "c", lease="2s") as c:
+        time.sleep(3 * LEASE_S)
+        assert_closed(c)
+        said = httpx.get(f"{c.control_url}/api/fleet").json()["fleet"]["problem"]
+        assert said == "fleet.lease is 2s here and 1s in the fleet: set it to that"
+        assert is_open(a)
+
+
+def test_holding_host_that_does_not_answer_leaves_a_stop_unconfirmed(tmp_path: Path, store: RedisServer) -> None:
+    with two(tmp_path, store, when_lost="hold") as (a, b):
+        os.kill(b.pid, signal.SIGSTOP)
+        try:
+            confirmation = stop(a)
+            assert (confirmation["confirmed"], confirmation["missing"]) == (False, ["b"])
+        finally:
+            os.kill(b.pid, signal.SIGCONT)
+        until(lambda: release(b)["stopped"], "the stop on the holding host")
+        until(lambda: not httpx.get(f"{a.control_url}/api/fleet").json()["fleet"]["unconfirmed"], "the confirmation")
+        assert_closed(a, b)
+
+
+def test_stops_are_remembered_across_a_restart_of_all_hosts_and_an_empty_store(
+    tmp_path: Path, store: RedisServer
+) -> None:
+    with two(tmp_path, store) as (a, b):
+        assert stop(a)["confirmed"]
+    store.flush()
+    with host(tmp_path, store, "a") as a, host(tmp_path, store, "c") as c:
+        end_s = time.monotonic() + OPEN_AFTER_S + 2 * LEASE_S
+        while time.monotonic() < end_s:
+            assert {ask(a), ask(c)} == {"stable"}
+        assert release(c)["stopped"]
+    kept = json.loads((tmp_path / "a" / "state" / "fleet.json").read_bytes())
+    assert kept["words"] == {"flawed/2": [1, 1]}
