@@ -50,6 +50,7 @@ def configure(form: LogForm, role: Role, worker: int | None = None) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each call of the fleet's store
 
 
 @contextlib.contextmanager

@@ -16,6 +16,13 @@ def check_tracing(server: ServerSettings) -> None:
         raise SettingsError("gateway.yaml", [problem])
 
 
+def check_redis() -> None:
+    """Raise SettingsError if redis-py is not installed; called if fleet.store is a Redis."""
+    if not _is_installed("redis.asyncio"):
+        problem = "fleet.store: needs redis-py; install it with: pip install 'canary-gateway[fleet]'"
+        raise SettingsError("gateway.yaml", [problem])
+
+
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None

@@ -1,0 +1,18 @@
+"""A deadline for a call to the store."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from gateway.control.fleet.store import StoreUnavailable
+
+T = TypeVar("T")
+
+
+async def within(timeout_s: float, store: str, call: Awaitable[T]) -> T:
+    """Await `call`, which is cancelled after `timeout_s` and StoreUnavailable raised. `store`: its URL for messages."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await call
+    except TimeoutError:
+        raise StoreUnavailable(f"{store}: no answer within {timeout_s:g} s") from None
