@@ -128,6 +128,7 @@ def fleet(
     begun: Callable[[Running], bool] = healthy,
     within_s: float = READY_WITHIN_S,
     environment: Mapping[str, str] = MappingProxyType({}),
+    load_timeout: str = "300s",
     **settings: Any,
 ) -> Iterator[Running]:
     """The gateway with `workers` workers, unpinned, once it has `begun`; `environment`: variables more than ours;
@@ -140,7 +141,7 @@ def fleet(
     document = {
         "server": {"port": port, "workers": workers},
         "control": {"port": control},
-        "models": {"path": str(models)},
+        "models": {"path": str(models), "load_timeout": load_timeout},
         "routing": str(routing_file),
         "state": str(folder / "state"),
         **settings,

@@ -8,30 +8,19 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from gateway.settings.base import Settings
 from gateway.settings.from_environment import FromEnvironment
+from gateway.settings.store_url import parse_store_url
 from gateway.settings.units import Seconds, Text
 
-SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "etcd", "etcds")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_PASSWORD: Final = re.compile(r"(?<=//)[^/@]*@")
-
-
-def without_password(url: str) -> str:
-    """The store's URL as it may be shown."""
-    return _PASSWORD.sub("", url)
 
 
 def _store(value: Any) -> Any:
     if isinstance(value, dict):
         return FromEnvironment.model_validate(value)
-    return checked_store(value)
-
-
-def checked_store(value: Any) -> str:
-    """The URL of a store; raises ValueError if it is none."""
-    scheme, separator, rest = value.partition("://") if isinstance(value, str) else ("", "", "")
-    if scheme not in SCHEMES or not separator or not rest:
-        raise ValueError(f"must be a URL such as redis://10.0.0.5:6379/0; known are {', '.join(SCHEMES)}")
-    return str(value)
+    if not isinstance(value, str):
+        raise ValueError("must be a URL such as redis://10.0.0.5:6379/0, or {env: NAME}")
+    parse_store_url(value)
+    return value
 
 
 def _name(value: Any) -> Any:
@@ -73,6 +62,7 @@ class FleetSettings(Settings):
         if not found:
             raise ValueError(f"fleet.store: the environment has no variable {self.store.env}; set it")
         try:
-            return checked_store(found)
+            parse_store_url(found)
         except ValueError as error:
-            raise ValueError(f"fleet.store: the variable {self.store.env} {error}") from None
+            raise ValueError(f"fleet.store: the variable {self.store.env}: {error}") from None
+        return found

@@ -62,9 +62,8 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
 def _serving(folder: Path, flaw: str, release: dict[str, Any]) -> Iterator[Running]:
     models.flawed(folder / "models", flaw)
     (folder / "models" / "flawed" / "model.yaml").write_text(f"memory: {LIMIT}\n")
-    repository = {"path": str(folder / "models"), "load_timeout": LOAD_TIMEOUT}
     routing = {"models": {"flawed": release}}
-    with servers.fleet(folder, folder / "models", routing, workers=1, models=repository) as running:
+    with servers.fleet(folder, folder / "models", routing, workers=1, load_timeout=LOAD_TIMEOUT) as running:
         yield running
 
 

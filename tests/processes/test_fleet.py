@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.control.fleet.servers import RedisServer, redis_server
+from tests.control.fleet.servers import RedisServer
 from tests.processes.flawed import body, gateway, release, send_command, until
 from tests.running import GatewayProcess
 
@@ -24,7 +24,8 @@ OPEN_AFTER_S = 10 * LEASE_S  # that a fleet without knowledge waits
 
 @pytest.fixture(name="store")
 def _store(tmp_path: Path) -> Iterator[RedisServer]:
-    with redis_server(tmp_path / "redis") as server:
+    with RedisServer(tmp_path / "redis") as server:
+        assert isinstance(server, RedisServer)
         yield server
 
 
@@ -102,13 +103,13 @@ def test_breakers_stop_holds_on_all_hosts(tmp_path: Path, store: RedisServer) ->
 
 def test_candidates_close_without_the_store_and_a_stop_is_unconfirmed(tmp_path: Path, store: RedisServer) -> None:
     with two(tmp_path, store) as (a, b):
-        store.suspend()
+        store.freeze()
         time.sleep(LEASE_S + 0.1)
         assert_closed(a, b)
         confirmation = stop(a)
         assert (confirmation["confirmed"], confirmation["outcome"]) == (False, "here only, unconfirmed")
         assert send_command(a, "resume").status_code == 409
-        store.resume()
+        store.thaw()
         until(lambda: release(b)["stopped"], "the stop on the other host")
         until(lambda: not httpx.get(f"{a.control_url}/api/fleet").json()["fleet"]["unconfirmed"], "the confirmation")
         resume(b)
@@ -119,7 +120,11 @@ def test_candidates_close_without_the_store_and_a_stop_is_unconfirmed(tmp_path: 
 def test_stop_survives_the_loss_of_the_store(tmp_path: Path, store: RedisServer, loss: str) -> None:
     with two(tmp_path, store) as (a, b):
         assert stop(a)["confirmed"]
-        store.flush() if loss == "flushed" else store.restart()
+        if loss == "flushed":
+            store.wipe()
+        else:
+            store.kill()
+            store.start()
         end_s = time.monotonic() + 3 * LEASE_S
         while time.monotonic() < end_s:
             assert {ask(a), ask(b)} == {"stable"}
@@ -208,7 +213,7 @@ def test_stops_are_remembered_across_a_restart_of_all_hosts_and_an_empty_store(
 ) -> None:
     with two(tmp_path, store) as (a, b):
         assert stop(a)["confirmed"]
-    store.flush()
+    store.wipe()
     with host(tmp_path, store, "a") as a, host(tmp_path, store, "c") as c:
         end_s = time.monotonic() + OPEN_AFTER_S + 2 * LEASE_S
         while time.monotonic() < end_s:
