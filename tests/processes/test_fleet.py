@@ -171,9 +171,8 @@ def test_host_that_joins_knows_every_stop_before_it_opens(tmp_path: Path, store:
 def test_host_that_joins_opens_after_a_lease_of_contact(tmp_path: Path, store: RedisServer) -> None:
     with two(tmp_path, store), host(tmp_path, store, "c") as c:
         began_s = time.monotonic()
-        assert ask(c) == "stable"
         until_open(c)
-        assert time.monotonic() - began_s < OPEN_AFTER_S / 2
+        assert time.monotonic() - began_s < OPEN_AFTER_S / 2  # as a host of a new fleet it would wait twice as long
 
 
 def test_stop_made_while_alone_is_brought_to_the_fleet(tmp_path: Path, store: RedisServer) -> None:
@@ -211,7 +210,7 @@ def test_holding_host_that_does_not_answer_leaves_a_stop_unconfirmed(tmp_path: P
 def test_stops_are_remembered_across_a_restart_of_all_hosts_and_an_empty_store(
     tmp_path: Path, store: RedisServer
 ) -> None:
-    with two(tmp_path, store) as (a, b):
+    with two(tmp_path, store) as (a, _):
         assert stop(a)["confirmed"]
     store.wipe()
     with host(tmp_path, store, "a") as a, host(tmp_path, store, "c") as c:

@@ -110,8 +110,8 @@ class Membership:
             self._kicked.set()
 
     def stopped_here(self, decision: ReleaseDecision) -> None:
-        """A release was stopped on this host: bring it to the fleet, for the epoch that this host sees (before its first
-        contact: whichever is current).
+        """Bring a stop that was made on this host to the fleet: for the epoch that this host sees, or before its first
+        contact for whichever is current.
         """
         if self._releases.syncing:
             return
