@@ -11,7 +11,9 @@ from gateway.cli.refusal import CommandError
 from gateway.settings.gateway import GatewaySettings, TlsSettings
 from gateway.settings.load import load_gateway
 
-WITHIN_S: Final = 60.0  # an edit is answered once every worker serves it
+WITHIN_S: Final = (
+    120.0  # an edit is answered once every worker serves it; a stop in a fleet may take 1.3 leases of 60 s
+)
 KEY_VARIABLE: Final = "GATEWAY_API_KEY"  # not an option: every user of the machine can read a command's options
 ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _BEGIN: Final = "-----BEGIN CERTIFICATE-----"

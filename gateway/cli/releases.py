@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from gateway.cli.control_client import call_control
+from gateway.cli.fleet import fleet_text, resumed_text, stopped_text
 from gateway.cli.options import CONFIG, JSON, REASON
+from gateway.cli.refusal import CommandError
 from gateway.cli.tables import history_table, status_text, warning_lines
 
 REFRESH_S: Final = 0.5
@@ -28,7 +30,7 @@ CLOSED_MESSAGE: Final = (
 @click.option("--watch", is_flag=True, help="Refresh twice a second until Ctrl-C.")
 @JSON
 def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
-    """Show the releases: weights, stops, both versions' metrics."""
+    """Show the releases: weights, stops, both versions' metrics; and the fleet's hosts."""
     if as_json and watch:
         raise click.UsageError("--watch cannot be combined with --json; scripts can read the stream GET /api/events")
     if as_json:
@@ -60,7 +62,16 @@ def _shown(model: str | None, config: Path) -> RenderableType:
     if state["last_error"]:
         parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(state['last_error'])}"))
     parts.extend(warning_lines(state["warnings"]))
+    if fleet := _fleet(config):
+        parts.append(fleet_text(fleet))
     return Group(*parts)
+
+
+def _fleet(config: Path) -> Any:
+    try:
+        return call_control(config, "GET", "/api/fleet")["fleet"]
+    except CommandError:  # during an upgrade, the gateway that runs is still of the release before
+        return None
 
 
 def _releases(model: str | None, config: Path) -> Any:
@@ -75,9 +86,18 @@ def _releases(model: str | None, config: Path) -> Any:
 def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Stop all traffic to a model's candidate at once.
 
-    The stop holds until `gateway resume`, across restarts and edits.
+    The stop holds until `gateway resume`, across restarts and edits. In a fleet it holds on all hosts, or the command
+    fails and says on which it may not.
     """
-    _command("stop", "version {candidate} of {model} is stopped", model, config, reason, as_json)
+    decision = _sent("stop", model, config, reason)
+    said, confirmed = stopped_text(decision)
+    if as_json:
+        click.echo(orjson.dumps(decision))
+    elif confirmed:
+        click.echo(said)
+    _warn_if_not_on_disk(decision, as_json)
+    if not confirmed:
+        raise CommandError(said)
 
 
 @click.command()
@@ -86,8 +106,9 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 @REASON
 @JSON
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Send traffic to the candidate again, as its routes say."""
-    _command("resume", "version {candidate} of {model} receives traffic again", model, config, reason, as_json)
+    """Send traffic to the candidate again, as its routes say; in a fleet on all hosts."""
+    decision = _sent("resume", model, config, reason)
+    _show(decision, resumed_text(decision), as_json)
 
 
 @click.command()
@@ -97,7 +118,7 @@ def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
 @JSON
 def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Hold a model's ramp at its weight until it is continued."""
-    _command("hold", "the ramp of {model} is held", model, config, reason, as_json)
+    _show(_sent("hold", model, config, reason), f"the ramp of {model} is held", as_json)
 
 
 @click.command("continue")
@@ -107,7 +128,7 @@ def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
 @JSON
 def continue_(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Continue a model's ramp that was held or paused."""
-    _command("continue", "the ramp of {model} continues", model, config, reason, as_json)
+    _show(_sent("continue", model, config, reason), f"the ramp of {model} continues", as_json)
 
 
 @click.command()
@@ -125,12 +146,16 @@ def history(model: str | None, config: Path, limit: int, as_json: bool) -> None:
         Console().print(history_table(decisions))
 
 
-def _command(action: str, done: str, model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Send a command on a release, and print `done`, formatted with the decision's fields."""
-    decision = call_control(config, "POST", f"/api/releases/{model}/{action}", {"reason": reason})
-    if as_json:
-        click.echo(orjson.dumps(decision))
-        return
-    click.echo(done.format(**decision))
-    if not decision["on_disk"]:
+def _sent(action: str, model: str, config: Path, reason: str) -> Any:
+    """Send a command on a release; returns its decision."""
+    return call_control(config, "POST", f"/api/releases/{model}/{action}", {"reason": reason})
+
+
+def _show(decision: Any, done: str, as_json: bool) -> None:
+    click.echo(orjson.dumps(decision) if as_json else done)
+    _warn_if_not_on_disk(decision, as_json)
+
+
+def _warn_if_not_on_disk(decision: Any, as_json: bool) -> None:
+    if not as_json and not decision["on_disk"]:
         click.echo("this is in force but not yet on disk: a restart before it is written would undo it", err=True)

@@ -9,7 +9,9 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from gateway.control.control_plane import ControlPlane
+from gateway.control.fleet.fleet_status import FleetStatus, fleet_status
 from gateway.control.guards.evidence import alpha_of
+from gateway.control.metrics.fleet_metrics import FleetMetrics
 from gateway.control.metrics.prometheus import GatewayMetrics, GuardMetrics, ReleaseMetrics
 from gateway.control.pool.heartbeats import LOAD_REASON, SILENT_REASON
 from gateway.control.pool.worker_handle import WorkerState
@@ -126,6 +128,7 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         shed=control.scoreboard.total(SHED),
         processes=control.processes.statuses(),
         remotes=control.remote_versions.status,
+        fleet=None if control.fleet is None else fleet_metrics(fleet_status(control.fleet)),
         shed_rate=control.scoreboard.total(SHED_RATE),
         decisions=dict(control.decision_log.counts),
         workers=_workers(control),
@@ -139,6 +142,18 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         unrecorded=control.scoreboard.total(UNRECORDED),
         data=data_metrics(control),
         connections=control.housekeeping.connections(),
+    )
+
+
+def fleet_metrics(fleet: FleetStatus) -> FleetMetrics:
+    """The metrics of the fleet."""
+    return FleetMetrics(
+        open=fleet.open,
+        members=len(fleet.members),
+        lease_left_s=fleet.lease_left_s,
+        store_errors=fleet.store_errors,
+        unconfirmed=len(fleet.unconfirmed),
+        applied=fleet.applied,
     )
 
 

@@ -11,8 +11,9 @@ from starlette.responses import Response
 from gateway.control.api.bodies import NO_REASON, PromoteBody, ReasonBody, WeightBody, caller, origin_of, parse_body
 from gateway.control.api.documents import CommandDocument, EditDocument
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.fleet_rendering import confirmation_document
 from gateway.control.api.openapi import Operation
-from gateway.control.api.rendering import confirmation_document, decision_document
+from gateway.control.api.rendering import decision_document
 from gateway.control.config.editor import Edit, RoutingEditor
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.control_plane import ControlPlane
@@ -116,10 +117,11 @@ class ReleaseCommands:
         return self._answer(decision)
 
     def _answer(self, decision: ReleaseDecision, confirmation: Confirmation | None = None) -> Response:
+        problem = self._control.fleet.problem if self._control.fleet is not None else ""
         document: CommandDocument = {
             **decision_document(decision),
             "on_disk": self._control.decision_log.on_disk,
-            "fleet": None if confirmation is None else confirmation_document(confirmation),
+            "fleet": None if confirmation is None else confirmation_document(confirmation, problem),
         }
         return JsonResponse(document)
 

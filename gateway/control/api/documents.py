@@ -30,6 +30,7 @@ class DecisionDocument(TypedDict):
 class ConfirmationDocument(TypedDict):
     """What is known of a stop in a fleet. `confirmed`: no host answers from the candidate any more. `outcome`: the same
     in words. `hosts`: on how many it holds. `missing`: names of hosts that may still answer. `ms`: how long it took.
+    `reason`: why it is not confirmed, null if it is.
     """
 
     confirmed: bool
@@ -37,6 +38,7 @@ class ConfirmationDocument(TypedDict):
     hosts: int
     missing: list[str]
     ms: float
+    reason: str | None
 
 
 class CommandDocument(DecisionDocument):

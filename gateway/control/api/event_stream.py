@@ -1,7 +1,9 @@
 """GET /api/events: server-sent events, so that a console sees changes at once without polling.
 
-    snapshot   {time_ns, sequence, releases, config, decisions}: the full state, at the start and when models come or go
-    live       {time_ns, sequence, releases}: twice a second, the releases that changed since; a keep-alive if none did
+    snapshot   {time_ns, sequence, releases, fleet, config, decisions}: the full state, at the start and when models
+               come or go
+    live       {time_ns, sequence, releases, fleet}: twice a second, the releases that changed since; a keep-alive if
+               none did; and the fleet, null without one
     decision   one decision, within 50 ms
     config     the configuration document, when it has changed
     end        {reason}: the gateway is shutting down, the client reads too slowly, or its key is no longer valid
@@ -23,6 +25,8 @@ from starlette.responses import Response, StreamingResponse
 from gateway.auth.keyring import Identity, Keyring
 from gateway.control.api.documents import ConfigDocument
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.fleet_documents import FleetDocument
+from gateway.control.api.fleet_rendering import fleet_document
 from gateway.control.api.openapi import Operation
 from gateway.control.api.release_pages import NO_RELEASES, ReleasePages, array_of, in_page_thread
 from gateway.control.api.rendering import config_document, decision_document
@@ -45,8 +49,8 @@ KEY_ENDED: Final = "the API key has been revoked or has expired"
 
 @dataclass(frozen=True, slots=True)
 class ConsoleState:
-    """The state that clients have received. `releases_read_s`: when the releases were read; `sequence`: of the last
-    decision before that, so that clients do not take these releases for newer than a command's own answer.
+    """The state that clients have received. `releases_read_s`: when the releases and the fleet were read; `sequence`:
+    of the last decision before that, so that clients do not take these releases for newer than a command's own answer.
     """
 
     releases: ReleasePages
@@ -54,6 +58,7 @@ class ConsoleState:
     decisions: list[ReleaseDecision]
     releases_read_s: float
     sequence: int = 0
+    fleet: FleetDocument | None = None
 
     @property
     def last_sequence(self) -> int:
@@ -78,14 +83,15 @@ def release_changes(before: ConsoleState, now: ConsoleState, time_ns: int) -> It
     else:
         changed = [release for name, release in documents.items() if release != was[name]]
         figures = orjson.Fragment(array_of(changed))
-        yield message("live", {"time_ns": time_ns, "sequence": now.sequence, "releases": figures})
+        state = {"time_ns": time_ns, "sequence": now.sequence, "releases": figures, "fleet": now.fleet}
+        yield message("live", state)
 
 
 def snapshot(seen: ConsoleState, time_ns: int) -> bytes:
     """The message with everything that the console shows."""
     decisions = [decision_document(decision) for decision in reversed(seen.decisions[-SNAPSHOT_DECISIONS:])]
     releases = orjson.Fragment(seen.releases.text)
-    everything = {"time_ns": time_ns, "sequence": seen.sequence, "releases": releases}
+    everything = {"time_ns": time_ns, "sequence": seen.sequence, "releases": releases, "fleet": seen.fleet}
     return message("snapshot", {**everything, "config": seen.config, "decisions": decisions})
 
 
@@ -163,7 +169,7 @@ class EventStream:
         client, seen = Client(identity), self._read_state()
         self._clients.add(client)  # from now on decisions are queued, to follow the snapshot
         try:
-            seen = replace(seen, releases=await self._release_pages.get(), sequence=seen.last_sequence)
+            seen = self._with_releases(seen, await self._release_pages.get(), seen.last_sequence)
             if self._loop is None or self._loop.done():
                 polling = retry_forever("telling clients of events", lambda: self._poll(seen))
                 self._loop = asyncio.get_running_loop().create_task(polling)
@@ -179,9 +185,8 @@ class EventStream:
         due = False  # releases are to be read early, since a decision or configuration came
         while self._clients and not self._ending.is_set():
             self._drop_expired_keys()
-            now = replace(
-                self._read_state(), releases=seen.releases, releases_read_s=seen.releases_read_s, sequence=seen.sequence
-            )
+            state = self._read_state()
+            now = replace(seen, config=state.config, decisions=state.decisions)
             await self._send(changes(seen, now))
             due |= now.decisions is not seen.decisions or now.config != seen.config
             if reading is None and (due or time.monotonic() - seen.releases_read_s >= RELEASES_INTERVAL_S):
@@ -189,7 +194,7 @@ class EventStream:
                 reading = asyncio.get_running_loop().create_task(self._release_pages.get())
             if reading is not None and reading.done():
                 before = now
-                now = replace(now, releases=reading.result(), releases_read_s=time.monotonic(), sequence=begun)
+                now = self._with_releases(now, reading.result(), begun)
                 await self._send(
                     await in_page_thread(lambda b, n: [*release_changes(b, n, time.time_ns())], before, now)
                 )
@@ -201,10 +206,14 @@ class EventStream:
             client.end(SHUTTING_DOWN)
 
     def _read_state(self) -> ConsoleState:
-        """The parts of the state that are cheap to read: not the releases."""
+        """The parts of the state that are cheap to read: not the releases, and not the fleet."""
         return ConsoleState(
             NO_RELEASES, config_document(self._control), self._control.decision_log.decisions, time.monotonic()
         )
+
+    def _with_releases(self, state: ConsoleState, releases: ReleasePages, sequence: int) -> ConsoleState:
+        fleet = fleet_document(self._control.fleet)
+        return replace(state, releases=releases, releases_read_s=time.monotonic(), sequence=sequence, fleet=fleet)
 
     async def _send(self, messages: Iterable[bytes]) -> None:
         """Queue the messages for all clients, one after the other: 100 that write in one iteration of the loop make a

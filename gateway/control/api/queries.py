@@ -1,4 +1,4 @@
-"""The read-only endpoints: health, metrics, releases, configuration, decisions."""
+"""The read-only endpoints: health, metrics, releases, configuration, the fleet, decisions."""
 
 import os
 from typing import Final
@@ -10,6 +10,8 @@ from starlette.responses import Response
 from gateway.control.api.decision_list import DecisionListCache
 from gateway.control.api.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.fleet_documents import FleetAnswer
+from gateway.control.api.fleet_rendering import fleet_document
 from gateway.control.api.openapi import Operation, Parameter
 from gateway.control.api.release_pages import ReleasePages, in_page_thread
 from gateway.control.api.rendering import config_document, release_document
@@ -64,6 +66,12 @@ class ReadEndpoints:
             ),
             Endpoint(
                 Operation(
+                    "GET", "/api/fleet", "fleet", "The fleet's hosts, and this host's lease.", answer=FleetAnswer
+                ),
+                self.fleet,
+            ),
+            Endpoint(
+                Operation(
                     "GET",
                     "/api/decisions",
                     "decisions",
@@ -96,6 +104,10 @@ class ReadEndpoints:
 
     async def config(self, request: Request) -> Response:
         return JsonResponse(config_document(self._control))
+
+    async def fleet(self, request: Request) -> Response:
+        answer: FleetAnswer = {"fleet": fleet_document(self._control.fleet)}
+        return JsonResponse(answer)
 
     async def decisions(self, request: Request) -> Response:
         model, limit = request.query_params.get("model"), _limit(request.query_params.get("limit"))

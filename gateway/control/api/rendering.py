@@ -6,7 +6,6 @@ from typing import Final
 
 from gateway.control.api.documents import (
     ConfigDocument,
-    ConfirmationDocument,
     DecisionDocument,
     ForecastDocument,
     GuardDocument,
@@ -18,8 +17,6 @@ from gateway.control.api.documents import (
     VersionDocument,
 )
 from gateway.control.control_plane import ControlPlane
-from gateway.control.fleet.membership import Confirmation
-from gateway.control.fleet.stop_call import StopOutcome
 from gateway.control.guards.comparisons import Assessment, GuardVerdict
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.guards.window import quantile_ms
@@ -46,17 +43,6 @@ def decision_document(decision: ReleaseDecision) -> DecisionDocument:
         "by": decision.by,
         "reason": decision.reason,
         "evidence": decision.evidence,
-    }
-
-
-def confirmation_document(confirmation: Confirmation) -> ConfirmationDocument:
-    """The document of what is known of a stop in a fleet."""
-    return {
-        "confirmed": confirmation.outcome is StopOutcome.CONFIRMED,
-        "outcome": confirmation.outcome.value,
-        "hosts": confirmation.hosts,
-        "missing": list(confirmation.missing),
-        "ms": confirmation.ms,
     }
 
 

@@ -11,6 +11,7 @@ from gateway.control.fleet.stores import open_store
 from gateway.control.fleet.timing import Timing
 from gateway.control.release.decisions import DecisionLog
 from gateway.errors import SettingsError
+from gateway.settings.fleet import without_password
 from gateway.settings.gateway import GatewaySettings
 from gateway.shm.switchboard import Switchboard
 
@@ -48,6 +49,8 @@ def open_membership(
         FleetReleases(decision_log, commands.stop_here, commands.resume_here),
         FleetMemory(Path(settings.state), fleet.name, decision_log.replace_file),
         commands.fence,
+        fleet=fleet.name,
+        url=without_password(fleet.url()),
         name=fleet.host or f"{socket.gethostname()}:{port}",
         hold=fleet.when_lost == "hold",
         heartbeat_timeout_ns=int(settings.control.heartbeat_timeout * 1e9),

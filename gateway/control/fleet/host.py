@@ -207,8 +207,12 @@ def _in_new_store(host: HostState, now_ns: int, reply: Reply) -> HostState:
 def _opens(host: HostState, request: Exchange, timing: Timing) -> bool:
     """Whether this exchange was begun a lease after contact: it saw what others have brought to the store."""
     steady_ns = request.sent_ns - host.steady_since_ns
-    leases = EMPTY_WAITS if host.fresh and not host.settled else 1
-    return not host.leaving and steady_ns >= leases * timing.longest_ns
+    return not host.leaving and steady_ns >= contact_needed_ns(host, timing)
+
+
+def contact_needed_ns(host: HostState, timing: Timing) -> int:
+    """How long contact must last before the host opens."""
+    return (EMPTY_WAITS if host.fresh and not host.settled else 1) * timing.longest_ns
 
 
 def _learned(words: Words, told: Words) -> Words:

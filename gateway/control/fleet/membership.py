@@ -48,9 +48,8 @@ class Confirmation:
 
 
 class Membership:
-    """`url`: the store's, to be shown. `fence`: waits until all sends in progress of candidates have ended.
-
-    `heartbeat_timeout_ns`: after it, workers take control for dead.
+    """`fleet`: its name. `url`: the store's, to be shown. `fence`: waits until all sends in progress of candidates have
+    ended. `heartbeat_timeout_ns`: after it, workers take control for dead.
     """
 
     def __init__(
@@ -62,10 +61,14 @@ class Membership:
         memory: FleetMemory,
         fence: Callable[[], Awaitable[None]],
         *,
+        fleet: str,
+        url: str,
         name: str,
         hold: bool,
         heartbeat_timeout_ns: int,
     ) -> None:
+        self.fleet = fleet
+        self.url = url
         self._store = store
         self.timing = timing
         self._board = board
@@ -88,9 +91,11 @@ class Membership:
         self._grant()
 
     @property
-    def waiting(self) -> int:
-        """How many stops are not confirmed yet."""
-        return len({call.release for call in self._calls})
+    def unconfirmed(self) -> tuple[str, ...]:
+        """The releases with a stop that is not confirmed, or that the store does not have yet. Safe in a thread."""
+        host, notes = self.host, dict(self.notes)
+        stops = {call.release for call in self._calls} | host.stops.keys()
+        return tuple(sorted(stops | {release for release, note in notes.items() if note.action == STOP}))
 
     async def beat_forever(self) -> None:
         """Beat until cancelled: regularly, and at once if kicked."""
@@ -127,7 +132,7 @@ class Membership:
         """Stop these releases, whichever epoch is current in the fleet, and wait until no host can answer from them.
         They must be stopped on this host already. Waits no longer than a lease and a call to the store.
         """
-        began_ns = self._now_ns()
+        began_ns = self.now_ns()
         mine: list[str] = []
         for key in stopped:
             release = release_name(*key)
@@ -139,7 +144,7 @@ class Membership:
         patience_ns = self.timing.longest_ns + self.timing.lease_ns // CALLS
         self._eager_until_ns = began_ns + patience_ns
         async with self._replied:
-            while self._open_calls(mine) and (left_ns := began_ns + patience_ns - self._now_ns()) > 0:
+            while self._open_calls(mine) and (left_ns := began_ns + patience_ns - self.now_ns()) > 0:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._replied.wait(), min(left_ns / 1e9, SOON_S))
                 self._drop_confirmed()
@@ -191,7 +196,7 @@ class Membership:
 
     async def _beat(self) -> None:
         async with self._turn:
-            self.host, request = step.begin_beat(self.host, self._now_ns(), self.timing, secrets.token_hex(8))
+            self.host, request = step.begin_beat(self.host, self.now_ns(), self.timing, secrets.token_hex(8))
             told = dict(self.notes)
             refused = ""
 
@@ -218,14 +223,14 @@ class Membership:
     async def _take(self, request: Exchange, reply: Reply, state: StoreState) -> None:
         """What restricts is put into force before what permits."""
         was_open = self.host.open
-        self.host = step.on_reply(self.host, self._now_ns(), request, reply, self.timing)
+        self.host = step.on_reply(self.host, self.now_ns(), request, reply, self.timing)
         self._in_force(state)
         self._report(was_open, reply.refused)
         identity, revision = self.host.identity, self.host.revision
         if identity is not None and revision > self.host.applied:
             await self._fence()
             self._applied(identity, revision)
-        self._calls = [follow(call, self.host, self._now_ns(), request, reply) for call in self._calls]
+        self._calls = [follow(call, self.host, self.now_ns(), request, reply) for call in self._calls]
         self._drop_confirmed()
         async with self._replied:
             self._replied.notify_all()
@@ -269,13 +274,13 @@ class Membership:
         return [call for call in self._calls if call.release in releases]
 
     def _drop_confirmed(self) -> None:
-        now_ns = self._now_ns()
+        now_ns = self.now_ns()
         self._calls = [
             call for call in self._calls if outcome(call, self.host, now_ns, self.timing) is not StopOutcome.CONFIRMED
         ]
 
     def _confirmation(self, releases: list[str], began_ns: int) -> Confirmation:
-        now_ns = self._now_ns()
+        now_ns = self.now_ns()
         found = [(call, outcome(call, self.host, now_ns, self.timing)) for call in self._open_calls(releases)]
         ms = (now_ns - began_ns) / 1e6
         if not found:
@@ -288,7 +293,8 @@ class Membership:
         }
         return Confirmation(worst, 1, tuple(sorted(missing)), ms)
 
-    def _now_ns(self) -> int:
+    def now_ns(self) -> int:
+        """The time on the clock of all leases."""
         return self._board.clock.now_ns()
 
 

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from gateway import __version__
 from gateway.control.metrics.data_metrics import DataMetrics, of_data
+from gateway.control.metrics.fleet_metrics import FleetMetrics, of_fleet
 from gateway.control.metrics.process_metrics import ProcessStatus, of_processes
 from gateway.control.metrics.remote_metrics import RemoteStatus, of_remotes
 from gateway.shm.latency import EXPORTED_NS, Histogram
@@ -66,6 +67,7 @@ class GatewayMetrics:
     data: DataMetrics = field(default_factory=DataMetrics)
     processes: Sequence[ProcessStatus] = ()
     remotes: Sequence[RemoteStatus] = ()
+    fleet: FleetMetrics | None = None
     labels: Mapping[VersionKey, Sequence[str]] = field(default_factory=dict)
 
 
@@ -83,6 +85,7 @@ class GatewayCollector:
         yield from _of_the_gateway(seen)
         yield from of_processes(seen.processes)
         yield from of_remotes(seen.remotes)
+        yield from of_fleet(seen.fleet)
         yield from of_data(seen.data, seen.versions, seen.labels)
 
 

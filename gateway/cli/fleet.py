@@ -1,0 +1,63 @@
+"""What the commands print about the fleet: its hosts, and on how many of them a stop or a resume holds."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+SILENT_S: Final = 1.5  # three beats: less is no news
+OF_FLEET: Final = "fleet_epoch"  # in the evidence of a decision that is the fleet's
+
+
+def fleet_text(fleet: dict[str, Any]) -> RenderableType:
+    """Format the fleet from the control plane's API: its hosts, and whether candidates get traffic on this one."""
+    table = Table(title=f"Fleet {escape(fleet['name'])}, {escape(fleet['store'])}", title_justify="left")
+    for heading in ("host", "stops in force", "when lost", "heard"):
+        table.add_column(heading)
+    for member in fleet["members"]:
+        table.add_row(*_member_row(member, fleet["leader"]))
+    return Group(table, *(Text.from_markup(f"  {line}") for line in _lines(fleet)), Text())
+
+
+def _member_row(member: dict[str, Any], leader: str | None) -> Iterator[str]:
+    marks = [mark for mark, there in (("this one", member["here"]), ("leader", member["name"] == leader)) if there]
+    yield escape(member["name"]) + (f" ({', '.join(marks)})" if marks else "")
+    yield "all" if member["up_to_date"] else "[yellow]not all yet[/yellow]"
+    yield "[yellow]hold[/yellow]" if member["hold"] else "close"
+    silent_s = member["silent_s"]
+    yield "now" if silent_s < SILENT_S else f"[red]silent for {silent_s:,.0f} s[/red]"
+
+
+def _lines(fleet: dict[str, Any]) -> Iterator[str]:
+    why = escape(fleet["why"])
+    if not fleet["open"]:
+        yield f"[red]candidates get no traffic on this host:[/red] {why}"
+    elif why:
+        yield f"[yellow]candidates get traffic on this host, but:[/yellow] {why}"
+    else:
+        yield f"candidates get traffic on this host; its lease is {fleet['lease_s']:g} s"
+    for release in fleet["unconfirmed"]:
+        model, _, version = release.rpartition("/")
+        yield f"[red]the stop of version {version} of {escape(model)} is not confirmed on all hosts[/red]"
+
+
+def stopped_text(decision: dict[str, Any]) -> tuple[str, bool]:
+    """What to print after a stop, and whether it is confirmed: without a fleet it is once it is made."""
+    done = f"version {decision['candidate']} of {decision['model']} is stopped"
+    known = decision.get("fleet")
+    if known is None:
+        return done, True
+    if known["confirmed"]:
+        hosts = f"{known['hosts']} host{'s' if known['hosts'] > 1 else ''}"
+        return f"{done} on {hosts}, confirmed after {known['ms']:.0f} ms", True
+    where = f", but unconfirmed on {', '.join(known['missing'])}" if known["missing"] else " here only: unconfirmed"
+    return f"{done}{where}; {known['reason']}. This host goes on trying: see gateway status", False
+
+
+def resumed_text(decision: dict[str, Any]) -> str:
+    """What to print after a resume."""
+    everywhere = " on all hosts" if OF_FLEET in decision["evidence"] else ""
+    return f"version {decision['candidate']} of {decision['model']} receives traffic again{everywhere}"

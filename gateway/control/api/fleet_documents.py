@@ -1,0 +1,51 @@
+"""The shapes of the fleet's JSON documents."""
+
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+
+class FleetMemberDocument(TypedDict):
+    """A host of the fleet. `here`: the one that answers. `up_to_date`: all stops and resumes are in force there.
+
+    `hold`: it does not close its candidates when it loses contact. `silent_s`: for how long it has not been heard.
+    """
+
+    name: str
+    incarnation: str
+    here: bool
+    up_to_date: bool
+    hold: bool
+    silent_s: float
+
+
+class FleetDocument(TypedDict):
+    """The fleet as the host that answers sees it.
+
+    `store`: without its password. `open`: candidates may get traffic on this host; `why`: what they wait for if they
+    may not, or what is wrong, empty if all is well. `problem`: why the store does not answer, or refuses this host.
+    `lease_left_s`: 0 if closed or without contact. `when_lost`: close or hold. `revision`: of the fleet's stops and
+    resumes; `applied`: up to which they are in force here. `unconfirmed`: releases (`model/version`) with a stop that
+    may not hold on all hosts.
+    """
+
+    name: str
+    store: str
+    host: str
+    open: bool
+    why: str
+    problem: str | None
+    lease_s: float
+    lease_left_s: float
+    when_lost: str
+    protocol: int
+    revision: int
+    applied: int
+    members: list[FleetMemberDocument]
+    unconfirmed: list[str]
+    store_errors: int
+    leader: str | None
+
+
+class FleetAnswer(TypedDict):
+    """`fleet`: null if the gateway is not in one."""
+
+    fleet: FleetDocument | None

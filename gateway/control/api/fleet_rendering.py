@@ -1,0 +1,73 @@
+"""Converts the state of the fleet, and what is known of a stop in it, into JSON documents."""
+
+from gateway.control.api.documents import ConfirmationDocument
+from gateway.control.api.fleet_documents import FleetDocument
+from gateway.control.fleet.fleet_status import FleetStatus, Watched, fleet_status
+from gateway.control.fleet.membership import Confirmation
+from gateway.control.fleet.stop_call import StopOutcome
+
+
+def fleet_document(membership: Watched | None) -> FleetDocument | None:
+    """The document of the fleet, None without one; cheap to make."""
+    return None if membership is None else status_document(fleet_status(membership))
+
+
+def status_document(status: FleetStatus) -> FleetDocument:
+    """The document of the fleet."""
+    return {
+        "name": status.name,
+        "store": status.store,
+        "host": status.host,
+        "open": status.open,
+        "why": status.why,
+        "problem": status.problem or None,
+        "lease_s": status.lease_s,
+        "lease_left_s": status.lease_left_s,
+        "when_lost": status.when_lost,
+        "protocol": status.protocol,
+        "revision": status.revision,
+        "applied": status.applied,
+        "members": [
+            {
+                "name": member.name,
+                "incarnation": member.incarnation,
+                "here": member.here,
+                "up_to_date": member.up_to_date,
+                "hold": member.hold,
+                "silent_s": member.silent_s,
+            }
+            for member in status.members
+        ],
+        "unconfirmed": list(status.unconfirmed),
+        "store_errors": status.store_errors,
+        "leader": status.leader,
+    }
+
+
+def confirmation_document(confirmation: Confirmation, problem: str) -> ConfirmationDocument:
+    """The document of what is known of a stop. `problem`: why the store does not answer, or empty."""
+    return {
+        "confirmed": confirmation.outcome is StopOutcome.CONFIRMED,
+        "outcome": confirmation.outcome.value,
+        "hosts": confirmation.hosts,
+        "missing": list(confirmation.missing),
+        "ms": confirmation.ms,
+        "reason": _reason(confirmation, problem),
+    }
+
+
+def _reason(confirmation: Confirmation, problem: str) -> str | None:
+    """Why a stop is not confirmed, and which hosts may still answer from the candidate."""
+    names = ", ".join(confirmation.missing)
+    have, go = ("has", "goes") if len(confirmation.missing) == 1 else ("have", "go")
+    match confirmation.outcome:
+        case StopOutcome.CONFIRMED:
+            return None
+        case StopOutcome.HERE_ONLY:
+            return f"the fleet's store has not taken it: {problem}" if problem else "the fleet's store has not taken it"
+        case StopOutcome.UNCONFIRMED:
+            return f"{names} {have} not confirmed it, and {go} on without contact (fleet.when_lost: hold)"
+        case StopOutcome.WAITING if names:
+            return f"{names} {have} not confirmed it yet"
+        case StopOutcome.WAITING:
+            return "the fleet's store is new, and hosts of before may be out of contact with it"

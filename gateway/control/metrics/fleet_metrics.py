@@ -1,0 +1,50 @@
+"""Metrics of the fleet, exported by gateways that are in one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class FleetMetrics:
+    """The fleet as this host sees it. `open`: candidates may get traffic here. `lease_left_s`: 0 if closed or without
+    contact. `store_errors` since the start. `unconfirmed`: how many releases have a stop that may not hold everywhere.
+    `applied`: the revision of the fleet's stops and resumes that is in force here.
+    """
+
+    open: bool
+    members: int
+    lease_left_s: float
+    store_errors: int
+    unconfirmed: int
+    applied: int
+
+
+def of_fleet(fleet: FleetMetrics | None) -> Iterable[Metric]:
+    """The metric families; none without a fleet."""
+    if fleet is None:
+        return
+    yield _gauge("gateway_fleet_open", "1: candidates may get traffic on this host.", fleet.open)
+    yield _gauge("gateway_fleet_members", "Hosts in the fleet, as this one sees it.", fleet.members)
+    yield _gauge(
+        "gateway_fleet_lease_remaining_seconds",
+        "Time until candidates close here without further contact; 0 if closed or without contact.",
+        fleet.lease_left_s,
+    )
+    yield _gauge(
+        "gateway_fleet_stops_unconfirmed", "Releases with a stop that may not hold on all hosts.", fleet.unconfirmed
+    )
+    yield _gauge(
+        "gateway_fleet_revision_applied",
+        "Revision of the fleet's stops and resumes that is in force here.",
+        fleet.applied,
+    )
+    yield CounterMetricFamily(
+        "gateway_fleet_store_errors", "Exchanges with the fleet's store that failed.", value=fleet.store_errors
+    )
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))

@@ -1,0 +1,26 @@
+"""Exported metrics of the fleet."""
+
+from gateway.control.metrics.fleet_metrics import FleetMetrics
+from tests.control.metrics.registry import registry
+
+FLEET = FleetMetrics(open=True, members=3, lease_left_s=2.5, store_errors=7, unconfirmed=1, applied=12)
+
+
+def test_the_fleet_is_exported() -> None:
+    found = registry(fleet=FLEET)
+    values = {
+        name: found.get_sample_value(f"gateway_fleet_{name}")
+        for name in (
+            "open",
+            "members",
+            "lease_remaining_seconds",
+            "store_errors_total",
+            "stops_unconfirmed",
+            "revision_applied",
+        )
+    }
+    assert list(values.values()) == [1, 3, 2.5, 7, 1, 12]
+
+
+def test_gateway_without_a_fleet_exports_nothing_of_one() -> None:
+    assert [family.name for family in registry().collect() if "fleet" in family.name] == []
