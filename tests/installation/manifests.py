@@ -34,9 +34,10 @@ def _objects(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """A strategic merge: lists of objects by their names."""
+    """A strategic merge: lists of objects by their names; a key with null is removed."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return old | {key: _merged(old[key], value) if key in old else value for key, value in new.items()}
+        merged = old | {key: _merged(old[key], value) if key in old else value for key, value in new.items()}
+        return {key: value for key, value in merged.items() if new.get(key, value) is not None}
     if isinstance(old, list) and isinstance(new, list):
         by_name = {item["name"]: item for item in old}
         for item in new:

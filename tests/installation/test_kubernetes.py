@@ -1,7 +1,9 @@
 """The manifests are valid for Kubernetes, and agree with the gateway that they run."""
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -13,8 +15,9 @@ from gateway.settings.load import parse
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.units import parse_bytes
 from tests.installation.manifests import KUBERNETES, rendered
+from tests.processes.flawed import until
 
-NAMES = ("base", "monitored")
+NAMES = ("base", "monitored", "fleet")
 VERSIONS = ("1.31", "1.37")
 CUSTOM = "ServiceMonitor"  # not Kubernetes's own: its schema comes with the operator
 
@@ -116,9 +119,10 @@ def test_probes_use_paths_and_ports_that_the_gateway_serves(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_selectors_match_the_labels_of_the_pods(name: str) -> None:
     objects = rendered(name)
-    labels = objects["StatefulSet", "canary-gateway"]["spec"]["template"]["metadata"]["labels"]
-    for (kind, _), document in objects.items():
+    for (kind, called), document in objects.items():
         if kind in ("Service", CUSTOM, "PodDisruptionBudget", "StatefulSet"):
+            selected = "canary-gateway-valkey" if "valkey" in called else "canary-gateway"
+            labels = objects["StatefulSet", selected]["spec"]["template"]["metadata"]["labels"]
             selector = document["spec"]["selector"]
             assert selector.get("matchLabels", selector) == labels, kind
 
@@ -150,6 +154,60 @@ def test_control_plane_is_exposed_only_with_keys() -> None:
 def test_overlays_differ_only_in_control_and_auth() -> None:
     base, monitored = gateway_settings("base").model_dump(), gateway_settings("monitored").model_dump()
     assert {key for key in base if base[key] != monitored[key]} == {"control", "auth"}
+    fleet = gateway_settings("fleet").model_dump()
+    assert {key for key in base if base[key] != fleet[key]} == {"fleet"}
+
+
+def test_fleet_finds_its_store_through_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = gateway_settings("fleet").fleet
+    assert fleet is not None
+    (variable,) = container("fleet")["env"]
+    secret = variable["valueFrom"]["secretKeyRef"]
+    text = (KUBERNETES / "fleet" / "kustomization.yaml").read_text()
+    (said,) = re.findall(rf"create secret generic {secret['name']} .*\n.*--from-literal={secret['key']}=(\S+)", text)
+    monkeypatch.setenv(variable["name"], said.replace("$PASSWORD", "secret"))
+    assert fleet.url() == "redis://:secret@canary-gateway-valkey:6379/0"
+    service = rendered("fleet")["Service", "canary-gateway-valkey"]
+    assert service["spec"]["ports"][0]["port"] == 6379
+
+
+def test_valkey_of_the_fleet_writes_each_stop_before_it_answers() -> None:
+    (valkey,) = rendered("fleet")["StatefulSet", "canary-gateway-valkey"]["spec"]["template"]["spec"]["containers"]
+    words = valkey["args"][1:]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    assert (options["--appendonly"], options["--appendfsync"]) == ("yes", "always")
+    (mount,) = (mount for mount in valkey["volumeMounts"] if mount["mountPath"] == options["--dir"])
+    claims = rendered("fleet")["StatefulSet", "canary-gateway-valkey"]["spec"]["volumeClaimTemplates"]
+    assert [claim["metadata"]["name"] for claim in claims] == [mount["name"]]
+    assert options["--requirepass"] == f"$({valkey['env'][0]['name']})"
+
+
+def test_real_server_accepts_the_options_of_the_fleet_s_valkey(tmp_path: Path) -> None:
+    server = shutil.which("valkey-server") or shutil.which("redis-server")
+    if server is None:
+        pytest.skip("needs the Debian package redis-server")
+    (valkey,) = rendered("fleet")["StatefulSet", "canary-gateway-valkey"]["spec"]["template"]["spec"]["containers"]
+    words = [str(tmp_path) if word == "/data" else word for word in valkey["args"][1:]]
+    socket = tmp_path / "socket"
+    with subprocess.Popen([server, *words, "--port", "0", "--unixsocket", str(socket)]) as running:
+        try:
+            until(lambda: socket.exists() or running.poll() is not None, "it listens")
+            assert socket.exists()
+        finally:
+            running.terminate()
+    assert (tmp_path / "appendonlydir").is_dir()
+
+
+def test_autoscaler_alone_sets_the_number_of_pods() -> None:
+    scaler = rendered("fleet")["HorizontalPodAutoscaler", "canary-gateway"]["spec"]
+    scaled = rendered("fleet")[scaler["scaleTargetRef"]["kind"], scaler["scaleTargetRef"]["name"]]
+    assert "replicas" not in scaled["spec"]
+    assert scaler["minReplicas"] >= 2
+    assert "cpu" in container("fleet")["resources"]["requests"], "utilization is a share of it"
+
+
+def test_image_has_what_the_fleet_needs() -> None:
+    assert "'.[fleet]'" in (KUBERNETES.parent / "container" / "Containerfile").read_text()
 
 
 if shutil.which("kubectl"):  # which Debian has not; where it is, it confirms what the tests above put together

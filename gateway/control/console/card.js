@@ -3,6 +3,7 @@
 import { post, words } from "/console/api.js";
 import { guardRow, rampSteps, SplitBar, Sparkline } from "/console/charts.js";
 import { against, clock, count, el, ms, percent, perSecond, say } from "/console/dom.js";
+import { stopped } from "/console/fleet.js";
 import { LENGTH, Rates } from "/console/rates.js";
 
 const VARIANTS = ["stable", "candidate"];
@@ -92,8 +93,10 @@ export class Card {
       this.commandSequence = decision.sequence;
       const took = Math.round(performance.now() - pressed);
       this.effect.dataset.ms = took;
-      say(this.effect, `Stopped: in effect ${took} ms after the press. Every response comes from version ${this.release.stable}.`);
+      const { done, doubt } = stopped(decision.fleet, took);
+      say(this.effect, `${done} Every response${doubt ? " of this host" : ""} comes from version ${this.release.stable}.`);
       this.failure.hidden = true;
+      if (doubt) this.fail(doubt);
       this.update({ ...this.release, stopped: true, routes: this.release.routes.map((route) => ({ ...route, in_force_percent: 0 })) });
       this.resumeButton.focus();
     } catch (error) {

@@ -5,6 +5,7 @@ import { Card } from "/console/card.js";
 import { promote, resume } from "/console/dialogs.js";
 import { byId, el, say } from "/console/dom.js";
 import { follow } from "/console/feed.js";
+import { showFleet } from "/console/fleet.js";
 import { answerQuestions, EventList, offer, showConfig } from "/console/panels.js";
 
 const cards = new Map();
@@ -17,17 +18,19 @@ let unlock = () => {};
 const commands = { resume, promote, accepts: (command) => accepted.has(`/api/releases/{model}/${command}`) };
 
 const HANDLERS = {
-  snapshot({ time_ns, sequence, releases, config, decisions }) {
+  snapshot({ time_ns, sequence, releases, fleet, config, decisions }) {
     const names = releases.map((release) => release.model);
     for (const name of [...cards.keys()].filter((known) => !names.includes(known))) drop(name);
     for (const release of releases) show(release, sequence);
     offer(names);
     byId("nothing").hidden = names.length > 0;
     HANDLERS.config(config);
+    showFleet(fleet);
     for (const decision of [...decisions].reverse()) HANDLERS.decision(decision);
     for (const card of cards.values()) card.tick(time_ns);
   },
-  live({ time_ns, sequence, releases }) {
+  live({ time_ns, sequence, releases, fleet }) {
+    showFleet(fleet);
     for (const release of releases) show(release, sequence);
     for (const card of cards.values()) card.tick(time_ns);
   },
