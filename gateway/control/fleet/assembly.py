@@ -11,8 +11,8 @@ from gateway.control.fleet.stores import open_store
 from gateway.control.fleet.timing import Timing
 from gateway.control.release.decisions import DecisionLog
 from gateway.errors import SettingsError
-from gateway.settings.fleet import without_password
 from gateway.settings.gateway import GatewaySettings
+from gateway.settings.store_url import parse_store_url
 from gateway.shm.switchboard import Switchboard
 
 MARGIN_NS: Final = 100_000_000  # a send may take so long after its look at the lease
@@ -50,7 +50,7 @@ def open_membership(
         FleetMemory(Path(settings.state), fleet.name, decision_log.replace_file),
         commands.fence,
         fleet=fleet.name,
-        url=without_password(fleet.url()),
+        url=parse_store_url(fleet.url()).label,
         name=fleet.host or f"{socket.gethostname()}:{port}",
         hold=fleet.when_lost == "hold",
         heartbeat_timeout_ns=int(settings.control.heartbeat_timeout * 1e9),

@@ -104,7 +104,7 @@ class Membership:
             self._kicked.clear()
             await self._beat()
             with contextlib.suppress(TimeoutError):
-                eager = self._now_ns() < self._eager_until_ns and not self.problem
+                eager = self.now_ns() < self._eager_until_ns and not self.problem
                 await asyncio.wait_for(self._kicked.wait(), SOON_S if eager else pause_s)
             await asyncio.sleep(PAUSE_S)
 
