@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -133,19 +132,17 @@ def test_stop_survives_the_loss_of_the_store(tmp_path: Path, store: RedisServer,
 
 
 def test_host_that_was_killed_is_not_waited_for_once_its_lease_has_ended(tmp_path: Path, store: RedisServer) -> None:
-    with host(tmp_path, store, "a") as a, ExitStack() as stack:
-        b = stack.enter_context(host(tmp_path, store, "b"))
-        until_open(a, b)
-        os.kill(b.pid, signal.SIGKILL)
+    with two(tmp_path, store) as (a, b):
+        assert b.process is not None
+        b.process.kill()
+        b.process.wait()
         confirmation = stop(a)
         assert confirmation["confirmed"]
         assert LEASE_S * 0.4e3 < confirmation["ms"] < LEASE_S * 2e3  # its last beat may be older than the stop
         until(lambda: len(members(a)) == 1, "the removal of its record")
-        b.process = None
-        stack.pop_all()
-        with b:  # its workers went on meanwhile: the new process takes over
-            assert_closed(a, b)
-            assert release(b)["stopped"]
+        b.__enter__()  # its workers went on meanwhile: the new process takes over
+        assert_closed(a, b)
+        assert release(b)["stopped"]
 
 
 def test_host_that_leaves_is_not_waited_for(tmp_path: Path, store: RedisServer) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from gateway.control.fleet import host as step
@@ -17,7 +16,7 @@ from gateway.control.fleet.host import NEVER_NS, HostState
 from gateway.control.fleet.memory import FleetMemory
 from gateway.control.fleet.releases import RESUME, STOP, FleetReleases, release_name
 from gateway.control.fleet.scripts import exchange, reply_of, resume
-from gateway.control.fleet.stop_call import StopCall, StopOutcome, begin_stop, follow, outcome, remaining
+from gateway.control.fleet.stop_call import Confirmation, StopCall, StopOutcome, begin_stop, follow, outcome, remaining
 from gateway.control.fleet.store import FleetStore, Snapshot, StoreUnavailable, transact
 from gateway.control.fleet.store_state import FIRST, Exchange, Identity, Note, Reply, StoreState
 from gateway.control.fleet.timing import Timing
@@ -33,18 +32,6 @@ PAUSE_S: Final = 0.002  # between two beats at least
 CALLS: Final = 3  # a store call may take a lease's third
 STOPPED_ON: Final = "stopped on this host"
 log: Final = logging.getLogger("gateway.control.fleet")
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """What is known of a stop when its call returns. `hosts`: members that it holds on, this one included. `missing`:
-    names of those that may still answer from the candidate. `ms`: since the call.
-    """
-
-    outcome: StopOutcome
-    hosts: int
-    missing: tuple[str, ...]
-    ms: float
 
 
 class Membership:
