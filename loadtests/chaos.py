@@ -27,12 +27,15 @@ from loadtests.scenarios.overhead import BODY
 MODEL: Final = "tiny"
 INFER: Final = request(f"/v2/models/{MODEL}/infer", BODY)
 WORKERS: Final = 2
-STATE_MIB: Final = 2048  # of a disk of its own: ten minutes of records
+STATE_MIB: Final = 8192  # of a disk of its own, in memory: ten minutes of records are 4 to 6 GiB
 BACK_WITHIN_S: Final = 60.0
 FULL_S: Final = 1.0  # as long a worker's ring takes what a disk does not
 READERS: Final = 40
 READING_S: Final = 2.0
 CLOCK_S: Final = 3600.0
+LOAD_REFUSED: Final = (  # the latter by a worker of the control process that was killed last, which still serves
+    "was edited again while this edit was being checked", "the control process is gone",
+)  # fmt: skip
 
 
 @dataclass
@@ -150,8 +153,8 @@ def load(rig: Rig) -> None:
     """The candidate's files once more."""
     host, port = rig.running.address
     answer = httpx.post(f"http://{host}:{port}/v2/repository/models/{MODEL}/load", timeout=30)
-    overtaken = answer.status_code == 400 and "was edited again while this edit was being checked" in answer.text
-    if answer.status_code not in (200, 409) and not overtaken:
+    refused = answer.status_code == 400 and any(reason in answer.text for reason in LOAD_REFUSED)
+    if answer.status_code not in (200, 409) and not refused:
         rig.wrong.append(f"load: {answer.status_code} {answer.text[:200]}")
 
 
@@ -193,9 +196,11 @@ def fill_disk(rig: Rig) -> None:
     if not os.path.ismount(rig.folder / "state"):
         return
     filler = rig.folder / "state" / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while file.write(bytes(1 << 16)):
-            pass
+    with filler.open("wb", buffering=0) as file:
+        _reserve(file.fileno(), shutil.disk_usage(filler.parent).free)
+        with contextlib.suppress(OSError):
+            while file.write(bytes(1 << 12)):
+                pass
     time.sleep(FULL_S)
     filler.unlink()
 
@@ -267,6 +272,13 @@ def small_disk(folder: Path) -> Iterator[bool]:
         yield True
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Without writing it, which would take seconds; less if others have taken some meanwhile."""
+    with contextlib.suppress(OSError):
+        os.posix_fallocate(file, 0, size - (1 << 20))
+        os.lseek(file, 0, os.SEEK_END)
 
 
 def _suspended(pid: int, seconds: float) -> None:
