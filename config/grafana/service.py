@@ -119,5 +119,45 @@ def service() -> Dashboard:
                     height=8,
                 ),
             ],
+            "Fleet, where there is one": [
+                lines(
+                    "Hosts, as each of them sees it",
+                    "short",
+                    Query(f"gateway_fleet_members{{{here}}}", "{{instance}}"),
+                    look="stepped",
+                ),
+                lines(
+                    "Candidates may get traffic",
+                    "short",
+                    Query(f"gateway_fleet_open{{{here}}}", "{{instance}}"),
+                    look="stepped",
+                    says="0: the host has no contact with the fleet, or not for long enough. Stable is not affected.",
+                ),
+                lines(
+                    "Lease left",
+                    "s",
+                    Query(f"gateway_fleet_lease_remaining_seconds{{{here}}}", "{{instance}}"),
+                    says="Candidates close at 0, unless fleet.when_lost is hold.",
+                ),
+                lines(
+                    "Stops that are not confirmed",
+                    "short",
+                    Query(f"gateway_fleet_stops_unconfirmed{{{here}}}", "{{instance}}"),
+                    look="stepped",
+                    says="Releases whose candidate may still answer on other hosts.",
+                ),
+                lines(
+                    "Stops and resumes in force",
+                    "short",
+                    Query(f"gateway_fleet_revision_applied{{{here}}}", "{{instance}}"),
+                    look="stepped",
+                    says="The fleet's revision in force on each host. One that stays below the others lacks some.",
+                ),
+                lines(
+                    "Errors of the store",
+                    "ops",
+                    Query(rate("gateway_fleet_store_errors_total", here, "instance"), "{{instance}}"),
+                ),
+            ],
         },
     )

@@ -7,8 +7,8 @@ from typing import Any, Final, Protocol
 from gateway.control.config.acceptance import RoutingAcceptance
 from gateway.control.config.file_snapshot import FileStat
 from gateway.control.config.watcher import RoutingFileWatcher
+from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.fleet.membership import Membership
-from gateway.control.fleet.stop_call import Confirmation
 from gateway.control.pool.send_fence import wait_for_inflight_sends
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision

@@ -115,6 +115,7 @@ def test_stop_button_stops_the_candidate_and_shows_when_it_took_effect(running: 
     assert not traffic.seen.failures
     expect(console.locator(".stage")).to_have_text("stopped")
     expect(console.locator(".why")).to_contain_text("Stopped by local")
+    expect(console.locator("#fleet")).to_be_hidden()
 
 
 def test_stop_made_elsewhere_appears_without_a_reload(running: GatewayProcess, console: Page) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.processes.flawed import gateway
@@ -32,7 +33,10 @@ def test_stop_status_and_resume(running: GatewayProcess) -> None:
     assert (release["stopped"], release["stop"]["reason"]) == (True, "complaints [of globex]")
     resumed = command(running.config, "resume", "flawed", "--json")
     assert json.loads(resumed.stdout)["action"] == "resume"
-    assert "flawed: running" in command(running.config, "status").stdout
+    alone = command(running.config, "status").stdout
+    assert "flawed: running" in alone
+    assert "Fleet" not in alone
+    assert httpx.get(f"{running.control_url}/api/fleet").json() == {"fleet": None}
 
 
 def test_impossible_order_prints_one_line_and_exits_with_1(running: GatewayProcess) -> None:

@@ -48,6 +48,7 @@ CONTROL: list[tuple[str, str, str, int]] = [
     ("GET", "/api/releases/flawed", "read operate", 200),
     ("GET", "/api/config", "read operate", 200),
     ("GET", "/api/decisions", "read operate", 200),
+    ("GET", "/api/fleet", "read operate", 200),
     ("GET", "/api/nothing", "read operate", 404),
     ("POST", "/api/releases/flawed/resume", "operate", 409),
     ("POST", "/api/releases/nothing/stop", "operate", 404),

@@ -17,7 +17,7 @@ from gateway.control.api.rendering import decision_document
 from gateway.control.config.editor import Edit, RoutingEditor
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.control_plane import ControlPlane
-from gateway.control.fleet.stop_call import Confirmation
+from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.release.stages import Event

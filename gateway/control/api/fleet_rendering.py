@@ -2,8 +2,9 @@
 
 from gateway.control.api.documents import ConfirmationDocument
 from gateway.control.api.fleet_documents import FleetDocument
+from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.fleet.fleet_status import FleetStatus, Watched, fleet_status
-from gateway.control.fleet.stop_call import Confirmation, StopOutcome
+from gateway.control.fleet.stop_call import StopOutcome
 
 
 def fleet_document(membership: Watched | None) -> FleetDocument | None:

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from gateway.control.fleet import host as step
+from gateway.control.fleet.confirmation import Confirmation, confirmation
 from gateway.control.fleet.host import NEVER_NS, HostState
 from gateway.control.fleet.memory import FleetMemory
 from gateway.control.fleet.releases import RESUME, STOP, FleetReleases, release_name
 from gateway.control.fleet.scripts import exchange, reply_of, resume
-from gateway.control.fleet.stop_call import Confirmation, StopCall, StopOutcome, begin_stop, follow, outcome, remaining
+from gateway.control.fleet.stop_call import StopCall, StopOutcome, begin_stop, follow, outcome
 from gateway.control.fleet.store import FleetStore, Snapshot, StoreUnavailable, transact
 from gateway.control.fleet.store_state import FIRST, Exchange, Identity, Note, Reply, StoreState
 from gateway.control.fleet.timing import Timing
@@ -267,18 +268,8 @@ class Membership:
         ]
 
     def _confirmation(self, releases: list[str], began_ns: int) -> Confirmation:
-        now_ns = self.now_ns()
-        found = [(call, outcome(call, self.host, now_ns, self.timing)) for call in self._open_calls(releases)]
-        ms = (now_ns - began_ns) / 1e6
-        if not found:
-            return Confirmation(StopOutcome.CONFIRMED, max(1, len(self.host.members)), (), ms)
-        worst = min((each for _, each in found), key=list(StopOutcome).index)
-        missing = {
-            self.host.members[one].name if one in self.host.members else one
-            for call, _ in found
-            for one in remaining(call, self.host, now_ns, self.timing)
-        }
-        return Confirmation(worst, 1, tuple(sorted(missing)), ms)
+        calls = self._open_calls(releases)
+        return confirmation(calls, self.host, self.now_ns(), began_ns, self.timing)
 
     def now_ns(self) -> int:
         """The time on the clock of all leases."""

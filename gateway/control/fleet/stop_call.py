@@ -1,6 +1,5 @@
 """A stop that a person, breaker or guard waits for: when it may return, and what it may say then."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -31,18 +30,6 @@ class StopCall(NamedTuple):
     replied_ns: int = NEVER_NS
     revision: int = 0
     waiting: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """What is known of a stop when its call returns. `hosts`: members that it holds on, this one included. `missing`:
-    names of those that may still answer from the candidate. `ms`: since the call.
-    """
-
-    outcome: StopOutcome
-    hosts: int
-    missing: tuple[str, ...]
-    ms: float
 
 
 def begin_stop(host: HostState, release: str, epoch: int = 0) -> tuple[HostState, StopCall]:

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.control.api.fleet_rendering import confirmation_document
-from gateway.control.fleet.membership import Confirmation
+from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.fleet.stop_call import StopOutcome
 
 

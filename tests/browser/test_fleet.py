@@ -1,0 +1,108 @@
+"""The console of a gateway in a fleet, over a real Redis."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import listened
+from tests.browser.test_look import SCREENS, assert_it_fits, problems
+from tests.control.fleet.servers import RedisServer
+from tests.processes.flawed import gateway, release, send_command, until
+from tests.processes.test_fleet_shown import shown
+from tests.running import GatewayProcess
+
+pytestmark = pytest.mark.slow
+STOP = "Stop the candidate of flawed"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, store: RedisServer
+) -> Iterator[tuple[GatewayProcess, GatewayProcess]]:
+    folder = tmp_path_factory.mktemp("hosts")
+    settings = {"store": store.url, "lease": "1s", "name": "production"}
+    a, b = (gateway(folder / name, fleet={**settings, "host": f"<b>{name}"}) for name in ("a", "b"))
+    with a, b:
+        until(lambda: bool(shown(a)["open"] and shown(b)["open"]), "both are open")
+        yield a, b
+
+
+@pytest.fixture(autouse=True)
+def _resumed(store: RedisServer, pair: tuple[GatewayProcess, GatewayProcess]) -> Iterator[None]:
+    yield
+    store.thaw()
+    until(lambda: all(shown(host)["open"] and not shown(host)["unconfirmed"] for host in pair), "all is well")
+    if release(pair[0])["stopped"]:
+        assert send_command(pair[0], "resume").status_code == 200
+
+
+def test_panel_lists_the_hosts_and_the_stop_says_on_how_many(
+    pair: tuple[GatewayProcess, GatewayProcess], page: Page
+) -> None:
+    page.goto(pair[0].control_url)
+    panel = page.locator("#fleet")
+    expect(panel.get_by_role("heading")).to_have_text("Fleet production")
+    expect(panel).to_have_attribute("data-state", "open")
+    expect(panel.locator("#fleet-state")).to_have_text("Candidates get traffic on this host.")
+    expect(panel.locator("li")).to_have_text(["<b>a · this one", "<b>b"])  # as text, not as HTML
+    page.get_by_role("button", name=STOP).click()
+    expect(page.locator(".effect")).to_have_text(re.compile(r"^Stopped on 2 hosts: in effect \d+ ms after the press\."))
+    assert release(pair[1])["stopped"]
+    expect(panel.locator("#fleet-unconfirmed")).to_be_hidden()
+
+
+def test_stop_without_the_store_is_shown_as_unconfirmed_until_it_is(
+    pair: tuple[GatewayProcess, GatewayProcess], store: RedisServer, page: Page
+) -> None:
+    page.goto(pair[0].control_url)
+    panel = page.locator("#fleet")
+    expect(panel).to_have_attribute("data-state", "open")
+    store.freeze()
+    expect(panel).to_have_attribute("data-state", "closed")
+    expect(panel.locator("#fleet-state")).to_contain_text(
+        "Candidates get no traffic on this host: the store does not answer"
+    )
+    expect(panel.locator("li").last).to_contain_text("silent for")
+    page.get_by_role("button", name=STOP).click()
+    expect(page.locator(".effect")).to_contain_text("Stopped on this host.")
+    expect(page.locator("#model-flawed .failure")).to_contain_text("the fleet's store has not taken it")
+    expect(panel.locator("#fleet-unconfirmed")).to_have_text(
+        "Stopped here, but not confirmed on all hosts: version 2 of flawed"
+    )
+    store.thaw()
+    expect(panel.locator("#fleet-unconfirmed")).to_be_hidden()
+    expect(panel).to_have_attribute("data-state", "open")
+
+
+@pytest.mark.parametrize(("scheme", "width", "height"), SCREENS)
+def test_panel_is_accessible_and_fits_every_screen(
+    pair: tuple[GatewayProcess, GatewayProcess],
+    store: RedisServer,
+    browser: Browser,
+    complaints: list[str],
+    scheme: str,
+    width: int,
+    height: int,
+) -> None:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})  # type: ignore[arg-type]
+    screen = listened(context.new_page(), complaints)
+    screen.goto(pair[0].control_url)
+    expect(screen.locator("#fleet")).to_have_attribute("data-state", "open")
+    assert problems(screen) == []
+    store.freeze()
+    screen.get_by_role("button", name=STOP).click()
+    expect(screen.locator("#fleet")).to_have_attribute("data-state", "closed")
+    expect(screen.locator("#fleet-unconfirmed")).to_be_visible()
+    expect(screen.locator("#fleet [data-silent=true]").first).to_be_visible()
+    assert problems(screen) == []
+    assert_it_fits(screen)
+    context.close()
+    assert complaints == []

@@ -1,0 +1,126 @@
+"""What two gateways of a fleet show of it: the API, its events, the commands and the metrics, over a real Redis."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.control.api.test_event_stream import events, first, stream
+from tests.control.fleet.servers import RedisServer
+from tests.processes.flawed import gateway, metric, send_command, until
+from tests.processes.test_commands import command
+from tests.running import GatewayProcess
+
+pytestmark = pytest.mark.slow
+Pair = tuple[RedisServer, GatewayProcess, GatewayProcess]
+
+
+def shown(running: GatewayProcess) -> Any:
+    return httpx.get(f"{running.control_url}/api/fleet").json()["fleet"]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """A store and the hosts a and b, whose candidates are open."""
+    folder = tmp_path_factory.mktemp("shown")
+    with RedisServer(folder / "redis", "--requirepass", "secret") as store, ExitStack() as stack:
+        url = store.url.replace("//", "//:secret@")
+        hosts = [
+            gateway(folder / name, fleet={"store": url, "lease": "1s", "name": "production", "host": name})
+            for name in ("a", "b")
+        ]
+        for host in hosts:
+            stack.enter_context(host)
+        for host in hosts:
+            until(lambda host=host: shown(host)["open"], "it is open")  # type: ignore[misc]
+        yield store, hosts[0], hosts[1]
+
+
+@pytest.fixture(autouse=True)
+def _resumed(pair: Pair) -> Iterator[None]:
+    yield
+    store, a, b = pair
+    store.thaw()
+    until(lambda: all(shown(host)["open"] and not shown(host)["unconfirmed"] for host in (a, b)), "all is well")
+    send_command(a, "resume")
+
+
+def lines(said: str) -> list[str]:
+    return [" ".join(re.sub("[│┃]", " ", line).split()) for line in said.splitlines()]
+
+
+def test_api_shows_both_hosts_and_no_password(pair: Pair) -> None:
+    _, a, b = pair
+    for host, name in ((a, "a"), (b, "b")):
+        document = shown(host)
+        assert [(one["name"], one["here"], one["hold"]) for one in document["members"]] == [
+            ("a", name == "a", False),
+            ("b", name == "b", False),
+        ]
+        assert (document["name"], document["host"], document["why"], document["problem"]) == (
+            "production",
+            name,
+            "",
+            None,
+        )
+        assert (document["lease_s"], document["when_lost"]) == (1.0, "close")
+        assert 0 < document["lease_left_s"] <= 1
+        assert all(one["silent_s"] < 1 for one in document["members"])
+        assert "secret" not in json.dumps(document)
+        assert document["store"].startswith("redis://127.0.0.1:")
+
+
+def test_commands_say_on_how_many_hosts(pair: Pair) -> None:
+    _, a, b = pair
+    stopped = command(a.config, "stop", "flawed")
+    assert stopped.returncode == 0, stopped.stderr
+    assert re.fullmatch(r"version 2 of flawed is stopped on 2 hosts, confirmed after \d+ ms\n", stopped.stdout)
+    resumed = command(b.config, "resume", "flawed")
+    assert resumed.stdout == "version 2 of flawed receives traffic again on all hosts\n"
+    told = lines(command(a.config, "status", "flawed").stdout)
+    assert "a (this one) all close now" in told
+    assert "b all close now" in told
+    assert "candidates get traffic on this host; its lease is 1 s" in told
+
+
+def test_stop_without_the_store_fails_with_the_reason(pair: Pair) -> None:
+    store, a, _ = pair
+    store.freeze()
+    until(lambda: not shown(a)["open"], "the lease has ended")
+    stopped = command(a.config, "stop", "flawed")
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert "is stopped here only: unconfirmed; the fleet's store has not taken it: " in stopped.stderr
+    assert stopped.stderr.count("\n") == 1
+    until(lambda: not shown(a)["open"], "the lease has ended")
+    as_json = command(a.config, "stop", "flawed", "--json")
+    assert as_json.returncode == 1
+    assert json.loads(as_json.stdout)["fleet"]["confirmed"] is False
+    told = command(a.config, "status").stdout
+    assert "candidates get no traffic on this host: the store does not answer" in told
+    assert "the stop of version 2 of flawed is not confirmed on all hosts" in told
+    assert (metric(a, "gateway_fleet_open"), metric(a, "gateway_fleet_stops_unconfirmed")) == (0, 1)
+    assert metric(a, "gateway_fleet_lease_remaining_seconds") == 0
+    assert metric(a, "gateway_fleet_store_errors_total") > 0
+    store.thaw()
+    until(lambda: not shown(a)["unconfirmed"], "it is confirmed")
+    until(lambda: metric(a, "gateway_fleet_stops_unconfirmed") == 0, "the metric says so")
+
+
+def test_metrics_and_events_tell_of_the_fleet(pair: Pair) -> None:
+    store, a, _ = pair
+    assert (metric(a, "gateway_fleet_open"), metric(a, "gateway_fleet_members")) == (1, 2)
+    assert 0 < metric(a, "gateway_fleet_lease_remaining_seconds") <= 1
+    before = metric(a, "gateway_fleet_revision_applied")
+    assert send_command(a, "stop").json()["fleet"]["confirmed"]
+    assert metric(a, "gateway_fleet_revision_applied") > before
+    with stream(a) as response:
+        told = events(response)
+        _, snapshot = next(told)
+        assert [one["name"] for one in snapshot["fleet"]["members"]] == ["a", "b"]
+        assert first(told, "live")[1]["fleet"]["open"]
+        store.freeze()
+        assert next(data for name, data in told if name == "live" and not data["fleet"]["open"])["fleet"]["why"]
