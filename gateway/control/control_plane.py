@@ -89,7 +89,7 @@ class ControlPlane:
         self.housekeeping = Housekeeping(self.pool, self.processes, self.scoreboard, self.versions, self.releases)
         self.release_manager.configure(self.served)
         self.commands = StopAndResume(self)
-        self.fleet = open_membership(settings, port, self.board, self.decision_log, self.commands)
+        self.fleet = open_membership(settings, port, self.board, lambda: self.served, self.decision_log, self.commands)
         self.board.publish(1)
 
     async def start(self) -> None:

@@ -84,12 +84,14 @@ class StopAndResume:
         if name not in control.pool.config.configured:
             raise Conflict(f"'{name}' has no entry in the routing file any more; add it again, then resume it")
         if control.fleet is None:
-            decision: ReleaseDecision | None = self.resume_here(name, candidate, by, reason, evidence)
+            decision = self.resume_here(name, candidate, by, reason, evidence)
         else:
-            await control.fleet.resume((name, candidate), by, reason)
-            decision = control.decision_log.last(name, candidate, "resume")
+            await control.fleet.resume((name, candidate), by, reason, evidence)
+            resumed = control.decision_log.last(name, candidate, "resume")
+            if control.decision_log.stopped(name, candidate) is not None or resumed is None:
+                raise Conflict(f"'{name}' was stopped again meanwhile")
+            decision = resumed
         await self._wait_durable(name)
-        assert decision is not None
         return decision
 
     def stop_here(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
@@ -102,10 +104,11 @@ class StopAndResume:
         """Resume the release on this host, whether or not it is served."""
         control = self._control
         decision = control.decision_log.resume(name, candidate, by, reason, evidence)
-        control.stopper.resumed(name)
         control.trip_handler.forget(name, candidate)
-        if (name, candidate) in control.releases:
+        if candidate == getattr(self._view(name), "candidate", None):  # an older one says nothing of the present one
+            control.stopper.resumed(name)
             control.release_manager.close_routes(name)  # else the stopped step's weights would apply until the tick
+        if (name, candidate) in control.releases:
             control.board.resume(control.releases.of(name, candidate))
         return decision
 

@@ -149,6 +149,9 @@ class _Supervisor:
             await self._control.processes.close(PROCESS_END_TIMEOUT_S)
             for task in tasks:
                 task.cancel()
+            if self._control.fleet is not None:
+                await asyncio.wait(tasks, timeout=PROCESS_END_TIMEOUT_S)
+                await self._control.fleet.close()
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
 
     async def _end_orphans(self) -> None:

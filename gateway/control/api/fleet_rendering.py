@@ -63,6 +63,8 @@ def _reason(confirmation: Confirmation, problem: str) -> str | None:
     match confirmation.outcome:
         case StopOutcome.CONFIRMED:
             return None
+        case StopOutcome.RESUMED:
+            return "it was resumed meanwhile"
         case StopOutcome.HERE_ONLY:
             return f"the fleet's store has not taken it: {problem}" if problem else "the fleet's store has not taken it"
         case StopOutcome.UNCONFIRMED:
@@ -70,4 +72,4 @@ def _reason(confirmation: Confirmation, problem: str) -> str | None:
         case StopOutcome.WAITING if names:
             return f"{names} {have} not confirmed it yet"
         case StopOutcome.WAITING:
-            return "the fleet's store is new, and hosts of before may be out of contact with it"
+            return "the fleet's store is new or slow, or a send is in progress here"

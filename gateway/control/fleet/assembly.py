@@ -1,6 +1,7 @@
 """Makes this host's membership from the settings: the store's connection, what the host remembers, its name."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -10,6 +11,7 @@ from gateway.control.fleet.releases import Act, FleetReleases
 from gateway.control.fleet.stores import open_store
 from gateway.control.fleet.timing import Timing
 from gateway.control.release.decisions import DecisionLog
+from gateway.control.release.trip_decisions import Served
 from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.store_url import parse_store_url
@@ -30,7 +32,12 @@ class Commands(Protocol):
 
 
 def open_membership(
-    settings: GatewaySettings, port: int, board: Switchboard, decision_log: DecisionLog, commands: Commands
+    settings: GatewaySettings,
+    port: int,
+    board: Switchboard,
+    served: Callable[[], Served],
+    decision_log: DecisionLog,
+    commands: Commands,
 ) -> Membership | None:
     """The membership, told of each stop from now on; None without fleet settings. Connects to nothing yet. Raises
     SettingsError.
@@ -46,7 +53,7 @@ def open_membership(
         store,
         Timing(int(fleet.lease * 1e9), MARGIN_NS),
         board,
-        FleetReleases(decision_log, commands.stop_here, commands.resume_here),
+        FleetReleases(fleet.name, served, decision_log, commands.stop_here, commands.resume_here),
         FleetMemory(Path(settings.state), fleet.name, decision_log.replace_file),
         commands.fence,
         fleet=fleet.name,

@@ -56,4 +56,5 @@ def decoded(stored: Stored) -> StoreState:
 
 
 def _member(record: dict[str, Any]) -> Member:
-    return Member(record["beat"], record["applied"], record["hold"], record["name"])
+    candidates = tuple(record["candidates"])
+    return Member(record["beat"], record["applied"], record["hold"], record["name"], candidates)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.control.fleet.host import HostState
-from gateway.control.fleet.stop_call import StopCall, StopOutcome, outcome, remaining
+from gateway.control.fleet.pending_stops import PendingStop
+from gateway.control.fleet.stop_call import StopOutcome, outcome, remaining
 from gateway.control.fleet.timing import Timing
 
 
@@ -21,13 +22,15 @@ class Confirmation:
 
 
 def confirmation(
-    calls: Sequence[StopCall], host: HostState, now_ns: int, began_ns: int, timing: Timing
+    stops: Sequence[PendingStop], host: HostState, now_ns: int, began_ns: int, timing: Timing
 ) -> Confirmation:
-    """`calls`: those of the stop that are not confirmed yet. `began_ns`: when it began."""
+    """`stops`: of one call, which began at `began_ns`."""
     ms = (now_ns - began_ns) / 1e6
-    if not calls:
-        return Confirmation(StopOutcome.CONFIRMED, max(1, len(host.members)), (), ms)
-    worst = min((outcome(call, host, now_ns, timing) for call in calls), key=list(StopOutcome).index)
-    left = {one for call in calls for one in remaining(call, host, now_ns, timing)}
+    outcomes = [stop.settled or outcome(stop.call, host, now_ns, timing) for stop in stops]
+    worst = min(outcomes, key=list(StopOutcome).index)
+    if worst is StopOutcome.CONFIRMED:
+        return Confirmation(worst, max(1, len(host.members)), (), ms)
+    waiting = [stop.call for stop in stops if stop.settled is None]
+    left = {one for call in waiting for one in remaining(call, host, now_ns, timing)}
     names = {host.members[one].name if one in host.members else one for one in left}
     return Confirmation(worst, 1, tuple(sorted(names)), ms)

@@ -9,16 +9,17 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from gateway.control.fleet import host as step
 from gateway.control.fleet.confirmation import Confirmation, confirmation
 from gateway.control.fleet.host import NEVER_NS, HostState
 from gateway.control.fleet.memory import FleetMemory
+from gateway.control.fleet.pending_stops import PendingStop, PendingStops
 from gateway.control.fleet.releases import RESUME, STOP, FleetReleases, release_name
 from gateway.control.fleet.scripts import exchange, reply_of, resume
-from gateway.control.fleet.stop_call import StopCall, StopOutcome, begin_stop, follow, outcome
-from gateway.control.fleet.store import FleetStore, Snapshot, StoreUnavailable, transact
+from gateway.control.fleet.stop_call import begin_stop
+from gateway.control.fleet.store import Change, FleetStore, Snapshot, StoreUnavailable, transact
 from gateway.control.fleet.store_state import FIRST, Exchange, Identity, Note, Reply, StoreState
 from gateway.control.fleet.timing import Timing
 from gateway.control.release.decisions import ReleaseDecision
@@ -31,7 +32,7 @@ BEAT_SHARE: Final = 6  # beats in a lease at least
 SOON_S: Final = 0.02  # between beats while a stop waits, if no member's news comes
 PAUSE_S: Final = 0.002  # between two beats at least
 CALLS: Final = 3  # a store call may take a lease's third
-STOPPED_ON: Final = "stopped on this host"
+LEAVE_S: Final = 4.0
 log: Final = logging.getLogger("gateway.control.fleet")
 
 
@@ -64,14 +65,14 @@ class Membership:
         self._memory = memory
         self._fence = fence
         self._heartbeat_timeout_ns = heartbeat_timeout_ns
-        words, stops = releases.known_at_start(memory.words)
+        words, stops = releases.known_at_start(memory)
         self.host: HostState = step.started(secrets.token_hex(8), name, words, stops, memory.leader, hold=hold)
         self.notes: dict[str, Note] = {}  # of what the store does not have yet
         self.problem = "the store has not answered yet"
         self.errors = 0
-        self.left = False
         self._seen: Snapshot | None = None
-        self._calls: list[StopCall] = []
+        self._stops = PendingStops(timing)
+        self._fenced = False  # while leaving: no send of a candidate is in progress any more
         self._eager_until_ns = NEVER_NS  # beats follow each other soon while someone waits for a stop
         self._turn = asyncio.Lock()  # one transaction at a time: a reply is taken in before the next is computed
         self._kicked = asyncio.Event()
@@ -82,8 +83,8 @@ class Membership:
     def unconfirmed(self) -> tuple[str, ...]:
         """The releases with a stop that is not confirmed, or that the store does not have yet. Safe in a thread."""
         host, notes = self.host, dict(self.notes)
-        stops = {call.release for call in self._calls} | host.stops.keys()
-        return tuple(sorted(stops | {release for release, note in notes.items() if note.action == STOP}))
+        noted = {release for release, note in notes.items() if note.action == STOP}
+        return tuple(sorted(self._stops.releases | host.stops.keys() | noted))
 
     async def beat_forever(self) -> None:
         """Beat until cancelled: regularly, and at once if kicked."""
@@ -117,74 +118,105 @@ class Membership:
         self._kicked.set()
 
     async def confirm(self, stopped: Iterable[VersionKey], by: str, reason: str) -> Confirmation:
-        """Stop these releases, whichever epoch is current in the fleet, and wait until no host can answer from them.
-        They must be stopped on this host already. Waits no longer than a lease and a call to the store.
+        """Stop these releases, and the candidates that other hosts have of these models, whichever epoch is current in
+        the fleet. Wait until no host can answer from them, but no longer than a lease and some calls to the store.
         """
         began_ns = self.now_ns()
-        mine: list[str] = []
-        for key in stopped:
-            release = release_name(*key)
+        mine: list[PendingStop] = []
+        for release in sorted(self._releases.to_stop(stopped, self.host.members)):
             self.host, call = begin_stop(self.host, release)
-            self._calls = [each for each in self._calls if each.release != release] + [call]
             self._note(release, STOP, by, reason)
-            mine.append(release)
+            mine.append(self._stops.add(call))
         self._kicked.set()
-        patience_ns = self.timing.longest_ns + self.timing.lease_ns // CALLS
-        self._eager_until_ns = began_ns + patience_ns
-        async with self._replied:
-            while self._open_calls(mine) and (left_ns := began_ns + patience_ns - self.now_ns()) > 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._replied.wait(), min(left_ns / 1e9, SOON_S))
-                self._drop_confirmed()
-        if not self._calls:
-            self._eager_until_ns = NEVER_NS
-        return self._confirmation(mine, began_ns)
+        if self._releases.sync(self.host, self.notes):  # another host has resumed it since it was stopped here
+            await self._fence()
+        self._remember()
+        await self._wait_settled(mine, began_ns)
+        for stop in mine:
+            stop.awaited = False
+        return confirmation(mine, self.host, self.now_ns(), began_ns, self.timing)
 
-    async def resume(self, key: VersionKey, by: str, reason: str) -> None:
+    async def resume(self, key: VersionKey, by: str, reason: str, evidence: dict[str, Any]) -> None:
         """Begin a new epoch of the release on all hosts; it is resumed here on return. Raises Conflict."""
         release = release_name(*key)
         await self._beat()  # the store may not have the stop yet
         async with self._turn:
-            refused = ""
-
-            def change(state: StoreState) -> StoreState:
-                nonlocal refused
-                known, epoch = self.host.identity, self.host.told.get(release, FIRST).epoch
-                if known is None:
-                    refused = "the store has not answered yet: try again"
-                    return state
-                state, refused = resume(state, known, release, epoch)
-                note = Note(RESUME, by, self.host.name, reason)
-                return state if refused else state._replace(notes={**state.notes, release: note})
-
-            try:
-                async with asyncio.timeout(self.timing.lease_ns / 1e9 / CALLS):
-                    self._seen, state = await transact(self._store, self._seen, change)
-            except (StoreUnavailable, TimeoutError) as error:
-                self._seen = None
-                raise Conflict(f"'{key[0]}' is not resumed: the fleet's store does not answer ({error})") from None
-            if refused:
-                raise Conflict(f"'{key[0]}' is not resumed: {refused}")
-            self._calls = [each for each in self._calls if each.release != release]
+            earlier = self._stops.of(release)
+            state = await self._resumed_in_store(release, by, reason)
+            self._stops.withdraw(earlier)
             self.notes.pop(release, None)
-            self.host = step.undo(self.host, release)
             self.host = self.host._replace(words={**self.host.words, release: state.words[release]})
+            if release in self.host.stops:
+                raise Conflict(f"'{key[0]}' was stopped again meanwhile")
+            self._releases.evidence[release] = evidence
             self._in_force(state)
         self._kicked.set()
 
     async def leave(self) -> None:
-        """Close here for good, and remove this host's record once no send of a candidate is in progress."""
-        self.left = True
+        """Close here for good, and remove this host's record once no send of a candidate is in progress. Gives up after
+        LEAVE_S: others then wait for this host's lease.
+        """
         self.host = step.leave(self.host)
         self._grant()
-        await self._fence()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._beat(), self.timing.lease_ns / 1e9)
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._fence()
+                self._fenced = True
+                await self._beat()
+        except Exception:  # nothing may keep the gateway from ending in good order
+            log.warning("this host's record could not be removed from the fleet: others wait for its lease")
+
+    async def close(self) -> None:
+        """Close the store. Nothing else may be under way."""
         await self._store.close()
+
+    async def _wait_settled(self, stops: list[PendingStop], began_ns: int) -> None:
+        patience_ns = self.timing.longest_ns + self.timing.lease_ns // CALLS
+        self._eager_until_ns = max(self._eager_until_ns, began_ns + patience_ns)
+        async with self._replied:
+            while any(stop.settled is None for stop in stops):
+                left_ns = began_ns + patience_ns - self.now_ns()
+                if left_ns <= 0:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._replied.wait(), min(left_ns / 1e9, SOON_S))
+                self._stops.settle(self.host, self.now_ns())
+
+    async def _resumed_in_store(self, release: str, by: str, reason: str) -> StoreState:
+        if release in self.host.stops:
+            raise Conflict(f"'{release}' is not resumed: the fleet's store does not have its stop yet; try again")
+        refused = ""
+
+        def change(state: StoreState) -> StoreState:
+            nonlocal refused
+            known, epoch = self.host.identity, self.host.told.get(release, FIRST).epoch
+            if known is None:
+                refused = "the store has not answered yet; try again"
+                return state
+            state, refused = resume(state, known, release, epoch)
+            note = Note(RESUME, by, self.host.name, reason)
+            return state if refused else state._replace(notes={**state.notes, release: note})
+
+        try:
+            state = await self._transact(change)
+        except (StoreUnavailable, TimeoutError, ValueError) as error:
+            self._seen = None
+            problem = str(error) or "no answer in time"
+            unknown = "it may be resumed yet; stop it to be sure that it is not"
+            raise Conflict(f"'{release}' is not known to be resumed: the fleet's store: {problem}; {unknown}") from None
+        if refused:
+            raise Conflict(f"'{release}' is not resumed: {refused}")
+        return state
+
+    async def _transact(self, change: Change) -> StoreState:
+        async with asyncio.timeout(self.timing.lease_ns / 1e9 / CALLS):
+            self._seen, state = await transact(self._store, self._seen, change)
+        return state
 
     async def _beat(self) -> None:
         async with self._turn:
             self.host, request = step.begin_beat(self.host, self.now_ns(), self.timing, secrets.token_hex(8))
+            request = request._replace(leaving=request.leaving and self._fenced, candidates=self._releases.candidates())
             told = dict(self.notes)
             refused = ""
 
@@ -197,15 +229,13 @@ class Membership:
                 return after
 
             try:
-                async with asyncio.timeout(self.timing.lease_ns / 1e9 / CALLS):
-                    self._seen, state = await transact(self._store, self._seen, change)
+                state = await self._transact(change)
             except (StoreUnavailable, TimeoutError, ValueError) as error:
                 self._failed(error)
                 return
-            reply = reply_of(state, refused)
-            await self._take(request, reply, state)
-            for release in told:
-                if self.notes.get(release) == told[release] and release not in self.host.stops:
+            await self._take(request, reply_of(state, refused), state)
+            for release, note in told.items():
+                if not refused and self.notes.get(release) is note and release not in self.host.stops:
                     del self.notes[release]
 
     async def _take(self, request: Exchange, reply: Reply, state: StoreState) -> None:
@@ -218,15 +248,17 @@ class Membership:
         if identity is not None and revision > self.host.applied:
             await self._fence()
             self._applied(identity, revision)
-        self._calls = [follow(call, self.host, self.now_ns(), request, reply) for call in self._calls]
-        self._drop_confirmed()
+        self._stops.follow(self.host, self.now_ns(), request, reply)
         async with self._replied:
             self._replied.notify_all()
 
     def _in_force(self, state: StoreState) -> None:
         self._releases.sync(self.host, state.notes)
         self._grant()
-        self._memory.keep(self.host.words, self.host.leader)
+        self._remember()
+
+    def _remember(self) -> None:
+        self._memory.keep(self.host.words, tuple(self.host.stops), self.host.leader, self._releases.last_sequence)
 
     def _applied(self, identity: Identity, revision: int) -> None:
         before = self.host.applied
@@ -252,31 +284,14 @@ class Membership:
         if refused and refused != self.problem:
             log.error("this host may not take part in the fleet: %s; its candidates stay closed", refused)
         if self.host.open != was_open:
-            log.info("candidates are %s here: %s", *_opening(self.host.open))
+            log.info(
+                "candidates are %s here", "open" if self.host.open else "closed: contact was lost, or the store is new"
+            )
         self.problem = refused
 
     def _note(self, release: str, action: str, by: str, reason: str) -> None:
         self.notes[release] = Note(action, by, self.host.name, reason)
 
-    def _open_calls(self, releases: list[str]) -> list[StopCall]:
-        return [call for call in self._calls if call.release in releases]
-
-    def _drop_confirmed(self) -> None:
-        now_ns = self.now_ns()
-        self._calls = [
-            call for call in self._calls if outcome(call, self.host, now_ns, self.timing) is not StopOutcome.CONFIRMED
-        ]
-
-    def _confirmation(self, releases: list[str], began_ns: int) -> Confirmation:
-        calls = self._open_calls(releases)
-        return confirmation(calls, self.host, self.now_ns(), began_ns, self.timing)
-
     def now_ns(self) -> int:
         """The time on the clock of all leases."""
         return self._board.clock.now_ns()
-
-
-def _opening(is_open: bool) -> tuple[str, str]:
-    if is_open:
-        return "open", "this host has been in contact with the fleet for a lease"
-    return "closed", "contact was lost, or the store is new"

@@ -1,4 +1,6 @@
-"""What a host keeps of the fleet in its state folder, so that a stop survives the store: the words it knows."""
+"""What a host keeps of the fleet in its state folder, so that a stop survives the store: the words it knows, and the
+stops that the store does not have yet.
+"""
 
 import logging
 from collections.abc import Callable
@@ -14,27 +16,34 @@ log: Final = logging.getLogger("gateway.control.fleet")
 
 
 class FleetMemory:
-    """`fleet.json` in the state folder. `fleet`: the fleet's name; what is kept of another one does not count."""
+    """`fleet.json` in the state folder. `fleet`: the fleet's name; what is kept of another one does not count.
+
+    `sequence`: of the last decision whose stop is among the words.
+    """
 
     def __init__(self, folder: Path, fleet: str, replace: Replace) -> None:
         self._file = folder / "fleet.json"
         self._fleet = fleet
         self._replace = replace
         self.words: Words = NO_WORDS
+        self.stops: tuple[str, ...] = ()
         self.leader: LeaderObject | None = None
+        self.sequence = 0
         self._read()
 
-    def keep(self, words: Words, leader: LeaderObject | None) -> None:
+    def keep(self, words: Words, stops: tuple[str, ...], leader: LeaderObject | None, sequence: int) -> None:
         """Write them soon if they have changed."""
-        if words == self.words and leader == self.leader:
+        if (words, stops, leader, sequence) == (self.words, self.stops, self.leader, self.sequence):
             return
-        self.words, self.leader = words, leader
+        self.words, self.stops, self.leader, self.sequence = words, stops, leader, sequence
         self._replace(self._file, self._bytes)
 
     def _bytes(self) -> bytes:
         leader = None if self.leader is None else list(self.leader)
         words = {release: list(word) for release, word in self.words.items()}
-        return orjson.dumps({"fleet": self._fleet, "words": words, "leader": leader})
+        return orjson.dumps(
+            {"fleet": self._fleet, "words": words, "stops": self.stops, "leader": leader, "sequence": self.sequence}
+        )
 
     def _read(self) -> None:
         try:
@@ -42,10 +51,11 @@ class FleetMemory:
             if found["fleet"] != self._fleet:
                 return
             words = {str(release): Word(int(epoch), int(stop)) for release, (epoch, stop) in found["words"].items()}
+            stops, sequence = tuple(map(str, found["stops"])), int(found["sequence"])
             leader = None if found["leader"] is None else LeaderObject(*found["leader"])
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("%s is left out (%s): the stops in the decision log apply", self._file, error)
             return
-        self.words, self.leader = words, leader
+        self.words, self.stops, self.leader, self.sequence = words, stops, leader, sequence

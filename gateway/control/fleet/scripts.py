@@ -25,7 +25,8 @@ def exchange(store: StoreState, request: Exchange) -> tuple[StoreState, Reply]:
     words = merged(store.words, request)
     leader = store.leader if settled else later(store.leader, request.leader)
     settle = request.settle and not settled and request.known == store.identity
-    changed = words is not store.words or leader is not store.leader or settle
+    # a stop of what is stopped already moves the revision too: a resume that is still on its way must fail then
+    changed = words is not store.words or leader is not store.leader or settle or bool(request.stops)
     store = store._replace(
         revision=store.revision + changed,
         settled=store.run_id if settle else store.settled,
@@ -93,7 +94,7 @@ def members_after(store: StoreState, request: Exchange) -> Mapping[str, Member]:
     old = members.get(request.incarnation)
     if old is None or request.beat > old.beat:  # else a late copy of an exchange
         applied = applied_here(store, request)
-        members[request.incarnation] = Member(request.beat, applied, request.hold, request.name)
+        members[request.incarnation] = Member(request.beat, applied, request.hold, request.name, request.candidates)
     return members
 
 

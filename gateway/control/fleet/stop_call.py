@@ -11,6 +11,7 @@ from gateway.control.fleet.timing import Timing
 class StopOutcome(Enum):
     """What is known of a stop. Only `CONFIRMED` promises that no host answers from the candidate any more."""
 
+    RESUMED = "resumed meanwhile"
     HERE_ONLY = "here only, unconfirmed"  # the store has not answered
     WAITING = "waiting"
     UNCONFIRMED = "unconfirmed on holding members"  # they may go on without a lease
@@ -33,7 +34,9 @@ class StopCall(NamedTuple):
 
 
 def begin_stop(host: HostState, release: str, epoch: int = 0) -> tuple[HostState, StopCall]:
-    """Close here at once. `epoch` 0: whichever is current in the store. The caller sends a beat without delay."""
+    """The release counts as stopped here from now on. `epoch` 0: whichever is current in the store. The caller puts it
+    into force here and sends a beat without delay.
+    """
     call = StopCall(release, host.beat, epoch)
     return (trip(host, release, epoch) if epoch else stop_here(host, release)), call
 

@@ -84,8 +84,7 @@ async def transact(store: FleetStore, seen: Snapshot | None, change: Change) -> 
 
 
 def _transaction(snapshot: Snapshot, before: StoreState, after: StoreState) -> Transaction:
-    core = encoded_core(after)
-    core_changed = core != encoded_core(before)
+    core_changed = after._replace(members=before.members) != before
     records = tuple(
         RecordChange(
             incarnation,
@@ -102,7 +101,7 @@ def _transaction(snapshot: Snapshot, before: StoreState, after: StoreState) -> T
     return Transaction(
         snapshot.run_id,
         snapshot.tag,
-        core if core_changed else None,
+        encoded_core(after) if core_changed else None,
         secrets.token_hex(8) if core_changed else snapshot.tag,
         records,
         urgent=core_changed or applied_more,

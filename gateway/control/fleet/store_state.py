@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 
 class Word(NamedTuple):
-    """A release's epoch and the highest epoch that was stopped. A release is named by model, version and hash."""
+    """A release's epoch and the highest epoch that was stopped. A release is named by model and version."""
 
     epoch: int
     stop: int
@@ -25,13 +25,15 @@ class Member(NamedTuple):
     """A host's record. `beat`: number of its last exchange. `name`: for messages.
 
     `applied`: all stops up to this revision are in force there.
-    `hold`: it goes on with its candidates when it loses contact, so its lease never ends.
+    `hold`: it goes on with its candidates when it loses contact, so its lease never ends. `candidates`: the releases
+    that it serves, for those who stop a model.
     """
 
     beat: int
     applied: int
     hold: bool
     name: str
+    candidates: tuple[str, ...] = ()
 
 
 NO_MEMBERS: Final[Mapping[str, Member]] = {}
@@ -110,6 +112,7 @@ class Exchange(NamedTuple):
     lease_ns: int
     new_key: str
     leaving: bool = False
+    candidates: tuple[str, ...] = ()
     settle: bool = False
     stops: tuple[str, ...] = ()
     claims: Words = NO_WORDS

@@ -124,6 +124,11 @@ class DecisionLog:
         """Call `act`, in a thread, once all decisions so far are on disk; never if they cannot be written."""
         self._file_writer.run_after_sync(act)
 
+    @property
+    def last_sequence(self) -> int:
+        """Of the last decision of all."""
+        return self._last
+
     def last(self, model: str, candidate: int, action: str) -> ReleaseDecision | None:
         """Return the last decision of this kind on the release, among the latest MAX_IN_MEMORY."""
         wanted = model, candidate, action
