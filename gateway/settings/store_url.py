@@ -49,6 +49,13 @@ class StoreUrl:
         service = f"/{self.service}" if self.service else ""
         return f"{self.scheme}://{hosts}{self.path}{service}" + (f"/{self.db}" if self.db and not self.path else "")
 
+    def file(self, option: str) -> str | None:
+        """The path of a file that an option names, None without the option. Raises OSError, with the path, early."""
+        path = self.options.get(option)
+        if path is not None:
+            open(path, "rb").close()  # ssl does not say which file is missing
+        return path
+
 
 def parse_store_url(url: str) -> StoreUrl:
     """Raises ValueError with a text that says what would be right."""

@@ -25,6 +25,7 @@ REMEDIES: Final = (  # by a part of etcd's text
     ("request timed out", "it has lost its quorum, or its disk is slow"),
     ("CERTIFICATE", "its certificate is not trusted: give the authority's with ?ca=FILE"),
 )
+NO_ETCD: Final = "it answers, but is no etcd of version 3.4 or later"
 TOKEN_LOST: Final = ("invalid auth token", "revision of auth store is old", "user name is empty")
 
 
@@ -58,13 +59,16 @@ class EtcdClient:
             try:
                 async for line in response.aiter_lines():
                     if line:
-                        yield self._checked(orjson.loads(line))["result"]
+                        yield self._checked(message_of(line))["result"]
             finally:
                 await response.aclose()
         except httpx.ReadTimeout:
             return
         except ERRORS as error:
             raise self._failed(error) from None
+        except BaseException:  # cancelled, as it did not begin in time
+            self._next()
+            raise
         raise self._failed(ConnectionError("it has ended the watch"))
 
     async def close(self) -> None:
@@ -92,8 +96,7 @@ class EtcdClient:
     async def _post_to_one(self, path: str, message: Message) -> Message:
         try:
             response = await self._client().send(self._request(path, message))
-            reply: Message = orjson.loads(response.content)
-            return reply
+            return message_of(response.content)
         except NOT_SENT:
             raise
         except ERRORS as error:
@@ -109,10 +112,10 @@ class EtcdClient:
         return self._http
 
     def _tls(self) -> ssl.SSLContext:
-        options = self._url.options
-        context = ssl.create_default_context(cafile=options.get("ca"))
-        if "cert" in options:
-            context.load_cert_chain(options["cert"], options["key"])
+        certificate = self._url.file("cert")
+        context = ssl.create_default_context(cafile=self._url.file("ca"))
+        if certificate is not None:
+            context.load_cert_chain(certificate, self._url.file("key"))
         return context
 
     def _request(self, path: str, message: Message, read_s: float | None = None) -> httpx.Request:
@@ -129,7 +132,7 @@ class EtcdClient:
         self._endpoint = (self._endpoint + 1) % len(self._url.hosts)
 
     def _checked(self, reply: Message) -> Message:
-        problem = problem_of(reply)
+        problem = problem_of(reply) or ("" if "header" in reply or "result" in reply else NO_ETCD)
         if problem:
             raise self._failed(RuntimeError(problem))
         return reply
@@ -139,6 +142,17 @@ class EtcdClient:
         text = str(error) or type(error).__name__
         remedy = next((f": {remedy}" for mark, remedy in REMEDIES if mark in text), "")
         return StoreUnavailable(f"{self._url.label}: {text}{remedy}")
+
+
+def message_of(text: str | bytes) -> Message:
+    """The message. Raises ValueError if it is none."""
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        message = None
+    if not isinstance(message, dict):
+        raise ValueError(NO_ETCD)
+    return message
 
 
 def problem_of(reply: Message) -> str:

@@ -57,9 +57,9 @@ class EtcdKeys:
         first = self.prefix + key
         return {"key": in_base64(first), "range_end": in_base64(first[:-1] + bytes([first[-1] + 1]))}
 
-    def watch(self, revision: int) -> Message:
-        """The request for hints from `revision` on; 0: from now on."""
-        return {"create_request": {"key": self.of(URGENT), "start_revision": str(revision)}}
+    def watch(self) -> Message:
+        """The request for hints from now on."""
+        return {"create_request": {"key": self.of(URGENT)}}
 
     def begin_life(self, before: str, after: str) -> Message:
         """The request that begins a new life if that `before` is still the present one, and reads all data."""

@@ -30,7 +30,7 @@ from gateway.control.fleet.hints import Hints
 from gateway.control.fleet.store import Snapshot, StoreUnavailable, Transaction
 from gateway.settings.store_url import StoreUrl
 
-IDLE_S: Final = 20.0  # then the watch begins again where it ended, since a lost connection may look the same
+IDLE_S: Final = 20.0  # then the watch begins anew, since a lost connection looks the same
 
 
 class Seen(NamedTuple):
@@ -52,6 +52,7 @@ class EtcdStore:
         self._keys = EtcdKeys(name)
         self._timeout_s = timeout_s
         self._client = EtcdClient(url, timeout_s)
+        self._watcher = EtcdClient(url, timeout_s)
         self._lock = asyncio.Lock()
         self._hints = Hints(self._listen)
         self._tag, self._core = "", b""  # the latest ones known: the core is read again only if it has another tag
@@ -69,6 +70,7 @@ class EtcdStore:
         """Close all connections."""
         await self._hints.close()
         await self._client.close()
+        await self._watcher.close()
 
     async def _run(self, transaction: Transaction | None) -> Snapshot:
         async with self._lock:
@@ -112,26 +114,11 @@ class EtcdStore:
         self._tag, self._core = data.tag, data.core
 
     async def _listen(self, hints: Hints) -> None:
-        client = EtcdClient(self._url, self._timeout_s)
-        revision = 0
-        try:
-            while True:
-                revision = await self._watch(client, hints, revision)
-        finally:
-            await client.close()
-
-    async def _watch(self, client: EtcdClient, hints: Hints, revision: int) -> int:
-        """Listen for hints from `revision` on until none comes for a while. Returns the next revision to listen for."""
-        async with aclosing(client.results("/v3/watch", self._keys.watch(revision), IDLE_S)) as results:
-            created = await within(self._timeout_s, self._url.label, anext(results))
-            hints.connected()
-            at = int(created["header"]["revision"])
-            if at + 1 < revision:
-                return 0  # older data: else it would wait until there are as many changes
-            async for result in results:
-                if result.get("canceled"):
-                    raise StoreUnavailable(f"{self._url.label}: it has ended the watch")
-                if result.get("events"):
+        while True:
+            async with aclosing(self._watcher.results("/v3/watch", self._keys.watch(), IDLE_S)) as results:
+                await within(self._timeout_s, self._url.label, anext(results))  # it is there
+                hints.connected()
+                async for result in results:
+                    if result.get("canceled"):
+                        raise StoreUnavailable(f"{self._url.label}: it has ended the watch")
                     hints.notify()
-                at = int(result["header"]["revision"])
-            return at + 1

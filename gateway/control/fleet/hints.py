@@ -24,6 +24,7 @@ class Hints:
         self._task: asyncio.Task[None] | None = None
         self._pause_s = FIRST_PAUSE_S
         self._lost = ""
+        self._was_connected = False
 
     async def wait(self) -> None:
         """Return after a hint, or if some may have been missed. May be cancelled at any time: no hint is lost then."""
@@ -37,10 +38,12 @@ class Hints:
         self._event.set()
 
     def connected(self) -> None:
-        """Let `wait` return if the connection was lost: a hint may have been missed."""
+        """Let `wait` return unless this is the first connection: a hint may have been missed before it."""
         if self._lost:
             log.info("fleet: hears of other hosts' changes at once again")
+        if self._was_connected:
             self._event.set()
+        self._was_connected = True
         self._lost = ""
         self._pause_s = FIRST_PAUSE_S
 

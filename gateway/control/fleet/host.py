@@ -1,6 +1,7 @@
 """One host's part in the fleet: what it knows, whether it may answer from candidates, and what a reply changes."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Final, NamedTuple
 
 from gateway.control.fleet.scripts import later
@@ -20,6 +21,7 @@ from gateway.control.fleet.store_state import (
 from gateway.control.fleet.timing import Timing
 
 PROTOCOL: Final = 1
+MOST_DROPS: Final = 64  # in one exchange, the others with the next: etcd takes 128 changes in one transaction
 NEVER_NS: Final = -(2**62)
 EMPTY_WAITS: Final = 10  # leases that a host without knowledge waits in a store without knowledge
 
@@ -145,11 +147,12 @@ def still(host: HostState, incarnation: str, now_ns: int, timing: Timing) -> boo
 
 def gone(host: HostState, now_ns: int, timing: Timing) -> tuple[tuple[str, int], ...]:
     """The records to remove, with the beat that stood still. That of a holding member stays: its lease never ends."""
-    return tuple(
+    found = (
         (name, member.beat)
         for name, member in host.members.items()
         if not member.hold and name != host.incarnation and still(host, name, now_ns, timing)
     )
+    return tuple(islice(found, MOST_DROPS))
 
 
 def on_reply(host: HostState, now_ns: int, request: Exchange, reply: Reply, timing: Timing) -> HostState:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ssl import SSLError
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -96,7 +97,7 @@ class RedisConnection:
             return UnixDomainSocketConnection(path=url.path, **common)
         host, port = url.hosts[0] if not url.service else await self._primary()
         if url.scheme == "rediss":
-            files: dict[str, Any] = {f"ssl_{name}": url.options.get(option) for name, option in TLS_ARGUMENTS}
+            files: dict[str, Any] = {f"ssl_{name}": url.file(option) for name, option in TLS_ARGUMENTS}
             return SSLConnection(host=host, port=port, ssl_check_hostname=True, **files, **common)
         return Connection(host=host, port=port, **common)
 
@@ -132,6 +133,8 @@ def no_retry() -> Retry:
 
 def explained(error: Exception) -> str:
     """The server's or the system's text, and the remedy if one is known."""
+    if isinstance(error.__context__, SSLError):  # some versions of redis-py leave its text out
+        error = error.__context__
     text = str(error) or type(error).__name__
     remedy = next((remedy for marks, remedy in REMEDIES if any(mark in text for mark in marks)), "")
     return f"{text}: {remedy}" if remedy else text

@@ -85,6 +85,5 @@ class RedisStore:
 
     def _note_unheard(self, why: str) -> None:
         if why and why != self._unheard:
-            log.warning("fleet: %s: cannot tell the other hosts at once, they learn it with their next beat: %s",
-                        self._url.label, why)  # fmt: skip
-        self._unheard = why
+            self._unheard = why
+            log.warning("fleet: %s: other hosts learn of changes only with their next beat: %s", self._url.label, why)
