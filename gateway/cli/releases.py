@@ -30,7 +30,10 @@ CLOSED_MESSAGE: Final = (
 @click.option("--watch", is_flag=True, help="Refresh twice a second until Ctrl-C.")
 @JSON
 def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
-    """Show the releases: weights, stops, both versions' metrics; and the fleet's hosts."""
+    """Show the releases: weights, stops, both versions' metrics.
+
+    In a fleet also its hosts, and whether candidates get traffic on this one.
+    """
     if as_json and watch:
         raise click.UsageError("--watch cannot be combined with --json; scripts can read the stream GET /api/events")
     if as_json:
@@ -106,7 +109,10 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 @REASON
 @JSON
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Send traffic to the candidate again, as its routes say; in a fleet on all hosts."""
+    """Send traffic to the candidate again, as its routes say.
+
+    In a fleet on all hosts.
+    """
     decision = _sent("resume", model, config, reason)
     _show(decision, resumed_text(decision), as_json)
 

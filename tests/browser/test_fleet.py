@@ -68,7 +68,7 @@ def test_stop_without_the_store_is_shown_as_unconfirmed_until_it_is(
     store.freeze()
     expect(panel).to_have_attribute("data-state", "closed")
     expect(panel.locator("#fleet-state")).to_contain_text(
-        "Candidates get no traffic on this host: the store does not answer"
+        "Candidates get no traffic on this host: no contact: "
     )
     expect(panel.locator("li").last).to_contain_text("silent for")
     page.get_by_role("button", name=STOP).click()

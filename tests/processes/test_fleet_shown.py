@@ -100,7 +100,7 @@ def test_stop_without_the_store_fails_with_the_reason(pair: Pair) -> None:
     assert as_json.returncode == 1
     assert json.loads(as_json.stdout)["fleet"]["confirmed"] is False
     told = command(a.config, "status").stdout
-    assert "candidates get no traffic on this host: the store does not answer" in told
+    assert "candidates get no traffic on this host: no contact: " in told
     assert "the stop of version 2 of flawed is not confirmed on all hosts" in told
     assert (metric(a, "gateway_fleet_open"), metric(a, "gateway_fleet_stops_unconfirmed")) == (0, 1)
     assert metric(a, "gateway_fleet_lease_remaining_seconds") == 0

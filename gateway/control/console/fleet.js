@@ -43,5 +43,5 @@ export function stopped(known, took) {
   if (!known) return { done: `Stopped: in effect ${took} ms after the press.`, doubt: "" };
   const hosts = `${known.hosts} ${known.hosts === 1 ? "host" : "hosts"}`;
   if (known.confirmed) return { done: `Stopped on ${hosts}: in effect ${took} ms after the press.`, doubt: "" };
-  return { done: "Stopped on this host.", doubt: `Not confirmed on all hosts: ${known.reason}. This host goes on trying; the panel Fleet shows how far it is.` };
+  return { done: "Stopped on this host.", doubt: `Not confirmed on all hosts: ${known.reason}. This host goes on trying; the panel Fleet shows when it is.` };
 }

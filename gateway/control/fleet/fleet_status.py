@@ -99,7 +99,7 @@ def _why(membership: Watched, host: HostState, now_ns: int, left_ns: int) -> str
         return LEAVING
     if membership.problem:
         held = f"; {HELD}" if host.open and host.hold and not left_ns else ""
-        asked = "the store refuses this host" if host.refused == membership.problem else "the store does not answer"
+        asked = "the store refuses this host" if host.refused == membership.problem else "no contact"
         return f"{asked}: {membership.problem}{held}"
     if left_ns:
         return ""

@@ -86,11 +86,11 @@ def test_hosts_of_the_same_name_are_told_apart() -> None:
     ("host", "problem", "is_open", "why"),
     [
         (OPEN, "", True, ""),
-        (OPEN, "timeout", True, "the store does not answer: timeout"),  # the lease has not ended yet
+        (OPEN, "timeout", True, "no contact: timeout"),  # the lease has not ended yet
         (OPEN._replace(contact_until_ns=NOW), "", False, "contact with the store was lost"),
-        (OPEN._replace(contact_until_ns=NOW), "timeout", False, "the store does not answer: timeout"),
+        (OPEN._replace(contact_until_ns=NOW), "timeout", False, "no contact: timeout"),
         (OPEN._replace(contact_until_ns=NOW, hold=True), "", True, HELD),
-        (OPEN._replace(contact_until_ns=NOW, hold=True), "off", True, f"the store does not answer: off; {HELD}"),
+        (OPEN._replace(contact_until_ns=NOW, hold=True), "off", True, f"no contact: off; {HELD}"),
         (CLOSED._replace(refused="its lease is 5 s"), "its lease is 5 s", False,
          "the store refuses this host: its lease is 5 s"),
         (CLOSED._replace(leaving=True), "timeout", False, LEAVING),
@@ -100,7 +100,7 @@ def test_hosts_of_the_same_name_are_told_apart() -> None:
         (CLOSED._replace(steady_since_ns=NOW - 60 * S), "", False,
          "opens after 3.1 s of contact with the store, in 0 s"),
         (HostState("a1", "a"), "the store has not answered yet", False,
-         "the store does not answer: the store has not answered yet"),
+         "no contact: the store has not answered yet"),
         (HostState("a1", "a"), "", False, "opens after 31 s of contact with the store, in 31 s"),
     ],
 )  # fmt: skip
