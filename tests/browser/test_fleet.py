@@ -9,11 +9,12 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import listened
 from tests.browser.test_look import SCREENS, assert_it_fits, problems
 from tests.control.fleet.servers import RedisServer
-from tests.processes.flawed import gateway, release, send_command, until
-from tests.processes.test_fleet_shown import shown
+from tests.processes.flawed import release, send_command, until
+from tests.processes.test_fleet_shown import host, shown
 from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
+WITHIN_MS = 20_000  # a lease of 3 s, and a machine that is busy
 STOP = "Stop the candidate of flawed"
 
 
@@ -28,9 +29,7 @@ def pair(
     tmp_path_factory: pytest.TempPathFactory, store: RedisServer
 ) -> Iterator[tuple[GatewayProcess, GatewayProcess]]:
     folder = tmp_path_factory.mktemp("hosts")
-    settings = {"store": store.url, "lease": "1s", "name": "production"}
-    a, b = (gateway(folder / name, fleet={**settings, "host": f"<b>{name}"}) for name in ("a", "b"))
-    with a, b:
+    with host(folder, store.url, "<b>a") as a, host(folder, store.url, "<b>b") as b:
         until(lambda: bool(shown(a)["open"] and shown(b)["open"]), "both are open")
         yield a, b
 
@@ -39,7 +38,7 @@ def pair(
 def _resumed(store: RedisServer, pair: tuple[GatewayProcess, GatewayProcess]) -> Iterator[None]:
     yield
     store.thaw()
-    until(lambda: all(shown(host)["open"] and not shown(host)["unconfirmed"] for host in pair), "all is well")
+    until(lambda: all(shown(each)["open"] and not shown(each)["unconfirmed"] for each in pair), "all is well")
     if release(pair[0])["stopped"]:
         assert send_command(pair[0], "resume").status_code == 200
 
@@ -50,7 +49,7 @@ def test_panel_lists_the_hosts_and_the_stop_says_on_how_many(
     page.goto(pair[0].control_url)
     panel = page.locator("#fleet")
     expect(panel.get_by_role("heading")).to_have_text("Fleet production")
-    expect(panel).to_have_attribute("data-state", "open")
+    expect(panel).to_have_attribute("data-state", "open", timeout=WITHIN_MS)
     expect(panel.locator("#fleet-state")).to_have_text("Candidates get traffic on this host.")
     expect(panel.locator("li")).to_have_text(["<b>a · this one", "<b>b"])  # as text, not as HTML
     page.get_by_role("button", name=STOP).click()
@@ -64,22 +63,20 @@ def test_stop_without_the_store_is_shown_as_unconfirmed_until_it_is(
 ) -> None:
     page.goto(pair[0].control_url)
     panel = page.locator("#fleet")
-    expect(panel).to_have_attribute("data-state", "open")
+    expect(panel).to_have_attribute("data-state", "open", timeout=WITHIN_MS)
     store.freeze()
-    expect(panel).to_have_attribute("data-state", "closed")
-    expect(panel.locator("#fleet-state")).to_contain_text(
-        "Candidates get no traffic on this host: no contact: "
-    )
+    expect(panel).to_have_attribute("data-state", "closed", timeout=WITHIN_MS)
+    expect(panel.locator("#fleet-state")).to_contain_text("Candidates get no traffic on this host: no contact: ")
     expect(panel.locator("li").last).to_contain_text("silent for")
     page.get_by_role("button", name=STOP).click()
-    expect(page.locator(".effect")).to_contain_text("Stopped on this host.")
+    expect(page.locator(".effect")).to_contain_text("Stopped on this host.", timeout=WITHIN_MS)
     expect(page.locator("#model-flawed .failure")).to_contain_text("the fleet's store has not taken it")
     expect(panel.locator("#fleet-unconfirmed")).to_have_text(
         "Stopped here, but not confirmed on all hosts: version 2 of flawed"
     )
     store.thaw()
-    expect(panel.locator("#fleet-unconfirmed")).to_be_hidden()
-    expect(panel).to_have_attribute("data-state", "open")
+    expect(panel.locator("#fleet-unconfirmed")).to_be_hidden(timeout=WITHIN_MS)
+    expect(panel).to_have_attribute("data-state", "open", timeout=WITHIN_MS)
 
 
 @pytest.mark.parametrize(("scheme", "width", "height"), SCREENS)
@@ -95,12 +92,12 @@ def test_panel_is_accessible_and_fits_every_screen(
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})  # type: ignore[arg-type]
     screen = listened(context.new_page(), complaints)
     screen.goto(pair[0].control_url)
-    expect(screen.locator("#fleet")).to_have_attribute("data-state", "open")
+    expect(screen.locator("#fleet")).to_have_attribute("data-state", "open", timeout=WITHIN_MS)
     assert problems(screen) == []
     store.freeze()
     screen.get_by_role("button", name=STOP).click()
-    expect(screen.locator("#fleet")).to_have_attribute("data-state", "closed")
-    expect(screen.locator("#fleet-unconfirmed")).to_be_visible()
+    expect(screen.locator("#fleet")).to_have_attribute("data-state", "closed", timeout=WITHIN_MS)
+    expect(screen.locator("#fleet-unconfirmed")).to_be_visible(timeout=WITHIN_MS)
     expect(screen.locator("#fleet [data-silent=true]").first).to_be_visible()
     assert problems(screen) == []
     assert_it_fits(screen)
