@@ -77,7 +77,9 @@ class Switch:
         self._cached = b"", False, FIRST_EPOCH  # one tuple, swapped at once: two threads may read the switch
 
     def stopped(self, now_ns: int) -> bool:
-        """Whether the candidate is stopped: by command, by a breaker, or by a stale heartbeat (`now_ns`: monotonic)."""
+        """Whether the candidate is stopped: by command, by a breaker, or by a stale heartbeat. `now_ns`: of the board's
+        clock, or monotonic time, which is as good where no answer is sent.
+        """
         known, stopped, _ = self._cached
         now = self._raw[self._begin : self._end]
         if now != known:

@@ -85,7 +85,7 @@ class RoutingAcceptance:
         return ValidatedRouting(now, text, resolved, known.stopped)
 
     def stopped_since(self, validated: ValidatedRouting) -> list[str]:
-        """Errors for stables that were stopped as candidates since the text was judged: they would answer everyone.
+        """Errors for new stables that were stopped as candidates since the text was judged: they would answer everyone.
         Empty if there are none.
         """
         since = self._decision_log.stopped_keys() - validated.stopped
@@ -93,8 +93,12 @@ class RoutingAcceptance:
             f"models.{name}: version {release.stable} was stopped while it was being made stable; if that is"
             " intended, save the file again with any change, such as a comment"
             for name, release in validated.resolved.routing.models.items()
-            if (name, release.stable) in since
+            if (name, release.stable) in since and not self._is_stable(name, release.stable)
         ]
+
+    def _is_stable(self, name: str, version: int) -> bool:
+        """Whether it is in force already: in a fleet, hosts whose files are older may stop it as their candidate."""
+        return name in self.memory and self.memory[name].stable == version
 
     def with_candidates_closed(self) -> ResolvedRouting | None:
         """The remembered releases with candidates closed; None if nothing is remembered."""

@@ -59,6 +59,8 @@ class Hints:
                 await self._listen(self)
             except StoreUnavailable as error:
                 self._note_lost(str(error))
+            except Exception as error:  # a client library's: hints may fail, but must go on
+                self._note_lost(f"{type(error).__name__}: {error}")
             await asyncio.sleep(self._pause_s)
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 

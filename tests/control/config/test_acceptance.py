@@ -123,6 +123,15 @@ def test_stop_that_arrives_during_a_promotion_by_edit_wins(tmp_path: Path) -> No
         assert accepting.stopped_since(again) == [], "asked for once it is stopped, it is meant"
 
 
+def test_stop_of_what_has_long_been_stable_refuses_no_edit(tmp_path: Path) -> None:
+    with opened(tmp_path) as (accepting, stops):
+        accept(accepting, tmp_path, TWO)
+        (tmp_path / "routing.yaml").write_text(f"{TWO}# edited\n")
+        judged = accepting.validate(snapshot(tmp_path / "routing.yaml"))
+        stops.stop("m", 2, "another host", "there it is the candidate still", {})
+        assert accepting.stopped_since(judged) == []
+
+
 def test_order_on_a_closed_candidate_is_refused_with_the_reason(tmp_path: Path) -> None:
     with opened(tmp_path) as (accepting, _):
         accept(accepting, tmp_path, ONE)
