@@ -1,5 +1,6 @@
 """Release switches as several processes see them: two mappings of one file."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from gateway.errors import SettingsError
 from gateway.shm.segment import SharedSegment
 from gateway.shm.switch import Gate, Switch
-from gateway.shm.switchboard import Switchboard
+from gateway.shm.switchboard import FOREVER_NS, NEVER_NS, Switchboard
 
 DEAD_AFTER_NS = 1_000_000_000
 
@@ -121,6 +122,41 @@ def test_create_replaces_the_file_of_a_killed_run_and_orphans_keep_theirs(contro
     fresh.heartbeat()
     assert not fresh.stopped(3)
     assert orphan.stopped(now(control))
+
+
+def test_lease_closes_every_release_when_it_ends_and_not_before(control: Switchboard) -> None:
+    seen, until_ns = switch(control, 0), now(control) + DEAD_AFTER_NS // 2
+    control.grant_lease(until_ns, DEAD_AFTER_NS)
+    assert not seen.stopped(until_ns - 1)
+    assert seen.stopped(until_ns)
+
+
+def test_shorter_lease_holds_at_once_and_a_longer_one_from_the_next_heartbeat_on(control: Switchboard) -> None:
+    seen, began_ns = switch(control, 0), now(control)
+    control.grant_lease(NEVER_NS, DEAD_AFTER_NS)
+    assert seen.stopped(began_ns)
+    control.grant_lease(FOREVER_NS, DEAD_AFTER_NS)
+    assert seen.stopped(began_ns), "only a tick that has done its work writes a heartbeat"
+    control.heartbeat()
+    assert not seen.stopped(now(control))
+    assert control.heartbeat_ns == now(control)
+
+
+def test_lease_keeps_no_release_open_once_control_is_dead(control: Switchboard) -> None:
+    seen = switch(control, 0)
+    control.grant_lease(FOREVER_NS, DEAD_AFTER_NS)
+    control.heartbeat()
+    assert not seen.stopped(control.heartbeat_ns + DEAD_AFTER_NS)
+    assert seen.stopped(control.heartbeat_ns + DEAD_AFTER_NS + 1)
+
+
+def test_clock_of_the_board_is_the_same_in_all_processes_and_counts_suspensions(control: Switchboard) -> None:
+    attached = Switchboard.attach(control.segment.path, 2)
+    assert abs(attached.clock.now_ns() - time.monotonic_ns()) < DEAD_AFTER_NS, "the machine was not suspended since"
+    slept_ns = 3600 * DEAD_AFTER_NS
+    control.segment.spare_word -= slept_ns  # as if it had been, since the board was created
+    again = Switchboard.attach(control.segment.path, 2)
+    assert abs(again.clock.now_ns() - time.monotonic_ns() - slept_ns) < DEAD_AFTER_NS
 
 
 def test_expired_heartbeat_stops_every_release_at_once(control: Switchboard) -> None:
