@@ -25,6 +25,7 @@ NAMES = sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__
 @click.option("--runs", type=click.IntRange(1), help="Of `fleet_simulation`.  [default: 100000]")
 @click.option("--seed", type=click.IntRange(0), help="The first of `fleet_simulation`.  [default: 0]")
 @click.option("--states", type=click.IntRange(1), help="At most, of each small fleet.  [default: 1000000]")
+@click.option("--store", type=click.Choice(["redis", "etcd"]), help="Of `fleet`.  [default: redis]")
 @click.option(
     "--checkout", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Other side of `before`."
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 RECEIVE = 65536
 KEPT_S = 4.0  # uvicorn keeps an idle connection for 5 s
+OPENED_WITHIN_S = 10.0
 ANSWERED_WITHIN_S = 30.0
 
 
@@ -59,15 +60,22 @@ class Client:
     client of HTTP does, it looks whether a connection is still open before it asks on it once more: a server may close
     an idle one whenever it likes (RFC 9112, 9.5). Otherwise none may be closed that was idle for less than KEPT_S,
     unless its last answer announced it (`Connection: close`): that one is opened anew in any case. The time that an
-    answer takes includes that of connecting.
+    answer takes includes that of connecting. `sockets` makes them, by family and kind: in another network namespace.
     """
 
     def __init__(
-        self, address: tuple[str, int], count: int, requests: Callable[[], bytes], *, reconnect: bool = False
+        self,
+        address: tuple[str, int],
+        count: int,
+        requests: Callable[[], bytes],
+        *,
+        reconnect: bool = False,
+        sockets: Callable[[int, int], socket.socket] = socket.socket,
     ) -> None:
         self._address = address
         self._requests = requests
         self._reconnect = reconnect
+        self._sockets = sockets
         self._selector = selectors.DefaultSelector()
         self._connections = [self._opened() for _ in range(count)]
         self.lost = 0
@@ -110,18 +118,23 @@ class Client:
             seen.add(answer)
 
     def _opened(self) -> _Connection:
-        connection = _Connection(socket.create_connection(self._address, timeout=10))
+        connection = _Connection(self._socket())
+        connection.socket.settimeout(OPENED_WITHIN_S)
+        connection.socket.connect(self._address)
         self._follow(connection, selectors.EVENT_READ)
         return connection
 
     def _reopened(self) -> _Connection:
         """One that is being opened; what is asked on it goes out when it is."""
-        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-        connection = _Connection(socket.socket(family, socket.SOCK_STREAM), opening=True)
+        connection = _Connection(self._socket(), opening=True)
         connection.socket.setblocking(False)
         connection.socket.connect_ex(self._address)
         self._follow(connection, selectors.EVENT_WRITE)
         return connection
+
+    def _socket(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        return self._sockets(family, socket.SOCK_STREAM)
 
     def _follow(self, connection: _Connection, event: int) -> None:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,11 +1,12 @@
 """HAProxy (a Debian package), twice: a server whose answers are ready in advance, and a load balancer before it.
 
 As a server it answers each inference request with the same bytes, without a look at what was sent: what stands before
-it is slower, whatever it is. As a balancer it has a weighted cluster of that server and itself once more.
+it is slower, whatever it is. As a balancer it has a weighted cluster of that server and itself once more, or gateways
+on several hosts.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,22 @@ backend cluster
     server stable 127.0.0.1:{server} check weight {stable}
     server candidate 127.0.0.1:{server} check weight {candidate}
 """
+HOSTS: Final = """\
+    option http-buffer-request
+frontend front
+    bind 127.0.0.1:{port}
+    default_backend hosts
+backend hosts
+    balance roundrobin
+    option httpchk GET /v2/health/ready
+    option redispatch 1
+    retries 3
+    retry-on conn-failure empty-response response-timeout
+    timeout connect 500ms
+    timeout server 2s
+    timeout check 500ms
+    default-server check inter 200ms fall 2 rise 1
+"""
 
 
 @contextmanager
@@ -69,6 +86,16 @@ def balancer(folder: Path, url: str, candidate_percent: int) -> Iterator[Started
     weights = {"stable": 100 - candidate_percent, "candidate": candidate_percent}
     text = BALANCER.format(port=port, server=url.rpartition(":")[2], **weights)
     with _running(folder, text, port, SERVER_CORE) as process:
+        yield process
+
+
+@contextmanager
+def before_hosts(folder: Path, addresses: Sequence[str]) -> Iterator[Started]:
+    """The load balancer before gateways on several hosts. What one does not answer it asks the next one."""
+    folder.mkdir()
+    port = free_port()
+    lines = [f"    server host{number} {address}" for number, address in enumerate(addresses)]
+    with _running(folder, HOSTS.format(port=port) + "\n".join(lines) + "\n", port, SERVER_CORE) as process:
         yield process
 
 
