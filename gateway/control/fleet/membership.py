@@ -30,7 +30,7 @@ from gateway.version_key import VersionKey
 BEAT_S: Final = 0.5
 BEAT_SHARE: Final = 6  # beats in a lease at least
 SOON_S: Final = 0.02  # between beats while a stop waits, if no member's news comes
-PAUSE_S: Final = 0.002  # between two beats at least
+PAUSE_S: Final = 0.002  # from the start of a beat to that of the next one at least
 CALLS: Final = 3  # a store call may take a lease's third
 LEAVE_S: Final = 4.0
 log: Final = logging.getLogger("gateway.control.fleet")
@@ -91,11 +91,12 @@ class Membership:
         pause_s = min(BEAT_S, self.timing.lease_ns / 1e9 / BEAT_SHARE)
         while True:
             self._kicked.clear()
+            next_s = asyncio.get_running_loop().time() + PAUSE_S
             await self._beat()
             with contextlib.suppress(TimeoutError):
                 eager = self.now_ns() < self._eager_until_ns and not self.problem
                 await asyncio.wait_for(self._kicked.wait(), SOON_S if eager else pause_s)
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(next_s - asyncio.get_running_loop().time())
 
     async def listen_forever(self) -> None:
         """Beat at once whenever another member has news, until cancelled."""
