@@ -5,6 +5,7 @@ import ctypes
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+PREFIX: Final = "lt"  # of all names: then the process that made them, in hexadecimal digits
 FOLDER: Final = Path("/var/run/netns")
 NEW_NETWORK: Final = 0x40000000  # CLONE_NEWNET
 PACKAGES: Final = {
@@ -32,7 +34,7 @@ def why_not(*programs: str) -> str:
         return f"missing: apt-get install {' '.join(missing)}"
     if os.geteuid() != 0:
         return "network namespaces need root"
-    probe = f"lt{os.getpid():x}-probe"
+    probe = f"{PREFIX}{os.getpid():x}-probe"
     done = subprocess.run([program("ip") or "ip", "netns", "add", probe], capture_output=True, text=True, check=False)
     _gone("netns", "del", probe)
     return f"no network namespaces here: {done.stderr.strip()}" if done.returncode else ""
@@ -83,7 +85,8 @@ class Namespace:
 @contextlib.contextmanager
 def namespaces(count: int) -> Iterator[list[Namespace]]:
     """So many of them, named after this process, in a network that no interface of this machine uses."""
-    tag = f"lt{os.getpid():x}"
+    _sweep()
+    tag = f"{PREFIX}{os.getpid():x}"
     network = _free_network()
     with contextlib.ExitStack() as stack:
         _ip("link", "add", tag, "type", "bridge")
@@ -109,6 +112,19 @@ def _namespace(stack: contextlib.ExitStack, bridge: str, number: int, address: s
     for interface in ("lo", inner):
         _ip("-n", name, "link", "set", interface, "up")
     return Namespace(name, link, address)
+
+
+def _sweep() -> None:
+    """End and remove what processes that were killed have left."""
+    for name in [path.name for path in FOLDER.glob(f"{PREFIX}*-*")]:
+        tag = name.partition("-")[0]
+        with contextlib.suppress(ValueError):
+            if not Path(f"/proc/{int(tag.removeprefix(PREFIX), 16)}").exists():
+                for pid in _ip("netns", "pids", name).split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+                _gone("netns", "del", name)
+                _gone("link", "del", tag)
 
 
 def _free_network() -> str:
