@@ -19,6 +19,7 @@ from tests.running import GatewayProcess
 pytestmark = pytest.mark.slow
 LEASE_S = 1.0
 OPEN_AFTER_S = 10 * LEASE_S  # that a fleet without knowledge waits
+KNOWN = {"fleet": "gateway", "words": {"other/1": [1, 0]}, "stops": [], "leader": None, "sequence": 0}
 
 
 @pytest.fixture(name="store")
@@ -28,8 +29,14 @@ def _store(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def host(folder: Path, store: RedisServer, name: str, **fleet: Any) -> GatewayProcess:
-    """A gateway of the fleet, half of whose predictions go to the candidate."""
+def host(folder: Path, store: RedisServer, name: str, *, known: bool = False, **fleet: Any) -> GatewayProcess:
+    """A gateway of the fleet, half of whose predictions go to the candidate. `known`: it remembers the fleet, so that it
+    opens after one lease, not after ten.
+    """
+    state = folder / name / "state"
+    if known and not state.exists():
+        state.mkdir(parents=True)
+        (state / "fleet.json").write_text(json.dumps(KNOWN))
     settings = {"store": store.url, "lease": f"{LEASE_S:g}s", "host": name, **fleet}
     return gateway(folder / name, fleet=settings)
 
@@ -73,7 +80,7 @@ def resume(running: GatewayProcess) -> None:
 @contextlib.contextmanager
 def two(folder: Path, store: RedisServer, **fleet: Any) -> Iterator[tuple[GatewayProcess, GatewayProcess]]:
     """Two hosts whose candidates are open."""
-    with host(folder, store, "a") as a, host(folder, store, "b", **fleet) as b:
+    with host(folder, store, "a", known=True) as a, host(folder, store, "b", known=True, **fleet) as b:
         until_open(a, b)
         yield a, b
 
@@ -146,8 +153,8 @@ def test_host_that_was_killed_is_not_waited_for_once_its_lease_has_ended(tmp_pat
 
 
 def test_host_that_leaves_is_not_waited_for(tmp_path: Path, store: RedisServer) -> None:
-    with host(tmp_path, store, "a") as a:
-        with host(tmp_path, store, "b") as b:
+    with host(tmp_path, store, "a", known=True) as a:
+        with host(tmp_path, store, "b", known=True) as b:
             until_open(a, b)
         assert [member["name"] for member in members(a)] == ["a"]
         assert stop(a)["ms"] < LEASE_S * 1e3 / 2
@@ -170,6 +177,13 @@ def test_host_that_joins_opens_after_a_lease_of_contact(tmp_path: Path, store: R
         began_s = time.monotonic()
         until_open(c)
         assert time.monotonic() - began_s < OPEN_AFTER_S / 2  # as a host of a new fleet it would wait twice as long
+
+
+def test_new_fleet_opens_after_ten_leases_of_contact(tmp_path: Path, store: RedisServer) -> None:
+    began_s = time.monotonic()
+    with host(tmp_path, store, "a") as a:
+        until_open(a)
+        assert time.monotonic() - began_s > OPEN_AFTER_S
 
 
 def test_stop_made_while_alone_is_brought_to_the_fleet(tmp_path: Path, store: RedisServer) -> None:
@@ -216,4 +230,4 @@ def test_stops_are_remembered_across_a_restart_of_all_hosts_and_an_empty_store(
             assert {ask(a), ask(c)} == {"stable"}
         assert release(c)["stopped"]
     kept = json.loads((tmp_path / "a" / "state" / "fleet.json").read_bytes())
-    assert kept["words"] == {"flawed/2": [1, 1]}
+    assert kept["words"] == {"flawed/2": [1, 1], "other/1": [1, 0]}
