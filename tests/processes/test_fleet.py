@@ -30,7 +30,7 @@ def _store(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def host(folder: Path, store: RedisServer, name: str, *, known: bool = False, **fleet: Any) -> GatewayProcess:
-    """A gateway of the fleet, half of whose predictions go to the candidate. `known`: it remembers the fleet, so that it
+    """A gateway of the fleet, half of whose predictions go to the candidate. `known`: it remembers the fleet, and so
     opens after one lease, not after ten.
     """
     state = folder / name / "state"
