@@ -200,7 +200,8 @@ class _Supervisor:
     async def _watch_files(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._reload_now.wait(), FILE_POLL_S)
+                async with asyncio.timeout(FILE_POLL_S):  # wait_for of 3.11 may swallow a cancellation
+                    await self._reload_now.wait()
             await self._reload_if_changed()
 
     async def _reload_if_changed(self) -> None:

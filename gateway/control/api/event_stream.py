@@ -201,7 +201,8 @@ class EventStream:
                 reading = None
             seen = now
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):  # wait_for of 3.11 may swallow a cancellation
+                    await self._ending.wait()
         for client in self._clients:
             client.end(SHUTTING_DOWN)
 

@@ -1,11 +1,17 @@
 """The fleet's state as bytes in the store: the core document and one record for each member, both JSON."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import orjson
 
-from gateway.control.fleet.store_state import LeaderObject, Member, Note, StoreState, Word
+from gateway.control.fleet.store_state import LeaderObject, Member, Note, StoreState, Word, Words
+
+CONSTANTS: Final = (str, int, int, int, str)
+WORD: Final = (int, int)
+NOTE: Final = (str, str, str, str)
+LEADER: Final = (int, str, str)
+MEMBER: Final = (int, int, bool, str, list)
 
 
 class Stored(Protocol):
@@ -42,19 +48,39 @@ def decoded(stored: Stored) -> StoreState:
         members = {incarnation: _member(orjson.loads(record)) for incarnation, record in stored.members.items()}
         if not stored.core:
             return StoreState(stored.run_id, members=members)
-        core = orjson.loads(stored.core)
-        leader = core["leader"]
-        return StoreState(
-            stored.run_id, core["fleet_key"], core["protocol"], core["lease_ns"], core["revision"], core["settled"],
-            {release: Word(*word) for release, word in core["words"].items()}, members,
-            None if leader is None else LeaderObject(*leader),
-            {release: Note(*note) for release, note in core["notes"].items()},
-        )  # fmt: skip
-    except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
+        return _state(stored.run_id, orjson.loads(stored.core), members)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         problem = f"the fleet's data in the store is damaged ({type(error).__name__}: {error})"
         raise ValueError(f"{problem}; choose another fleet.name, or delete the data") from None
 
 
+def leader_of(fields: list[Any] | None) -> LeaderObject | None:
+    """The leader object of a JSON list. Raises TypeError, ValueError."""
+    return None if fields is None else LeaderObject(*typed(fields, LEADER))
+
+
+def words_of(found: dict[str, list[Any]]) -> Words:
+    """The words of a JSON object. Raises TypeError, ValueError, AttributeError."""
+    return {release: Word(*typed(word, WORD)) for release, word in found.items()}
+
+
+def _state(run_id: str, core: dict[str, Any], members: Mapping[str, Member]) -> StoreState:
+    constants = [core[name] for name in ("fleet_key", "protocol", "lease_ns", "revision", "settled")]
+    words = words_of(core["words"])
+    notes = {release: Note(*typed(note, NOTE)) for release, note in core["notes"].items()}
+    leader = leader_of(core["leader"])
+    return StoreState._make([run_id, *typed(constants, CONSTANTS), words, members, leader, notes])
+
+
 def _member(record: dict[str, Any]) -> Member:
-    candidates = tuple(record["candidates"])
-    return Member(record["beat"], record["applied"], record["hold"], record["name"], candidates)
+    fields = typed([record[name] for name in Member._fields], MEMBER)
+    candidates = fields.pop()
+    return Member._make([*fields, tuple(typed(candidates, [str] * len(candidates)))])
+
+
+def typed(fields: list[Any], types: Sequence[type]) -> list[Any]:
+    """The fields, which must be of exactly these types. Raises TypeError, ValueError."""
+    for field, wanted in zip(fields, types, strict=True):
+        if type(field) is not wanted:
+            raise TypeError(f"{field!s:.80} is not of the type {wanted.__name__}")
+    return list(fields)

@@ -1,6 +1,7 @@
-"""A deadline for a call to the store."""
+"""Deadlines: for a call to the store, and for a wait."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -16,3 +17,10 @@ async def within(timeout_s: float, store: str, call: Awaitable[T]) -> T:
             return await call
     except TimeoutError:
         raise StoreUnavailable(f"{store}: no answer within {timeout_s:g} s") from None
+
+
+async def at_most(timeout_s: float, waiting: Awaitable[object]) -> None:
+    """Await it, but no longer than `timeout_s`. Python 3.11's `wait_for` may swallow a cancellation: this does not."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await waiting

@@ -5,7 +5,6 @@ never depend on it: without the store only candidates close.
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from gateway.control.fleet import host as step
 from gateway.control.fleet.confirmation import Confirmation, confirmation
+from gateway.control.fleet.deadline import at_most
 from gateway.control.fleet.host import NEVER_NS, HostState
 from gateway.control.fleet.memory import FleetMemory
 from gateway.control.fleet.pending_stops import PendingStop, PendingStops
@@ -73,7 +73,6 @@ class Membership:
         self._seen: Snapshot | None = None
         self._stops = PendingStops(timing)
         self._fenced = False  # while leaving: no send of a candidate is in progress any more
-        self._eager_until_ns = NEVER_NS  # beats follow each other soon while someone waits for a stop
         self._turn = asyncio.Lock()  # one transaction at a time: a reply is taken in before the next is computed
         self._kicked = asyncio.Event()
         self._replied = asyncio.Condition()
@@ -93,9 +92,8 @@ class Membership:
             self._kicked.clear()
             next_s = asyncio.get_running_loop().time() + PAUSE_S
             await self._beat()
-            with contextlib.suppress(TimeoutError):
-                eager = self.now_ns() < self._eager_until_ns and not self.problem
-                await asyncio.wait_for(self._kicked.wait(), SOON_S if eager else pause_s)
+            eager = self._stops.awaited and not self.problem
+            await at_most(SOON_S if eager else pause_s, self._kicked.wait())
             await asyncio.sleep(next_s - asyncio.get_running_loop().time())
 
     async def listen_forever(self) -> None:
@@ -129,12 +127,14 @@ class Membership:
             self._note(release, STOP, by, reason)
             mine.append(self._stops.add(call))
         self._kicked.set()
-        if self._releases.sync(self.host, self.notes):  # another host has resumed it since it was stopped here
-            await self._fence()
-        self._remember()
-        await self._wait_settled(mine, began_ns)
-        for stop in mine:
-            stop.awaited = False
+        try:
+            if self._releases.sync(self.host, self.notes):  # another host has resumed it since it was stopped here
+                await self._fence()
+            self._remember()
+            await self._wait_settled(mine, began_ns)
+        finally:
+            for stop in mine:
+                stop.awaited = False
         return confirmation(mine, self.host, self.now_ns(), began_ns, self.timing)
 
     async def resume(self, key: VersionKey, by: str, reason: str, evidence: dict[str, Any]) -> None:
@@ -145,10 +145,10 @@ class Membership:
             earlier = self._stops.of(release)
             state = await self._resumed_in_store(release, by, reason)
             self._stops.withdraw(earlier)
-            self.notes.pop(release, None)
             self.host = self.host._replace(words={**self.host.words, release: state.words[release]})
             if release in self.host.stops:
                 raise Conflict(f"'{key[0]}' was stopped again meanwhile")
+            self.notes.pop(release, None)
             self._releases.evidence[release] = evidence
             self._in_force(state)
         self._kicked.set()
@@ -173,14 +173,12 @@ class Membership:
 
     async def _wait_settled(self, stops: list[PendingStop], began_ns: int) -> None:
         patience_ns = self.timing.longest_ns + self.timing.lease_ns // CALLS
-        self._eager_until_ns = max(self._eager_until_ns, began_ns + patience_ns)
         async with self._replied:
             while any(stop.settled is None for stop in stops):
                 left_ns = began_ns + patience_ns - self.now_ns()
                 if left_ns <= 0:
                     return
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._replied.wait(), min(left_ns / 1e9, SOON_S))
+                await at_most(min(left_ns / 1e9, SOON_S), self._replied.wait())
                 self._stops.settle(self.host, self.now_ns())
 
     async def _resumed_in_store(self, release: str, by: str, reason: str) -> StoreState:

@@ -9,7 +9,8 @@ from typing import Final
 
 import orjson
 
-from gateway.control.fleet.store_state import NO_WORDS, LeaderObject, Word, Words
+from gateway.control.fleet.codec import leader_of, typed, words_of
+from gateway.control.fleet.store_state import NO_WORDS, LeaderObject, Words
 
 Replace = Callable[[Path, Callable[[], bytes]], None]
 log: Final = logging.getLogger("gateway.control.fleet")
@@ -50,9 +51,9 @@ class FleetMemory:
             found = orjson.loads(self._file.read_bytes())
             if found["fleet"] != self._fleet:
                 return
-            words = {str(release): Word(int(epoch), int(stop)) for release, (epoch, stop) in found["words"].items()}
-            stops, sequence = tuple(map(str, found["stops"])), int(found["sequence"])
-            leader = None if found["leader"] is None else LeaderObject(*found["leader"])
+            words, leader = words_of(found["words"]), leader_of(found["leader"])
+            stops, sequence = typed([found["stops"], found["sequence"]], (list, int))
+            stops = tuple(typed(stops, [str] * len(stops)))
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -31,6 +31,11 @@ class PendingStops:
         """The releases that they stop."""
         return frozenset(stop.call.release for stop in self._stops)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a command waits for one of them: then beats follow each other soon."""
+        return any(stop.awaited for stop in self._stops)
+
     def of(self, release: str) -> Sequence[PendingStop]:
         """Those of one release."""
         return [stop for stop in self._stops if stop.call.release == release]

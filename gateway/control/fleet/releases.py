@@ -17,6 +17,7 @@ from gateway.version_key import VersionKey
 BY_FLEET: Final = "fleet"  # where no note says who it was
 STOP: Final = "stop"
 RESUME: Final = "resume"
+LONGEST_VERSION: Final = 18  # digits: JSON holds no larger integer
 Act = Callable[[str, int, str, str, dict[str, Any]], ReleaseDecision]
 
 
@@ -28,7 +29,8 @@ def release_name(model: str, version: int) -> str:
 def release_key(release: str) -> VersionKey | None:
     """The model and version of a name; None if it is none."""
     model, _, version = release.rpartition("/")
-    return (model, int(version)) if model and version.isascii() and version.isdigit() else None
+    known = model and version.isascii() and version.isdigit() and len(version) <= LONGEST_VERSION
+    return (model, int(version)) if known else None
 
 
 class FleetReleases:
@@ -79,8 +81,8 @@ class FleetReleases:
         stopped = False
         self.syncing = True
         try:
-            for release, word in host.words.items():
-                key = release_key(release)
+            for release in [*host.words, *(host.stops.keys() - host.words.keys())]:
+                key, word = release_key(release), host.words.get(release, FIRST)
                 if key is None:
                     continue
                 wanted = word.stopped or release in host.stops
