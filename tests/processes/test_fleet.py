@@ -38,7 +38,7 @@ def host(folder: Path, store: RedisServer, name: str, *, known: bool = False, **
         state.mkdir(parents=True)
         (state / "fleet.json").write_text(json.dumps(KNOWN))
     settings = {"store": store.url, "lease": f"{LEASE_S:g}s", "host": name, **fleet}
-    return gateway(folder / name, fleet=settings)
+    return gateway(folder / name, server={"workers": 1}, fleet=settings)
 
 
 def members(running: GatewayProcess) -> Any:
