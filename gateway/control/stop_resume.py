@@ -16,7 +16,7 @@ from gateway.control.release.disk import DiskThread, DiskTimeout
 from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import Served, TripHandler
 from gateway.control.stop import UNKNOWN_STAT, CandidateStopper
-from gateway.errors import Conflict, NotFound
+from gateway.errors import Conflict
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.slots import ReleaseSlots
 from gateway.shm.switchboard import Switchboard
@@ -41,6 +41,8 @@ class CommandContext(Protocol):
     stopper: CandidateStopper
     trip_handler: TripHandler
 
+    def settings_of(self, name: str) -> ReleaseSettings: ...
+
 
 class StopAndResume:
     """Runs on control's loop."""
@@ -60,7 +62,7 @@ class StopAndResume:
         try:
             decisions = control.stopper.stop_model(name, self._view(name), *said)
         except Conflict:
-            self._settings_of(name)
+            control.settings_of(name)
             raise
         unread = await self._unread()  # meanwhile the decision is written
         if unread is not None:
@@ -117,17 +119,11 @@ class StopAndResume:
         await wait_for_inflight_sends(self._control.board, self._control.pool)
 
     def _candidate(self, name: str) -> int:
-        self._settings_of(name)
+        self._control.settings_of(name)
         candidate = getattr(self._view(name), "candidate", None)
         if candidate is None:
             raise Conflict(f"'{name}' has no candidate; stable answers every request")
         return int(candidate)
-
-    def _settings_of(self, name: str) -> ReleaseSettings:
-        if name not in self._control.served:
-            there = ", ".join(sorted(self._control.served))
-            raise NotFound(f"there is no model '{name}'; there are {there}")
-        return self._control.served[name]
 
     def _view(self, name: str) -> ReleaseSettings | None:
         control = self._control

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -56,7 +57,7 @@ async def opened(url: str, name: str = "test", timeout_s: float = LONG_S) -> Asy
         await store.close()
 
 
-class StoreServer:
+class StoreServer(ABC):
     """A server on a port that stays the same. As a context: ended on exit."""
 
     keeps_run_id = False  # over a restart
@@ -80,23 +81,23 @@ class StoreServer:
             self.kill()
 
     @property
-    def url(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def url(self) -> str: ...
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
         assert self._process is not None
         return self._process
 
-    def command(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def command(self) -> list[str]: ...
 
-    def is_ready(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def is_ready(self) -> bool: ...
 
+    @abstractmethod
     def wipe(self) -> None:
         """Delete all data while the server runs."""
-        raise NotImplementedError
 
     def start(self) -> None:
         with self._log.open("ab") as log:
