@@ -14,6 +14,7 @@ import yaml
 from loadtests import servers
 from loadtests.canned import NAME
 from loadtests.client import Client, Seen, request
+from loadtests.free_port import free_port
 from loadtests.scenarios.overhead import BODY
 
 SHARE: Final = 10  # percent, to the candidate
@@ -37,7 +38,7 @@ def lasted(folder: Path, mean_ms: float, longest_s: float, connections: int, alp
     """Serve a candidate whose server takes `mean_ms` on average, until it is stopped or the time is over."""
     with ExitStack() as stack:
         for version, mean in ((1, MEAN_MS), (2, mean_ms)):
-            port = servers.free_port()
+            port = free_port()
             command = [sys.executable, "-m", "loadtests.delayed", str(port), str(mean)]
             url = stack.enter_context(servers.started(command, port)).url
             place = folder / "models" / NAME / str(version)

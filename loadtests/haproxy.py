@@ -15,7 +15,8 @@ import orjson
 
 from loadtests import canned
 from loadtests.canned import ANSWER, MODEL
-from loadtests.servers import SERVER_CORE, Started, free_port, started
+from loadtests.free_port import free_port
+from loadtests.servers import SERVER_CORE, Started, started
 from loadtests.wrk import CLIENT_CORE
 
 COMMON: Final = """\

@@ -15,24 +15,11 @@ from typing import Any
 import httpx
 import yaml
 
+from loadtests.free_port import free_port
 from loadtests.leftovers import MARK
 
 SERVER_CORE = 0
 READY_WITHIN_S = 60.0
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port that is free now, and that this process has not been given before."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
-            return port
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import yaml
 
-from loadtests.servers import free_port
+from loadtests.free_port import free_port
 
 READY_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 30.0

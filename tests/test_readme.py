@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from gateway.cli.main import COMMANDS
-from loadtests.servers import free_port
+from loadtests.free_port import free_port
 from tests.processes.flawed import until
 
 pytestmark = pytest.mark.slow

@@ -18,6 +18,7 @@ from rich.progress import track
 from rich.table import Table
 
 from loadtests import haproxy, servers
+from loadtests.free_port import free_port
 from loadtests.report import Line, report, write
 from loadtests.scenarios.overhead import BODY, JSON
 from loadtests.servers import Started
@@ -66,7 +67,7 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
 
 
 def _proxies(stack: ExitStack, folder: Path, url: str) -> dict[str, Started]:
-    port = servers.free_port()
+    port = free_port()
     command = [sys.executable, "-m", "loadtests.httpx_proxy", str(port), url, url, str(SHARE)]
     for version in (1, 2):
         place = folder / "models" / "tiny" / str(version)

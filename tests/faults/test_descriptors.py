@@ -4,7 +4,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -83,14 +83,16 @@ def test_worker_accepts_connections_again_after_descriptors_ran_out(tmp_path: Pa
 def test_stop_is_accepted_while_others_hold_all_descriptors(tmp_path: Path, idle: int) -> None:
     """Idle connections hold them, and whatever else may: the limit is lowered to what is open just now."""
     with gateway(tmp_path) as running, ExitStack() as stack:
-        held = _connections(running)
+        held = fewest(lambda: _connections(running))
         for _ in range(idle):
             stack.enter_context(socket.create_connection(("127.0.0.1", _control_port(running))))
         until(lambda: _connections(running) >= held + idle, "they are accepted")
-        with limited(running.pid, resource.RLIMIT_NOFILE, _highest(running.pid) + 1):
-            while "file descriptors have run out" not in running.log:  # those that are free below the limit go first
+        with limited(running.pid, resource.RLIMIT_NOFILE, fewest(lambda: _open_descriptors(running.pid))):
+            for _ in range(idle + CROWD):  # those that are free below the limit go first
                 stack.enter_context(socket.create_connection(("127.0.0.1", _control_port(running))))
                 time.sleep(0.1)
+                if "file descriptors have run out" in running.log:
+                    break
             command(running.config, "stop", "flawed")
             for what in ("resume", "stop"):
                 assert send_command(running, what).status_code == 200
@@ -111,14 +113,23 @@ def _target(file: Path) -> str:
         return ""
 
 
-def _highest(pid: int) -> int:
-    return max(map(int, os.listdir(f"/proc/{pid}/fd")))
+def _open_descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def fewest(count: Callable[[], int]) -> int:
+    """The least that is counted within a second: without what is there for a moment only."""
+    counted = []
+    for _ in range(20):
+        counted.append(count())
+        time.sleep(0.05)
+    return min(counted)
 
 
 def test_health_says_when_no_worker_serves(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         assert httpx.get(f"{running.control_url}/health").json().items() >= {"workers": 2, "serving": 2}.items()
-        with limited(running.pid, resource.RLIMIT_NOFILE, 8 + len(os.listdir(f"/proc/{running.pid}/fd"))):
+        with limited(running.pid, resource.RLIMIT_NOFILE, 8 + _open_descriptors(running.pid)):
             for pid in workers(running):
                 os.kill(pid, 19)
                 kill(pid)

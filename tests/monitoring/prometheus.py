@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from loadtests.servers import free_port
+from loadtests.free_port import free_port
 
 CONFIG = Path(__file__).parents[2] / "config" / "prometheus"
 READY_WITHIN_S = 30.0

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import Forbidden
 from gateway.worker.http.access import Access
-from loadtests.servers import free_port
+from loadtests.free_port import free_port
 from tests.cli.test_main import gateway as command
 from tests.processes.flawed import gateway, release
 from tests.running import GatewayProcess

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from tests.running import free_port
+from loadtests.free_port import free_port
 from tests.servers.environments import MLSERVER, environment
 from tests.servers.process import ServerProcess
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from tests.running import free_port
+from loadtests.free_port import free_port
 
 READY_WITHIN_S: Final = 60.0
 

@@ -22,7 +22,7 @@ import pytest
 
 from gateway.control.fleet.store import FleetStore
 from gateway.control.fleet.stores import open_store
-from loadtests.servers import free_port
+from loadtests.free_port import free_port
 
 READY_WITHIN_S = 30.0
 LONG_S = 30.0  # for calls that must succeed, however slow the machine is

@@ -14,7 +14,7 @@ from gateway.control.fleet.store import FleetStore, RecordChange, Snapshot, Stor
 from gateway.control.fleet.stores import open_store
 from gateway.errors import SettingsError
 from gateway.settings import extras
-from loadtests.servers import free_port
+from loadtests.free_port import free_port
 from tests.control.fleet.changes import beats, counts, listening, stops, until_available
 from tests.control.fleet.servers import RedisServer, SentinelServer, asynchronous, opened
 
