@@ -77,65 +77,91 @@ def resume(running: GatewayProcess) -> None:
     assert answer.status_code == 200, answer.text
 
 
+Pair = tuple[GatewayProcess, GatewayProcess]
+
+
 @contextlib.contextmanager
-def two(folder: Path, store: RedisServer, **fleet: Any) -> Iterator[tuple[GatewayProcess, GatewayProcess]]:
+def two(folder: Path, store: RedisServer, **fleet: Any) -> Iterator[Pair]:
     """Two hosts whose candidates are open."""
     with host(folder, store, "a", known=True) as a, host(folder, store, "b", known=True, **fleet) as b:
         until_open(a, b)
         yield a, b
 
 
-def test_stop_on_one_host_is_confirmed_on_all_and_resume_opens_all(tmp_path: Path, store: RedisServer) -> None:
-    with two(tmp_path, store) as (a, b):
-        for by, other in ((a, b), (b, a), (a, b)):
-            confirmation = stop(by)
-            assert_closed(a, b)
-            assert (confirmation["confirmed"], confirmation["hosts"], confirmation["missing"]) == (True, 2, [])
-            assert confirmation["ms"] < LEASE_S * 1e3
-            assert release(other)["stop"]["reason"] == "a test"
-            assert release(other)["stop"]["evidence"]["fleet_host"] == ("a" if by is a else "b")
-            resume(other)
-            until_open(a, b)
+@pytest.fixture(scope="module", name="shared")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisServer, Pair]]:
+    """A store and two hosts for tests that leave them as they were, but for a stop."""
+    folder = tmp_path_factory.mktemp("pair")
+    with RedisServer(folder / "redis") as store, two(folder, store) as pair:
+        yield store, pair
 
 
-def test_breakers_stop_holds_on_all_hosts(tmp_path: Path, store: RedisServer) -> None:
-    with two(tmp_path, store) as (a, b):
-        while not release(a)["stopped"]:
-            httpx.post(f"{a.url}/v2/models/flawed/infer", content=body(-1.0))
-        until(lambda: release(b)["stopped"], "the stop on the other host")
+@pytest.fixture(name="pair")
+def _pair(shared: tuple[RedisServer, Pair]) -> Pair:
+    """Two hosts whose candidates are open."""
+    _, pair = shared
+    if release(pair[0])["stopped"]:
+        until(lambda: send_command(pair[0], "resume").status_code == 200, "resumed")
+    until_open(*pair)
+    return pair
+
+
+@pytest.fixture(name="pair_store")
+def _pair_store(shared: tuple[RedisServer, Pair]) -> RedisServer:
+    return shared[0]
+
+
+def test_stop_on_one_host_is_confirmed_on_all_and_resume_opens_all(pair: Pair) -> None:
+    a, b = pair
+    for by, other in ((a, b), (b, a), (a, b)):
+        confirmation = stop(by)
         assert_closed(a, b)
-        assert release(b)["stop"]["by"] == release(a)["stop"]["by"] == "breaker"
-
-
-def test_candidates_close_without_the_store_and_a_stop_is_unconfirmed(tmp_path: Path, store: RedisServer) -> None:
-    with two(tmp_path, store) as (a, b):
-        store.freeze()
-        time.sleep(LEASE_S + 0.1)
-        assert_closed(a, b)
-        confirmation = stop(a)
-        assert (confirmation["confirmed"], confirmation["outcome"]) == (False, "here only, unconfirmed")
-        assert send_command(a, "resume").status_code == 409
-        store.thaw()
-        until(lambda: release(b)["stopped"], "the stop on the other host")
-        until(lambda: not httpx.get(f"{a.control_url}/api/fleet").json()["fleet"]["unconfirmed"], "the confirmation")
-        resume(b)
+        assert (confirmation["confirmed"], confirmation["hosts"], confirmation["missing"]) == (True, 2, [])
+        assert confirmation["ms"] < LEASE_S * 1e3
+        assert release(other)["stop"]["reason"] == "a test"
+        assert release(other)["stop"]["evidence"]["fleet_host"] == ("a" if by is a else "b")
+        resume(other)
         until_open(a, b)
+
+
+def test_breakers_stop_holds_on_all_hosts(pair: Pair) -> None:
+    a, b = pair
+    while not release(a)["stopped"]:
+        httpx.post(f"{a.url}/v2/models/flawed/infer", content=body(-1.0))
+    until(lambda: release(b)["stopped"], "the stop on the other host")
+    assert_closed(a, b)
+    assert release(b)["stop"]["by"] == release(a)["stop"]["by"] == "breaker"
+
+
+def test_candidates_close_without_the_store_and_a_stop_is_unconfirmed(pair: Pair, pair_store: RedisServer) -> None:
+    a, b = pair
+    pair_store.freeze()
+    time.sleep(LEASE_S + 0.1)
+    assert_closed(a, b)
+    confirmation = stop(a)
+    assert (confirmation["confirmed"], confirmation["outcome"]) == (False, "here only, unconfirmed")
+    assert send_command(a, "resume").status_code == 409
+    pair_store.thaw()
+    until(lambda: release(b)["stopped"], "the stop on the other host")
+    until(lambda: not httpx.get(f"{a.control_url}/api/fleet").json()["fleet"]["unconfirmed"], "the confirmation")
+    resume(b)
+    until_open(a, b)
 
 
 @pytest.mark.parametrize("loss", ["flushed", "restarted"])
-def test_stop_survives_the_loss_of_the_store(tmp_path: Path, store: RedisServer, loss: str) -> None:
-    with two(tmp_path, store) as (a, b):
-        assert stop(a)["confirmed"]
-        if loss == "flushed":
-            store.wipe()
-        else:
-            store.kill()
-            store.start()
-        end_s = time.monotonic() + 3 * LEASE_S
-        while time.monotonic() < end_s:
-            assert {ask(a), ask(b)} == {"stable"}
-        resume(b)
-        until_open(a, b)
+def test_stop_survives_the_loss_of_the_store(pair: Pair, pair_store: RedisServer, loss: str) -> None:
+    a, b = pair
+    assert stop(a)["confirmed"]
+    if loss == "flushed":
+        pair_store.wipe()
+    else:
+        pair_store.kill()
+        pair_store.start()
+    end_s = time.monotonic() + 3 * LEASE_S
+    while time.monotonic() < end_s:
+        assert {ask(a), ask(b)} == {"stable"}
+    resume(b)
+    until_open(a, b)
 
 
 def test_host_that_was_killed_is_not_waited_for_once_its_lease_has_ended(tmp_path: Path, store: RedisServer) -> None:
@@ -152,28 +178,27 @@ def test_host_that_was_killed_is_not_waited_for_once_its_lease_has_ended(tmp_pat
         assert release(b)["stopped"]
 
 
-def test_host_that_leaves_is_not_waited_for(tmp_path: Path, store: RedisServer) -> None:
-    with host(tmp_path, store, "a", known=True) as a:
-        with host(tmp_path, store, "b", known=True) as b:
-            until_open(a, b)
-        assert [member["name"] for member in members(a)] == ["a"]
-        assert stop(a)["ms"] < LEASE_S * 1e3 / 2
+def test_host_that_leaves_is_not_waited_for(pair: Pair, pair_store: RedisServer, tmp_path: Path) -> None:
+    with host(tmp_path, pair_store, "c") as c:
+        until_open(c)
+    assert sorted(member["name"] for member in members(pair[0])) == ["a", "b"]
+    assert stop(pair[0])["ms"] < LEASE_S * 1e3 / 2
 
 
-def test_host_that_joins_knows_every_stop_before_it_opens(tmp_path: Path, store: RedisServer) -> None:
-    with two(tmp_path, store) as (a, b):
-        assert stop(a)["confirmed"]
-        with host(tmp_path, store, "c") as c:
-            end_s = time.monotonic() + 3 * LEASE_S
-            while time.monotonic() < end_s:
-                assert ask(c) == "stable"
-            assert release(c)["stopped"]
-            resume(c)
-            until_open(a, b, c)
+def test_host_that_joins_knows_every_stop_before_it_opens(pair: Pair, pair_store: RedisServer, tmp_path: Path) -> None:
+    a, b = pair
+    assert stop(a)["confirmed"]
+    with host(tmp_path, pair_store, "c") as c:
+        end_s = time.monotonic() + 3 * LEASE_S
+        while time.monotonic() < end_s:
+            assert ask(c) == "stable"
+        assert release(c)["stopped"]
+        resume(c)
+        until_open(a, b, c)
 
 
-def test_host_that_joins_opens_after_a_lease_of_contact(tmp_path: Path, store: RedisServer) -> None:
-    with two(tmp_path, store), host(tmp_path, store, "c") as c:
+def test_host_that_joins_opens_after_a_lease_of_contact(pair: Pair, pair_store: RedisServer, tmp_path: Path) -> None:
+    with host(tmp_path, pair_store, "c") as c:
         began_s = time.monotonic()
         until_open(c)
         assert time.monotonic() - began_s < OPEN_AFTER_S / 2  # as a host of a new fleet it would wait twice as long
@@ -186,23 +211,23 @@ def test_new_fleet_opens_after_ten_leases_of_contact(tmp_path: Path, store: Redi
         assert time.monotonic() - began_s > OPEN_AFTER_S
 
 
-def test_stop_made_while_alone_is_brought_to_the_fleet(tmp_path: Path, store: RedisServer) -> None:
-    alone = gateway(tmp_path / "c")
-    with alone:
-        stop_alone = send_command(alone, "stop")
-        assert stop_alone.json()["fleet"] is None
-    with two(tmp_path, store) as (a, b), host(tmp_path, store, "c") as c:
-        until(lambda: release(a)["stopped"] and release(b)["stopped"], "the stop that the third host brings")
-        assert_closed(a, b, c)
+def test_stop_made_while_alone_is_brought_to_the_fleet(pair: Pair, pair_store: RedisServer, tmp_path: Path) -> None:
+    with gateway(tmp_path / "c", server={"workers": 1}) as alone:
+        assert send_command(alone, "stop").json()["fleet"] is None
+    with host(tmp_path, pair_store, "c") as c:
+        until(
+            lambda: release(pair[0])["stopped"] and release(pair[1])["stopped"], "the stop that the third host brings"
+        )
+        assert_closed(*pair, c)
 
 
-def test_other_lease_is_refused_with_the_remedy(tmp_path: Path, store: RedisServer) -> None:
-    with two(tmp_path, store) as (a, _), host(tmp_path, store, "c", lease="2s") as c:
+def test_other_lease_is_refused_with_the_remedy(pair: Pair, pair_store: RedisServer, tmp_path: Path) -> None:
+    with host(tmp_path, pair_store, "c", lease="2s") as c:
         time.sleep(3 * LEASE_S)
         assert_closed(c)
         said = httpx.get(f"{c.control_url}/api/fleet").json()["fleet"]["problem"]
         assert said == "fleet.lease is 2s here and 1s in the fleet: set it to that"
-        assert is_open(a)
+        assert is_open(pair[0])
 
 
 def test_holding_host_that_does_not_answer_leaves_a_stop_unconfirmed(tmp_path: Path, store: RedisServer) -> None:
