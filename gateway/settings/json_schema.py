@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.settings.base import Settings
+from gateway.settings.descriptions import describe
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.model import ModelSettings
 from gateway.settings.remote import RemoteSettings
@@ -21,6 +22,7 @@ SCHEMAS: Final[Mapping[str, type[Settings]]] = {
 
 def schema_text(settings: type[Settings]) -> str:
     """Return the JSON Schema (draft 2020-12) of one file."""
+    describe()
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **settings.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

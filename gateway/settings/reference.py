@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.settings import guards, model, providers, units
 from gateway.settings.base import Settings
+from gateway.settings.descriptions import describe
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.matching import MatcherSettings
 from gateway.settings.model import ModelSettings
@@ -58,6 +59,7 @@ _SIZES: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 
 def reference() -> str:
     """Return the text of config/REFERENCE.md."""
+    describe()
     metrics = {
         "of_a_version": ", ".join(f"`{name}`" for name in guards.VERSION_METRICS),
         "of_the_gateway": " and ".join(f"`{name}`" for name in guards.METRICS if name.startswith("gateway.")),

@@ -16,8 +16,8 @@ from tests.backends import onnx_models
 from tests.processes.flawed import metric, until
 from tests.running import GatewayProcess
 
-MODELS = 300
-EXCHANGES = 30
+MODELS = 150
+EXCHANGES = 24
 ROW = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
 
 

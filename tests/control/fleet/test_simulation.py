@@ -8,10 +8,10 @@ from loadtests.fleet.checker import Violation
 from loadtests.fleet.exhaustive import explore
 from loadtests.fleet.fleets import FLEETS
 from loadtests.fleet.model import Budget, opened
-from loadtests.fleet.planted import PLANTED, first_found, planted
+from loadtests.fleet.planted import PLANTED, planted
 from loadtests.fleet.simulation import run_seed, run_seeds
 
-FOUND = {  # the first seed that shows the mistake, as the slow test finds it
+FOUND = {  # the first seed that shows the mistake, as `loadtests fleet_simulation` finds it
     "lease counted from after the exchange": 281,
     "stale epoch": 7,
     "TTL trusted": 24,
@@ -45,7 +45,7 @@ def test_no_promise_is_broken_in_seeded_runs() -> None:
 
 @pytest.mark.slow
 def test_no_promise_is_broken_in_many_seeded_runs() -> None:
-    run_seeds(range(100, 5_000))  # `loadtests fleet_simulation` runs more
+    run_seeds(range(100, 2_000))  # `loadtests fleet_simulation` runs more
 
 
 def test_a_run_is_the_same_each_time() -> None:
@@ -57,12 +57,6 @@ def test_a_planted_mistake_is_found_by_the_simulation(name: str) -> None:
     run_seed(FOUND[name])
     with planted(name), pytest.raises(Violation):
         run_seed(FOUND[name])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_mistake_is_found_by_searching(name: str) -> None:
-    assert first_found(name, 3000)[0] == FOUND[name]
 
 
 def test_every_history_of_two_hosts_and_a_stop_with_at_most_two_losses() -> None:
