@@ -22,7 +22,7 @@ from gateway.control.release.forecast import Progress
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
 from gateway.messages import RunsOn
 from gateway.routing.release import Variant, initial_weight
-from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
+from gateway.shm.scoreboard import INFLIGHT, LATE_SENDS, SHED, SHED_RATE, UNRECORDED
 from gateway.shm.tally import Totals
 
 SLICE_S: Final = 0.0005  # of control's loop at a time: a thousand releases take a third of a second in all
@@ -130,6 +130,7 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         remotes=control.remote_versions.status,
         fleet=None if control.fleet is None else fleet_metrics(fleet_status(control.fleet)),
         shed_rate=control.scoreboard.total(SHED_RATE),
+        late_sends=control.scoreboard.total(LATE_SENDS),
         decisions=dict(control.decision_log.counts),
         workers=_workers(control),
         workers_killed={reason: control.pool.killed[reason] for reason in (SILENT_REASON, LOAD_REASON)},

@@ -21,6 +21,10 @@ class OpenSwitch:
         """Return False."""
         return False
 
+    def lapsed(self, now_ns: int) -> bool:
+        """Return False."""
+        return False
+
     def trip(self, epoch: int, found: str = "") -> None:
         """Do nothing: there is nothing to stop."""
         return None

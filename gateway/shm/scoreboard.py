@@ -36,6 +36,7 @@ CONNECTIONS_OPEN: Final = 15  # now; the next one: those with a recent request
 CONNECTIONS_BUSY: Final = 16
 HEARTBEATS: Final = 17  # heartbeats of the worker's event loop, counted; 0: it has not started
 LOADING: Final = 18  # the slot of the version that is being loaded, plus 1; 0: none
+LATE_SENDS: Final = 19  # answers of candidates that were sent when control's heartbeat or the lease had ended
 HEAD: Final = 24
 _LAYOUT: Final = 0x5342_0004_0000 + BLOCK
 

@@ -1,8 +1,10 @@
 """A worker's view of the switchboard: the switch of a release, read on every request, and the gate around its sends."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
+from gateway.shm.scoreboard import LATE_SENDS
 from gateway.shm.segment import HEADER_WORDS, WORD
 from gateway.shm.switchboard import FIRST_EPOCH, GATE_WORDS, HEADER, HEARTBEAT, Switchboard
 from gateway.shm.tally import TRIPS
@@ -19,17 +21,31 @@ class Gate:
     in which they began: else one begun after a stop could be mistaken for one that the stop waits for.
     """
 
-    __slots__ = ("_defer", "_first", "_words", "now_ns")
+    __slots__ = ("_defer", "_first", "_head", "_words", "now_ns")
 
-    def __init__(self, board: Switchboard, worker: int) -> None:
+    def __init__(self, board: Switchboard, worker: int, head: "memoryview[int]") -> None:
+        """`head`: the worker's on the scoreboard."""
         self.now_ns: Final = board.clock.now_ns  # for `Switch.stopped`: a lease goes on while the machine is suspended
         self._words = board.words
+        self._head = head
         self._first = HEADER + GATE_WORDS * worker
         self._defer: Callable[[Callable[[], None]], object] | None = None
 
     def defer_exit(self, later: Callable[[Callable[[], None]], object]) -> None:
         """End each send only when `later` calls back, in the order of the calls: TLS sends after the write returns."""
         self._defer = later
+
+    def sent(self, lapsed: Callable[[int], bool]) -> None:
+        """Look again after the write of a candidate's answer, inside the gate: no look before it can rule out that the
+        process was suspended between the two, so what was sent late is at least counted. `lapsed`: the switch's.
+        """
+        if self._defer is None:
+            self._count(lapsed)
+        else:
+            self._defer(partial(self._count, lapsed))
+
+    def _count(self, lapsed: Callable[[int], bool]) -> None:
+        self._head[LATE_SENDS] += lapsed(self.now_ns())
 
     def __enter__(self) -> None:
         self._words[self._first] += 1
@@ -90,6 +106,12 @@ class Switch:
                 self._on_weights(words[stops:].tolist())
             self._cached = now, stopped, words[0]
         return stopped or now_ns - self._words[HEARTBEAT] > self._heartbeat_timeout_ns
+
+    def lapsed(self, now_ns: int) -> bool:
+        """Whether control's heartbeat is stale or this host's lease in the fleet has ended. `now_ns`: of the board's
+        clock.
+        """
+        return now_ns - self._words[HEARTBEAT] > self._heartbeat_timeout_ns
 
     def on_weights_changed(self, on_weights: "OnWeights", live_routes: int) -> None:
         """Register `on_weights`, which `stopped` calls with the weights of the `live_routes` when it finds a change."""

@@ -1,17 +1,19 @@
 """A stop is complete: no answer of the candidate follows it, and no worker or client can delay it for long."""
 
+import contextlib
 import json
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from gateway.shm.segment import memory_folder
-from gateway.shm.switchboard import HEADER, Switchboard
+from gateway.shm.switchboard import FOREVER_NS, HEADER, HEARTBEAT, NEVER_NS, Switchboard
 from tests.backends import onnx_models
 from tests.processes.flawed import body, gateway, metric, release, send_command, until, workers
 from tests.running import GatewayProcess
@@ -73,6 +75,44 @@ def answered(running: GatewayProcess, model: str) -> float:
     return metric(running, "gateway_predictions_total", model=model, outcome="ok")
 
 
+@pytest.mark.parametrize("path", ["small", "large"])
+def test_answers_sent_after_the_heartbeat_has_become_stale_are_counted(tmp_path: Path, path: str) -> None:
+    """The heartbeat is fresh and stale in turn, so in some sends it is fresh before the write and stale after it."""
+    rows = 1 if path == "small" else 100_000  # large bodies are handled elsewhere
+    document = {"inputs": [{"name": "x", "shape": [rows, 2], "datatype": "FP32", "data": [0] * (2 * rows)}]}
+    with (
+        GatewayProcess(tmp_path, wide_models(tmp_path), WIDE) as running,
+        httpx.Client(base_url=running.url, timeout=20) as client,
+        changing(board(running, 1).words),
+    ):
+        assert metric(running, "gateway_late_sends_total") == 0
+        candidates = 0
+        while not (late := metric(running, "gateway_late_sends_total")):
+            for _ in range(10):
+                answer = client.post("/v2/models/wide/infer", content=json.dumps(document))
+                candidates += answer.headers["x-variant"] == "candidate"
+        assert late <= candidates
+
+
+@contextlib.contextmanager
+def changing(words: "memoryview[int]") -> Iterator[None]:
+    """Set the heartbeat to long ago and to much later than now, as often as possible."""
+    ended = threading.Event()
+
+    def change() -> None:
+        while not ended.is_set():
+            words[HEARTBEAT] = NEVER_NS
+            words[HEARTBEAT] = FOREVER_NS
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def test_pinned_candidate_request_in_progress_is_refused_after_a_stop(tmp_path: Path) -> None:
     models = tmp_path / "models"
     for version in (1, 2):
@@ -98,7 +138,10 @@ def test_suspended_worker_delays_neither_control_nor_a_stop(tmp_path: Path) -> N
                 "models:\n  flawed:\n    stable: 1\n    candidate: 2\n    split:\n      routes:\n"
                 f"      - name: listed\n        weight: 100\n        match:\n{customers}\n"
             )
-            for _ in range(60):  # the edit is read and given out meanwhile
+            end_s = (
+                time.monotonic() + 3.0
+            )  # the edit is read and given out meanwhile; a worker silent for 10 s is killed
+            while time.monotonic() < end_s:
                 assert httpx.get(f"{running.control_url}/health").status_code == 200
                 time.sleep(0.05)
             assert send_command(running, "stop").status_code == 200

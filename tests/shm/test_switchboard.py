@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SettingsError
+from gateway.shm.scoreboard import HEAD, LATE_SENDS
 from gateway.shm.segment import SharedSegment
 from gateway.shm.switch import Gate, Switch
-from gateway.shm.switchboard import FOREVER_NS, NEVER_NS, Switchboard
+from gateway.shm.switchboard import FOREVER_NS, HEARTBEAT, NEVER_NS, Switchboard
 
 DEAD_AFTER_NS = 1_000_000_000
 
@@ -75,7 +76,7 @@ def test_without_a_heartbeat_every_release_is_stopped(control: Switchboard) -> N
 
 
 def test_gate_counts_a_send_as_begun_and_ended(control: Switchboard) -> None:
-    gate = Gate(Switchboard.attach(control.segment.path, 2), 1)
+    gate = Gate(Switchboard.attach(control.segment.path, 2), 1, memoryview(bytes(HEAD * 8)).cast("q"))
     with gate:
         assert control.sends(1) == (1, 0)
     assert control.sends(1) == (1, 1)
@@ -86,7 +87,7 @@ def test_gate_counts_a_send_as_begun_and_ended(control: Switchboard) -> None:
 
 def test_deferred_sends_end_in_their_order(control: Switchboard) -> None:
     """The first is still to be written when the second, which sends nothing because of a stop, has ended."""
-    gate = Gate(Switchboard.attach(control.segment.path, 2), 1)
+    gate = Gate(Switchboard.attach(control.segment.path, 2), 1, memoryview(bytes(HEAD * 8)).cast("q"))
     turn: list[Callable[[], None]] = []
     gate.defer_exit(turn.append)
     with gate:
@@ -98,6 +99,26 @@ def test_deferred_sends_end_in_their_order(control: Switchboard) -> None:
     for end in turn:
         end()
     assert control.sends(1) == (2, 2)
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_send_that_ends_after_the_lease_is_counted(control: Switchboard, deferred: bool) -> None:
+    head = memoryview(bytearray(HEAD * 8)).cast("q")
+    worker, gate, turn = switch(control, 1), Gate(control, 1, head), list[Callable[[], None]]()
+    if deferred:
+        gate.defer_exit(turn.append)
+    for late in range(3):
+        with gate:
+            assert not worker.stopped(gate.now_ns())
+            if not deferred and late:
+                control.words[HEARTBEAT] -= 2 * DEAD_AFTER_NS
+            gate.sent(worker.lapsed)
+        if deferred and late:
+            control.words[HEARTBEAT] -= 2 * DEAD_AFTER_NS
+        while turn:
+            turn.pop(0)()
+        assert head[LATE_SENDS] == late
+        control.heartbeat()
 
 
 def test_file_that_is_no_switchboard_is_refused(tmp_path: Path, control: Switchboard) -> None:

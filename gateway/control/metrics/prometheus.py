@@ -45,7 +45,8 @@ class GatewayMetrics:
     """A snapshot of everything to export. `versions`: model, version and counters.
 
     `shed`: requests refused by limits.inflight; `unrecorded`: because they could not be recorded; `shed_rate`: by their
-    customer's rate limit. `decisions` by model and action; `workers` by state; `connections` by worker and state.
+    customer's rate limit. `late_sends`: answers of candidates. `decisions` by model and action; `workers` by state;
+    `connections` by worker and state.
     """
 
     versions: Sequence[tuple[str, int, Totals]]
@@ -61,6 +62,7 @@ class GatewayMetrics:
     revision: str
     unrecorded: int = 0
     shed_rate: int = 0
+    late_sends: int = 0
     candidates_closed: bool = False
     connections: Mapping[tuple[int, str], int] = field(default_factory=dict)
     workers_killed: Mapping[str, int] = field(default_factory=dict)
@@ -174,6 +176,8 @@ def _of_the_gateway(seen: GatewayMetrics) -> Iterable[Metric]:
     shed.add_metric(["records"], seen.unrecorded)
     shed.add_metric(["rate"], seen.shed_rate)
     yield shed
+    late = "Answers of candidates sent after control's heartbeat or the lease had ended: the host had been suspended."
+    yield CounterMetricFamily("gateway_late_sends", late, value=seen.late_sends)
     workers = GaugeMetricFamily("gateway_workers", "Worker processes.", labels=["state"])
     for state, count in seen.workers.items():
         workers.add_metric([state], count)

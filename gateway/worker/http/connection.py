@@ -237,6 +237,8 @@ class InferConnection(TimeoutProtocol):
                 if isinstance(reply, Reply):
                     pipeline.recorder.answered(((call, reply),))
                 self.send(cycle, reply, at_once=True)
+                if isinstance(reply, Reply) and not call.version.stable:
+                    pipeline.gate.sent(call.served.switch.lapsed)
         if rescue is None:
             pipeline.release()
         else:

@@ -126,6 +126,8 @@ class InferEndpoint:
                     reply = pipeline.end(call, submitted)
                     pipeline.recorder.answered(((call, reply),))
                     line.write(reply, at_once=not call.version.stable)
+                    if not call.version.stable:
+                        pipeline.gate.sent(call.served.switch.lapsed)
             submitted = rescue
 
     async def _written(self, call: Call, submitted: "asyncio.Future[Answer]") -> "asyncio.Future[Answer]":

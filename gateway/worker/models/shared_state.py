@@ -52,8 +52,8 @@ class SharedState:
         self._on_trip = on_trip
         self._slots = dict(versions)  # including versions kept because their successor does not load
         self._ended: deque[tuple[memoryview[int], int]] = deque()  # by the thread that drops the last reference
-        self.gate = Gate(switchboard, worker)
         self.head = scoreboard.head(worker)
+        self.gate = Gate(switchboard, worker, self.head)
 
     def update_slots(self, versions: Mapping[VersionKey, int], releases: Mapping[VersionKey, int]) -> None:
         """Use the slots of a new configuration. Versions and releases that it no longer has may lose theirs."""
