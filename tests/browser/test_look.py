@@ -165,7 +165,7 @@ def test_console_says_when_the_gateway_is_gone(tmp_path: Path, page: Page, compl
         expect(page.locator("#contact")).to_have_attribute("data-state", "live")
     expect(page.locator("#contact")).to_contain_text("Disconnected since")
     page.goto("about:blank")  # it would go on asking
-    assert all("ERR_CONNECTION_REFUSED" in complaint for complaint in complaints)
+    assert all("net::ERR_" in complaint for complaint in complaints)  # refused, or cut in the middle
     complaints.clear()
 
 

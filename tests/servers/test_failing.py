@@ -84,7 +84,8 @@ def test_candidate_suspended_under_load_costs_no_request(tmp_path: Path, server:
             server.suspend()
             client.keep_busy(1.0, told)
             server.go_on()
-            until(lambda: candidates(client, told) > 0, "the candidate's answer after its server's return")
+            until(lambda: stopped(running) or candidates(client, told) > 0, "an answer after its server's return")
+            assert not stopped(running), httpx.get(f"{running.control_url}/api/releases/scaling").text
         assert not told.failures
     assert_all_are_recorded_once(tmp_path, told)
 

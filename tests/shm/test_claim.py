@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SettingsError
+from gateway.shm import segment
 from gateway.shm.claim import claim, former_name, memory_path
 from gateway.shm.leftovers import remove_leftovers
-from gateway.shm.owner import ID_FILE, PREFIX, Owner, files_of, owner_of, read_id
+from gateway.shm.owner import ID_FILE, Owner, files_of, owner_of, read_id
 from gateway.shm.ring import Ring
 from gateway.shm.segment import SharedSegment, memory_folder
 from gateway.shm.switchboard import Switchboard
@@ -24,6 +25,8 @@ LINE = b"a record\n"
 YEARS_S = 5 * 366 * 86400.0
 HOLDS = """
 import sys, pathlib
+from gateway.shm import segment
+segment.SHARED_MEMORY = pathlib.Path(sys.argv[2])
 from gateway.shm.claim import claim
 from gateway.shm.ring import Ring
 held = claim(pathlib.Path(sys.argv[1]))
@@ -43,14 +46,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    before = set(memory_folder().glob(f"{PREFIX}*"))
-    yield
-    for path in set(memory_folder().glob(f"{PREFIX}*")) - before:
-        name = path.name.partition(".")[0]
-        owner = owner_of(name)
-        if (owner and owner.folder.startswith(str(tmp_path))) or name == former_name(tmp_path / "state"):
-            path.unlink(missing_ok=True)
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for memory files: any gateway that starts on this machine removes what none needs."""
+    made = tmp_path / "memory"
+    made.mkdir()
+    monkeypatch.setattr(segment, "SHARED_MEMORY", made)
+    return made
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def running(folder: Path) -> Iterator[Callable[[Path], "subprocess.Popen[bytes]"
     begun = []
 
     def begin(state: Path) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-c", HOLDS, str(state)]
+        command = [sys.executable, "-c", HOLDS, str(state), str(segment.SHARED_MEMORY)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         begun.append(process)
         assert process.stdout is not None
