@@ -27,7 +27,9 @@ NAMES = sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__
 @click.option("--states", type=click.IntRange(1), help="At most, of each small fleet.  [default: 1000000]")
 @click.option("--store", type=click.Choice(["redis", "etcd"]), help="Of `fleet`.  [default: redis]")
 @click.option(
-    "--checkout", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Other side of `before`."
+    "--checkout",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Other side of `before` and `upgrade`.",
 )
 @click.option("--report-only", is_flag=True, help="A missed target is no failure.")
 def main(scenario: str | None, rounds: int, seconds: int, report_only: bool, **more: int | str | Path | None) -> None:

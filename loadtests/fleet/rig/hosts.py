@@ -75,14 +75,24 @@ class Control(http.client.HTTPConnection):
 
 
 class Host:
-    """`settings`: more of gateway.yaml than the ports and folders. `models`, `routing`: the same for all hosts."""
+    """`settings`: more of gateway.yaml than the ports and folders. `models`, `routing`: the same for all hosts.
+    `checkout`: the folder of another checkout to run it from; None: of this one.
+    """
 
     def __init__(
-        self, name: str, namespace: Namespace, folder: Path, models: Path, routing: Any, settings: Mapping[str, Any]
+        self,
+        name: str,
+        namespace: Namespace,
+        folder: Path,
+        models: Path,
+        routing: Any,
+        settings: Mapping[str, Any],
+        checkout: Path | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
         self.control = Control(namespace)
+        self._checkout = checkout
         self._folder = folder
         self._state = folder / "state"
         self._process: subprocess.Popen[bytes] | None = None
@@ -115,7 +125,15 @@ class Host:
         command = self.namespace.command(sys.executable, "-m", "gateway", "serve", "--config", config)
         environment = {**os.environ, MARK: str(self._state)}
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self._checkout
+            )
+
+    def upgrade(self, settings: Mapping[str, Any]) -> None:
+        """Run it from this checkout when it is started next, with these settings besides the others."""
+        self._checkout = None
+        file = self._folder / "gateway.yaml"
+        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | dict(settings)))
 
     def wait_ready(self) -> None:
         """Wait until its worker serves."""

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from loadtests import haproxy, models
 from loadtests.fleet.rig.hosts import JSON, MODEL, Host
@@ -52,9 +52,9 @@ class Rig:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, kind: str = "redis", *, proxied: bool = False) -> Iterator[Rig]:
+def fleet(folder: Path, kind: str = "redis", *, proxied: bool = False, checkout: Path | None = None) -> Iterator[Rig]:
     """Three hosts, once all of them answer from candidates. `kind`: of the store. `proxied`: they reach it through the
-    proxy.
+    proxy. `checkout`: another one, from which they run without fleet settings.
     """
     models.doubling(folder / "models", MODEL)
     with contextlib.ExitStack() as stack:
@@ -64,7 +64,8 @@ def fleet(folder: Path, kind: str = "redis", *, proxied: bool = False) -> Iterat
         store.start()
         paths = stack.enter_context(Paths(behind, store.port, HOSTS)) if proxied else None
         ports = [store.port] * HOSTS if paths is None else paths.ports
-        hosts = _hosts(stack, folder, places, [url_of(kind, behind.address, port) for port in ports])
+        urls = [url_of(kind, behind.address, port) for port in ports]
+        hosts = _hosts(stack, folder, places, urls, checkout)
         front = stack.enter_context(haproxy.before_hosts(folder / "haproxy", [host.data for host in hosts]))
         watch = Watch(hosts)
         stack.callback(watch.close)
@@ -74,13 +75,20 @@ def fleet(folder: Path, kind: str = "redis", *, proxied: bool = False) -> Iterat
         watch.settle()
 
 
-def _hosts(stack: contextlib.ExitStack, folder: Path, places: list[Namespace], urls: list[str]) -> list[Host]:
+def settings_of(name: str, url: str) -> dict[str, Any]:
+    """The host's fleet settings."""
+    return {"fleet": {"store": url, "name": "loadtest", "lease": f"{LEASE_S:g}s", "host": name}}
+
+
+def _hosts(
+    stack: contextlib.ExitStack, folder: Path, places: list[Namespace], urls: list[str], checkout: Path | None
+) -> list[Host]:
     hosts: list[Host] = []
     stack.callback(_end, hosts)
     for number, (namespace, url) in enumerate(zip(places, urls, strict=True), 1):
         name = f"host-{number}"
-        settings = {"fleet": {"store": url, "name": "loadtest", "lease": f"{LEASE_S:g}s", "host": name}}
-        hosts.append(Host(name, namespace, folder / name, folder / "models", ROUTING, settings))
+        settings = settings_of(name, url) if checkout is None else {}
+        hosts.append(Host(name, namespace, folder / name, folder / "models", ROUTING, settings, checkout))
         hosts[-1].start()
     for host in hosts:
         host.wait_ready()
