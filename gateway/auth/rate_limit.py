@@ -28,9 +28,9 @@ class Quota(NamedTuple):
     places: tuple[int, ...]
 
 
-def quota_of(rate: float, places: tuple[int, ...]) -> Quota:
-    """The quota of a customer that may send `rate` requests per second."""
-    limit = max(1, round(rate * WINDOW_S))
+def quota_of(rate: float, places: tuple[int, ...], least: int = 1) -> Quota:
+    """The quota of a customer that may send `rate` requests per second. `least`: so many fit into a window."""
+    limit = max(least, round(rate * WINDOW_S))
     return Quota(limit, round(limit / rate * 1e9), places)
 
 
@@ -49,10 +49,12 @@ def wait_ns(quota: Quota, before: int, now: int, elapsed_ns: int) -> int:
 class RateLimiter:
     """The limits as one worker applies them. `head`: its words on the scoreboard."""
 
+    least = 1  # requests in a window
+
     def __init__(self, settings: RateSettings, book: RateCounters, worker: int, head: "memoryview[int]") -> None:
         self._default = settings.default
         self._own_quotas = {
-            customer: quota_of(settings.customers[customer], (place,))
+            customer: quota_of(settings.customers[customer], (place,), self.least)
             for place, customer in enumerate(sorted(settings.customers))
         }
         self._counters = book
@@ -86,12 +88,12 @@ class RateLimiter:
         own = self._own_quotas.get(customer)
         if own is not None or self._default is None:
             return own
-        return quota_of(self._default, self._counters.hashed(customer))
+        return quota_of(self._default, self._counters.hashed(customer), self.least)
 
 
 def create_rate_counters(settings: RateSettings, scoreboard: Path, workers: int) -> RateCounters | None:
     """Control's, beside the scoreboard; None where no one's rate is limited."""
-    if not _has_limits(settings):
+    if not has_limits(settings):
         return None
     return RateCounters.create(_counters_path(scoreboard), workers, len(settings.customers))
 
@@ -100,13 +102,18 @@ def attach_rate_limiter(
     settings: RateSettings, scoreboard: Path, workers: int, worker: int, head: "memoryview[int]"
 ) -> RateLimiter | None:
     """A worker's, on control's book; None where no one's rate is limited."""
-    if not _has_limits(settings):
+    if not has_limits(settings):
         return None
-    book = RateCounters.attach(_counters_path(scoreboard), workers, len(settings.customers))
-    return RateLimiter(settings, book, worker, head)
+    return RateLimiter(settings, attach_rate_counters(settings, scoreboard, workers), worker, head)
 
 
-def _has_limits(settings: RateSettings) -> bool:
+def attach_rate_counters(settings: RateSettings, scoreboard: Path, workers: int) -> RateCounters:
+    """Control's book as a worker maps it. Raises SettingsError."""
+    return RateCounters.attach(_counters_path(scoreboard), workers, len(settings.customers))
+
+
+def has_limits(settings: RateSettings) -> bool:
+    """Whether anyone's rate is limited."""
     return settings.default is not None or bool(settings.customers)
 
 

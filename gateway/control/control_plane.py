@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from gateway.auth.fleet_rate_limit import create_rate_shares
 from gateway.auth.rate_limit import create_rate_counters
 from gateway.control.command_priority import CommandPriority
 from gateway.control.config.generations import GenerationFactory, without_unavailable_stables
@@ -15,6 +16,7 @@ from gateway.control.config.load_requests import LoadRequestHandler
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.fleet.assembly import open_membership
+from gateway.control.fleet.rates_assembly import open_rates, open_removal
 from gateway.control.pool.housekeeping import Housekeeping
 from gateway.control.pool.remote_versions import RemoteVersions
 from gateway.control.pool.version_processes import VersionProcesses
@@ -65,7 +67,9 @@ class ControlPlane:
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
         self.releases = ReleaseSlots(RELEASES, self.board)
         self.records = RecordCollector(settings.records, state, memory.name, workers)
-        self._rate_counters = create_rate_counters(settings.limits.rate, self.scoreboard.segment.path, workers)
+        limited = settings.limits.rate, self.scoreboard.segment.path, workers
+        self._rate_counters = create_rate_counters(*limited)
+        self._rate_shares = create_rate_shares(*limited) if settings.fleet is not None else None
         self.board.heartbeat()
         self.served: Mapping[str, ReleaseSettings] = startup.resolved.routing.models
         self._release_cache = ReleaseCache()
@@ -90,6 +94,9 @@ class ControlPlane:
         self.release_manager.configure(self.served)
         self.commands = StopAndResume(self)
         self.fleet = open_membership(settings, port, self.board, lambda: self.served, self.decision_log, self.commands)
+        books = self._rate_counters, self._rate_shares
+        self.rates = open_rates(settings, self.fleet, *books, self.decision_log)
+        self.host_removal = open_removal(settings, self.fleet, self.rates)
         self.board.publish(1)
 
     async def start(self) -> None:
@@ -125,7 +132,7 @@ class ControlPlane:
         self.records.stop()
         self.release_manager.close()
         self.decision_log.close()
-        for book in (self.board, self.scoreboard, self._rate_counters):
+        for book in (self.board, self.scoreboard, self._rate_counters, self._rate_shares):
             if book is not None:
                 book.segment.remove()
         measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)

@@ -123,6 +123,8 @@ class _Supervisor:
         if self._control.fleet is not None:
             lasting |= {"the fleet's beats": self._control.fleet.beat_forever}
             lasting |= {"the fleet's news": self._control.fleet.listen_forever}
+        if self._control.rates is not None:
+            lasting |= {"the fleet's rates": self._control.rates.run_forever}
         lasting |= {f"following {kept.watcher}": kept.watcher.watch for kept in (self._keyring, self._tls) if kept}
         tasks = [loop.create_task(retry_forever(what, act)) for what, act in lasting.items()]
         self._control.pool.orphans_serve = len(self._orphans) > 0
@@ -146,12 +148,16 @@ class _Supervisor:
             if self._control.fleet is not None:
                 ending.append(loop.create_task(self._control.fleet.leave()))
             await asyncio.gather(self._control.pool.stop(self._settings.server.drain, self._skip_drain), *ending)
+            if self._control.rates is not None:
+                await self._control.rates.leave()  # no worker admits anything any more
             await self._control.processes.close(PROCESS_END_TIMEOUT_S)
             for task in tasks:
                 task.cancel()
             if self._control.fleet is not None:
                 await asyncio.wait(tasks, timeout=PROCESS_END_TIMEOUT_S)
                 await self._control.fleet.close()
+            if self._control.rates is not None:
+                await self._control.rates.close()
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
 
     async def _end_orphans(self) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 import mmh3
+import numpy as np
+import numpy.typing as npt
 
 from gateway.shm.segment import HEADER_WORDS, WORD, SharedSegment
 
@@ -55,6 +57,11 @@ class RateCounters:
         """Return the two places of a customer that has none of its own."""
         first, second = mmh3.hash64(customer.encode(errors="surrogatepass"), signed=False)
         return self._named + first % ROW_PLACES, self._named + ROW_PLACES + second % ROW_PLACES
+
+    @property
+    def table(self) -> npt.NDArray[np.int64]:
+        """The words of all places, a row each, for readers of many."""
+        return np.frombuffer(self._words, np.int64).reshape(-1, self._stride)
 
     def counts(self, place: int, window: int) -> tuple[int, int]:
         """Return the counts of all workers at `place`: in the window before `window`, and in `window`."""

@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 import uvicorn
 import uvloop
 
+from gateway.auth.fleet_rate_limit import attach_fleet_rate_limiter
 from gateway.auth.keyring import Keyring
 from gateway.auth.rate_limit import attach_rate_limiter
 from gateway.auth.tls import Tls, ssl_context_factory
@@ -102,10 +103,9 @@ class Worker:
         settings = start.settings
         head = self._shared_state.head
         self._keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
-        self._access = Access(
-            self._keyring,
-            attach_rate_limiter(settings.limits.rate, start.scoreboard, start.workers, start.worker, head),
-        )
+        attach = attach_rate_limiter if settings.fleet is None else attach_fleet_rate_limiter
+        limiter = attach(settings.limits.rate, start.scoreboard, start.workers, start.worker, head)
+        self._access = Access(self._keyring, limiter)
         self._tls = Tls(settings.server.tls) if settings.server.tls else None
         self._load_requests = LoadRequests(self._repository, self._pipeline, self._send)
         self._tasks: set[asyncio.Task[None]] = set()

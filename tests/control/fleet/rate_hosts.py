@@ -1,0 +1,152 @@
+"""Hosts with rate limits in one process: real counters in shared memory, a real limiter, and FleetRates over a store.
+
+Time is the test's own: a tick of all hosts is a quarter of a second, in which requests are asked for evenly.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.auth.fleet_rate_limit import attach_fleet_rate_limiter, create_rate_shares
+from gateway.auth.rate_limit import create_rate_counters
+from gateway.control.fleet.host import HostState, Observed
+from gateway.control.fleet.rates import FleetRates
+from gateway.control.fleet.rates_memory import RatesMemory
+from gateway.control.fleet.rates_usage import RateUsage
+from gateway.control.fleet.store import FleetStore, Snapshot, StoreUnavailable, Transaction
+from gateway.control.fleet.store_state import Member
+from gateway.control.fleet.timing import Timing
+from gateway.errors import RateExceeded
+from gateway.settings.gateway import RateSettings
+from gateway.shm.scoreboard import HEAD
+
+S: Final = 1_000_000_000
+TICK_NS: Final = S // 4
+TIMING: Final = Timing(30 * S, S // 10)  # a third of it is a deadline in real time
+numbers = itertools.count()
+
+
+class Wire:
+    """A host's connection, which can be cut."""
+
+    def __init__(self, store: FleetStore) -> None:
+        self.store = store
+        self.cut = False
+        self.writes = 0
+
+    async def commit(self, transaction: Transaction | None) -> Snapshot:
+        if self.cut:
+            raise StoreUnavailable("cut off")
+        self.writes += transaction is not None
+        return await self.store.commit(transaction)
+
+    async def wait_urgent(self) -> None:
+        await self.store.wait_urgent()
+
+    async def close(self) -> None:
+        await self.store.close()
+
+
+class RateHost:
+    """One life of a host with one worker. `state`: its folder's; `alive`: it beats."""
+
+    def __init__(self, fleet: "RateFleet", state: Path, name: str, settings: Mapping[str, Any]) -> None:
+        self.fleet, self.state, self.name = fleet, state, name
+        self.incarnation = f"{name}{next(numbers)}"
+        self.alive = True
+        self.settings = settings
+        rate = RateSettings.model_validate(settings)
+        board = state / f"{next(numbers)}.scoreboard"
+        counters, shares = create_rate_counters(rate, board, 1), create_rate_shares(rate, board, 1)
+        assert counters is not None and shares is not None
+        self.shares = shares
+        limiter = attach_fleet_rate_limiter(rate, board, 1, 0, memoryview(bytearray(8 * HEAD)).cast("q"))
+        assert limiter is not None
+        self.limiter = limiter
+        self.wire = Wire(fleet.new_store())
+        self.usage = RateUsage(rate, counters, shares)
+        memory = RatesMemory(state, "test", lambda path, content: None if path.write_bytes(content()) else None)
+        memory.keep(self.incarnation)
+        now = lambda: fleet.now_ns  # noqa: E731
+        self.rates = FleetRates(self.wire, TIMING, self.host_state, self.usage, memory, now, now)
+
+    def host_state(self) -> HostState:
+        """As its membership would have it."""
+        others = [host for host in self.fleet.hosts if (host.alive and not host.wire.cut) or host is self]
+        members = {host.incarnation: Member(1, 0, False, host.name) for host in others}
+        observed = {name: Observed(1, self.fleet.now_ns) for name in members}
+        return HostState(self.incarnation, self.name, members=members, observed=observed)
+
+    def ask(self, customer: str | None) -> bool:
+        try:
+            self.limiter.admit(customer, self.fleet.now_ns)
+        except RateExceeded:
+            return False
+        return True
+
+    def share(self, place: int = 0) -> int:
+        """In force, of a named customer."""
+        return int(self.shares.words[place])
+
+
+class RateFleet:
+    """Hosts over one store."""
+
+    def __init__(self, folder: Path, new_store: Any, **settings: Any) -> None:
+        self.folder = folder
+        self.new_store = new_store
+        self.settings = settings
+        self.now_ns = 10**15 + 123_456_789
+        self.hosts: list[RateHost] = []
+        self.admitted: Counter[str] = Counter()
+
+    def add(self, name: str) -> RateHost:
+        state = self.folder / f"{name}{next(numbers)}"
+        state.mkdir()
+        self.hosts.append(RateHost(self, state, name, self.settings))
+        return self.hosts[-1]
+
+    def restart(self, host: RateHost) -> RateHost:
+        """A new process over the same state folder, after the old one was killed."""
+        host.alive = False
+        new = RateHost(self, host.state, host.name, host.settings)
+        self.hosts[self.hosts.index(host)] = new
+        return new
+
+    async def run(self, seconds: float, offered: Mapping[tuple[str, str], float]) -> Counter[str]:
+        """Requests admitted by host and in all. `offered`: per second, by host and customer."""
+        admitted: Counter[str] = Counter()
+        begin_ns = self.now_ns
+        due = sorted(
+            (begin_ns + int((number + place / len(offered)) * S / per_s), host, customer)
+            for place, ((host, customer), per_s) in enumerate(sorted(offered.items()))
+            for number in range(int(seconds * per_s))
+        )
+        asked = iter(due)
+        request = next(asked, None)
+        phases = {host.name: TICK_NS * place // len(self.hosts) for place, host in enumerate(self.hosts)}
+        ticks = sorted(
+            (begin_ns + TICK_NS * tick + phases[host.name], host.name)
+            for host in self.hosts
+            for tick in range(int(seconds * S / TICK_NS))
+        )
+        by_name = {host.name: host for host in self.hosts}
+        for at_ns, name in ticks:
+            while request is not None and request[0] <= at_ns:
+                self.now_ns = max(self.now_ns, request[0])
+                got = by_name[request[1]].ask(request[2])
+                admitted[request[1]] += got
+                admitted["all"] += got
+                request = next(asked, None)
+            self.now_ns = max(self.now_ns, at_ns)
+            if by_name[name].alive:
+                await by_name[name].rates.tick()
+        self.now_ns = begin_ns + int(seconds * S)
+        return admitted
+
+    async def close(self) -> None:
+        for host in self.hosts:
+            await host.wire.close()
+            host.shares.segment.remove()
