@@ -140,6 +140,14 @@ def service() -> Dashboard:
                     says="Candidates close at 0, unless fleet.when_lost is hold.",
                 ),
                 lines(
+                    "Part of each rate limit",
+                    "percentunit",
+                    Query(f"gateway_fleet_rate_share_ratio{{{here}}}", "{{instance}}"),
+                    Query(f"max(gateway_fleet_rate_kept_ratio{{{here}}})", "kept by hosts out of contact"),
+                    says="But for limits whose shares follow the demand. What is kept is free once the host is back or"
+                    " removed: gateway fleet remove.",
+                ),
+                lines(
                     "Stops that are not confirmed",
                     "short",
                     Query(f"gateway_fleet_stops_unconfirmed{{{here}}}", "{{instance}}"),

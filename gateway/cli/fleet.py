@@ -42,6 +42,21 @@ def _lines(fleet: dict[str, Any]) -> Iterator[str]:
     for release in fleet["unconfirmed"]:
         model, _, version = release.rpartition("/")
         yield f"[red]the stop of version {version} of {escape(model)} is not confirmed on all hosts[/red]"
+    if rates := fleet.get("rates"):
+        yield from _rate_lines(rates)
+
+
+def _rate_lines(rates: dict[str, Any]) -> Iterator[str]:
+    if rates["newcomer"]:
+        yield "[yellow]a tenth of each rate limit is admitted here: this host has not had contact yet[/yellow]"
+    else:
+        follow = f"; {rates['following']:,} limits follow the demand" if rates["following"] else ""
+        yield f"{rates['share']:.1%} of each rate limit are admitted here{follow}"
+    if rates["problem"]:
+        yield f"[yellow]shares of rate limits do not move:[/yellow] {escape(rates['problem'])}"
+    for kept in rates["kept"]:
+        name, remedy = escape(kept["name"]), f"if it has ended: gateway fleet remove {escape(kept['name'])}"
+        yield f"[yellow]{name} is out of contact and keeps {kept['share']:.1%} of each rate limit; {remedy}[/yellow]"
 
 
 def stopped_text(decision: dict[str, Any]) -> tuple[str, bool]:

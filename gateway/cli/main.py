@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = {  # in the order of use, not of the alphab
     "promote": "edits:promote",
     "weight": "edits:weight",
     "history": "releases:history",
+    "fleet": "fleet_commands:fleet",
     "export": "export:export",
     "analyze": "analyze:analyze",
     "replay": "replay:replay",

@@ -10,8 +10,10 @@ from typing import Final, TypeVar
 
 from gateway.control.control_plane import ControlPlane
 from gateway.control.fleet.fleet_status import FleetStatus, fleet_status
+from gateway.control.fleet.rates import FleetRates
+from gateway.control.fleet.rates_status import RatesStatus, rates_status
 from gateway.control.guards.evidence import alpha_of
-from gateway.control.metrics.fleet_metrics import FleetMetrics
+from gateway.control.metrics.fleet_metrics import FleetMetrics, RateMetrics
 from gateway.control.metrics.prometheus import GatewayMetrics, GuardMetrics, ReleaseMetrics
 from gateway.control.pool.heartbeats import LOAD_REASON, SILENT_REASON
 from gateway.control.pool.worker_handle import WorkerState
@@ -128,7 +130,7 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         shed=control.scoreboard.total(SHED),
         processes=control.processes.statuses(),
         remotes=control.remote_versions.status,
-        fleet=None if control.fleet is None else fleet_metrics(fleet_status(control.fleet)),
+        fleet=None if control.fleet is None else fleet_metrics(fleet_status(control.fleet), control.rates),
         shed_rate=control.scoreboard.total(SHED_RATE),
         late_sends=control.scoreboard.total(LATE_SENDS),
         decisions=dict(control.decision_log.counts),
@@ -146,7 +148,7 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
     )
 
 
-def fleet_metrics(fleet: FleetStatus) -> FleetMetrics:
+def fleet_metrics(fleet: FleetStatus, rates: FleetRates | None = None) -> FleetMetrics:
     """The metrics of the fleet."""
     return FleetMetrics(
         open=fleet.open,
@@ -155,7 +157,14 @@ def fleet_metrics(fleet: FleetStatus) -> FleetMetrics:
         store_errors=fleet.store_errors,
         unconfirmed=len(fleet.unconfirmed),
         applied=fleet.applied,
+        rates=None if rates is None else rate_metrics(rates_status(rates)),
     )
+
+
+def rate_metrics(rates: RatesStatus) -> RateMetrics:
+    """The metrics of rate limits over the fleet."""
+    kept = sum(one.share for one in rates.kept)
+    return RateMetrics(rates.share, kept, rates.following, rates.newcomer, rates.store_errors)
 
 
 def _workers(control: ControlPlane) -> dict[str, int]:

@@ -20,6 +20,7 @@ from gateway.control.api.commands import ReleaseCommands
 from gateway.control.api.console import ConsoleFiles
 from gateway.control.api.event_stream import EventStream
 from gateway.control.api.explain import Explain
+from gateway.control.api.fleet_commands import FleetCommands
 from gateway.control.api.openapi import Operation, openapi_document
 from gateway.control.api.page_renderer import PageRenderer
 from gateway.control.api.queries import ReadEndpoints
@@ -46,7 +47,8 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
         SharedResult(partial(metrics_text, control, printer)),
     )
     readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
-    parts = (readings, ReleaseCommands(control), Explain(control), events, ConsoleFiles())
+    commands = ReleaseCommands(control), FleetCommands(control)
+    parts = (readings, *commands, Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache

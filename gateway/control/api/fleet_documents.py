@@ -17,6 +17,28 @@ class FleetMemberDocument(TypedDict):
     silent_s: float
 
 
+class KeptShareDocument(TypedDict):
+    """A host out of contact, whose share of each rate limit, from 0 to 1, no other host takes."""
+
+    name: str
+    incarnation: str
+    share: float
+
+
+class RatesDocument(TypedDict):
+    """The rate limits as the host that answers has them. `share`: what it admits of each, from 0 to 1, but for those
+    whose shares follow the demand; `following`: how many do. `newcomer`: it has never had contact, and so admits a
+    tenth of each. `problem`: why the store does not answer.
+    """
+
+    share: float
+    following: int
+    newcomer: bool
+    problem: str | None
+    kept: list[KeptShareDocument]
+    store_errors: int
+
+
 class FleetDocument(TypedDict):
     """The fleet as the host that answers sees it.
 
@@ -24,7 +46,7 @@ class FleetDocument(TypedDict):
     may not, or what is wrong, empty if all is well. `problem`: why the store does not answer, or refuses this host.
     `lease_left_s`: 0 if closed or without contact. `when_lost`: close or hold. `revision`: of the fleet's stops and
     resumes; `applied`: up to which they are in force here. `unconfirmed`: releases (`model/version`) with a stop that
-    may not hold on all hosts.
+    may not hold on all hosts. `rates`: null if no rate is limited.
     """
 
     name: str
@@ -43,6 +65,18 @@ class FleetDocument(TypedDict):
     unconfirmed: list[str]
     store_errors: int
     leader: str | None
+    rates: RatesDocument | None
+
+
+class RemovalDocument(TypedDict):
+    """What a host that has ended had left in the fleet: incarnations of which its shares of the rate limits, and its
+    membership, were removed. `on_disk`: false if a restart would lose the decision.
+    """
+
+    host: str
+    shares: list[str]
+    memberships: list[str]
+    on_disk: bool
 
 
 class FleetAnswer(TypedDict):

@@ -1,18 +1,35 @@
 """Converts the state of the fleet, and what is known of a stop in it, into JSON documents."""
 
 from gateway.control.api.documents import ConfirmationDocument
-from gateway.control.api.fleet_documents import FleetDocument
+from gateway.control.api.fleet_documents import FleetDocument, RatesDocument
 from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.fleet.fleet_status import FleetStatus, Watched, fleet_status
+from gateway.control.fleet.rates_status import Watched as WatchedRates
+from gateway.control.fleet.rates_status import rates_status
 from gateway.control.fleet.stop_call import StopOutcome
 
 
-def fleet_document(membership: Watched | None) -> FleetDocument | None:
+def fleet_document(membership: Watched | None, rates: WatchedRates | None = None) -> FleetDocument | None:
     """The document of the fleet, None without one; cheap to make."""
-    return None if membership is None else status_document(fleet_status(membership))
+    return None if membership is None else status_document(fleet_status(membership), rates_document(rates))
 
 
-def status_document(status: FleetStatus) -> FleetDocument:
+def rates_document(rates: WatchedRates | None) -> RatesDocument | None:
+    """The document of the rate limits, None without any."""
+    if rates is None:
+        return None
+    status = rates_status(rates)
+    return {
+        "share": status.share,
+        "following": status.following,
+        "newcomer": status.newcomer,
+        "problem": status.problem or None,
+        "kept": [{"name": one.name, "incarnation": one.incarnation, "share": one.share} for one in status.kept],
+        "store_errors": status.store_errors,
+    }
+
+
+def status_document(status: FleetStatus, rates: RatesDocument | None = None) -> FleetDocument:
     """The document of the fleet."""
     return {
         "name": status.name,
@@ -41,6 +58,7 @@ def status_document(status: FleetStatus) -> FleetDocument:
         "unconfirmed": list(status.unconfirmed),
         "store_errors": status.store_errors,
         "leader": status.leader,
+        "rates": rates,
     }
 
 

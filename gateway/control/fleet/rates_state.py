@@ -6,6 +6,7 @@ all quotas. Records are JSON and removed by their host, its successor or a perso
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -15,6 +16,8 @@ from gateway.control.fleet.codec import typed
 PROTOCOL: Final = 1
 MILLION: Final = 1_000_000
 MOST: Final = 1000  # quotas that a record names
+KEYS_CACHED: Final = 1 << 14
+RECORDS_CACHED: Final = 256  # hosts whose records need not be read again while they are the same
 
 
 class Entry(NamedTuple):
@@ -57,6 +60,7 @@ def quota_key(name: str, limit: int, window_ns: int) -> str:
     return f"{name}/{limit}/{window_ns}"
 
 
+@lru_cache(KEYS_CACHED)
 def limit_of(key: str) -> int:
     """The limit in a key. Raises ValueError."""
     return int(key.split("/")[1])
@@ -73,6 +77,7 @@ def encoded_record(record: RateRecord) -> bytes:
     return orjson.dumps([record.turn, record.name, record.base_ppm, entries], option=orjson.OPT_SORT_KEYS)
 
 
+@lru_cache(RECORDS_CACHED)
 def decoded_record(data: bytes) -> RateRecord:
     """Raises ValueError, with a remedy, if the data is not a record."""
     try:

@@ -7,7 +7,7 @@ may go on. A person who knows that it has ended says so here.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.control.fleet.host import HostState, still
 from gateway.control.fleet.rates_state import RateRecord
@@ -43,6 +43,10 @@ class Removed:
     shares: tuple[str, ...]
     memberships: tuple[str, ...]
 
+    def evidence(self) -> dict[str, Any]:
+        """For the decision."""
+        return {"host": self.name, "shares": list(self.shares), "memberships": list(self.memberships)}
+
 
 class HostRemoval:
     """`open_store`: opens the membership's store for one call, so that no beat waits."""
@@ -77,14 +81,11 @@ class HostRemoval:
 
     def _refuse(self, host: HostState, name: str, called: set[str]) -> None:
         lease_s = self._membership.timing.longest_ns / 1e9
+        ending = "end it with SIGTERM, and it leaves the fleet by itself"
         if called == {host.incarnation}:
-            raise Conflict(
-                f"'{name}' is the host that was asked: end it with SIGTERM, and it leaves the fleet by itself"
-            )
-        raise Conflict(
-            f"'{name}' beats, or has until less than {lease_s:.2g} s ago: end it with SIGTERM, and it leaves the fleet by"
-            " itself; if it was killed, try again then"
-        )
+            raise Conflict(f"'{name}' is the host that was asked: {ending}")
+        since = f"beats, or did until less than {lease_s:.2g} s ago"
+        raise Conflict(f"'{name}' {since}: {ending}; if it was killed, try again then")
 
     async def _removed(self, host: HostState, name: str, ended: frozenset[str], shares: Mapping[str, str]) -> Removed:
         beats = {one: host.members[one].beat for one in ended & host.members.keys()}

@@ -8,6 +8,19 @@ from prometheus_client.metrics_core import Metric
 
 
 @dataclass(frozen=True, slots=True)
+class RateMetrics:
+    """Rate limits over the fleet. `share`: of each limit, admitted here; `kept`: by hosts out of contact, both from 0
+    to 1. `following`: how many limits' shares follow the demand. `store_errors` since the start.
+    """
+
+    share: float
+    kept: float
+    following: int
+    newcomer: bool
+    store_errors: int
+
+
+@dataclass(frozen=True, slots=True)
 class FleetMetrics:
     """The fleet as this host sees it. `open`: candidates may get traffic here. `lease_left_s`: 0 if closed or without
     contact. `store_errors` since the start. `unconfirmed`: how many releases have a stop that may not hold everywhere.
@@ -20,6 +33,7 @@ class FleetMetrics:
     store_errors: int
     unconfirmed: int
     applied: int
+    rates: RateMetrics | None = None
 
 
 def of_fleet(fleet: FleetMetrics | None) -> Iterable[Metric]:
@@ -43,6 +57,28 @@ def of_fleet(fleet: FleetMetrics | None) -> Iterable[Metric]:
     )
     yield CounterMetricFamily(
         "gateway_fleet_store_errors", "Exchanges with the fleet's store that failed.", value=fleet.store_errors
+    )
+    if fleet.rates is not None:
+        yield from _of_rates(fleet.rates)
+
+
+def _of_rates(rates: RateMetrics) -> Iterable[Metric]:
+    yield _gauge(
+        "gateway_fleet_rate_share_ratio",
+        "Part of each rate limit that is admitted here, but for limits whose shares follow the demand.",
+        rates.share,
+    )
+    yield _gauge(
+        "gateway_fleet_rate_kept_ratio",
+        "Part of each rate limit that hosts out of contact keep.",
+        rates.kept,
+    )
+    yield _gauge("gateway_fleet_rate_limits_following", "Rate limits whose shares follow the demand.", rates.following)
+    yield _gauge(
+        "gateway_fleet_rate_newcomer", "1: a tenth of each limit is admitted, without contact so far.", rates.newcomer
+    )
+    yield CounterMetricFamily(
+        "gateway_fleet_rate_store_errors", "Exchanges of rates with the store that failed.", value=rates.store_errors
     )
 
 

@@ -5,7 +5,7 @@ Time is the test's own: a tick of all hosts is a quarter of a second, in which r
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,10 @@ S: Final = 1_000_000_000
 TICK_NS: Final = S // 4
 TIMING: Final = Timing(30 * S, S // 10)  # a third of it is a deadline in real time
 numbers = itertools.count()
+
+
+def replace_file(path: Path, content: Callable[[], bytes]) -> None:
+    path.write_bytes(content())
 
 
 class Wire:
@@ -67,10 +71,10 @@ class RateHost:
         self.limiter = limiter
         self.wire = Wire(fleet.new_store())
         self.usage = RateUsage(rate, counters, shares)
-        memory = RatesMemory(state, "test", lambda path, content: None if path.write_bytes(content()) else None)
+        memory = RatesMemory(state, "test", replace_file)
         memory.keep(self.incarnation)
-        now = lambda: fleet.now_ns  # noqa: E731
-        self.rates = FleetRates(self.wire, TIMING, self.host_state, self.usage, memory, now, now)
+        clock = fleet.clock
+        self.rates = FleetRates(self.wire, TIMING, self.host_state, self.usage, memory, clock, clock)
 
     def host_state(self) -> HostState:
         """As its membership would have it."""
@@ -101,6 +105,9 @@ class RateFleet:
         self.now_ns = 10**15 + 123_456_789
         self.hosts: list[RateHost] = []
         self.admitted: Counter[str] = Counter()
+
+    def clock(self) -> int:
+        return self.now_ns
 
     def add(self, name: str) -> RateHost:
         state = self.folder / f"{name}{next(numbers)}"

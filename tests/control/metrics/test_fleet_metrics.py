@@ -1,6 +1,8 @@
 """Exported metrics of the fleet."""
 
-from gateway.control.metrics.fleet_metrics import FleetMetrics
+from dataclasses import replace
+
+from gateway.control.metrics.fleet_metrics import FleetMetrics, RateMetrics
 from tests.control.metrics.registry import registry
 
 FLEET = FleetMetrics(open=True, members=3, lease_left_s=2.5, store_errors=7, unconfirmed=1, applied=12)
@@ -20,6 +22,15 @@ def test_the_fleet_is_exported() -> None:
         )
     }
     assert list(values.values()) == [1, 3, 2.5, 7, 1, 12]
+
+
+def test_rates_of_the_fleet_are_exported_where_a_rate_is_limited() -> None:
+    rates = RateMetrics(share=0.25, kept=0.5, following=4, newcomer=False, store_errors=3)
+    found = registry(fleet=replace(FLEET, rates=rates))
+    names = "share_ratio", "kept_ratio", "limits_following", "newcomer", "store_errors_total"
+    values = [found.get_sample_value(f"gateway_fleet_rate_{name}") for name in names]
+    assert values == [0.25, 0.5, 4, 0, 3]
+    assert registry(fleet=FLEET).get_sample_value("gateway_fleet_rate_share_ratio") is None
 
 
 def test_gateway_without_a_fleet_exports_nothing_of_one() -> None:
