@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+STEADY_BITS: Final = 3
 MARGIN_BITS: Final = 5  # of what a host is asked for it gets 1/32 more, if that is left
 
 
@@ -36,4 +37,4 @@ def equal_parts(total: int, count: int) -> Sequence[int]:
 
 def steady(before: int, now: int) -> int:
     """The demand to publish: the one before while it is about the same, so that chance does not move shares."""
-    return before if 7 * before <= 8 * now and 8 * now <= 9 * before else now
+    return before if now and abs(now - before) <= max(1, before >> STEADY_BITS) else now

@@ -1,6 +1,5 @@
 """How much of each rate limit is used on this host, read from the workers' counters; and puts shares into force."""
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -53,7 +52,7 @@ class RateUsage:
         place = self._places.get(key)
         if place is None:
             return Used(0, 0)
-        admitted = math.ceil(self._admitted[place])
+        admitted = int(self._admitted[place])  # at a limit, the counters are up to one request beyond it
         return Used(admitted, admitted + round(self._refused[place]))
 
     def hot(self, held: Held) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ class RateFleet:
         self.settings = settings
         self.now_ns = 10**15 + 123_456_789
         self.hosts: list[RateHost] = []
-        self.admitted: Counter[str] = Counter()
+        self._lives: list[RateHost] = []  # of all hosts
 
     def clock(self) -> int:
         return self.now_ns
@@ -112,13 +112,17 @@ class RateFleet:
     def add(self, name: str) -> RateHost:
         state = self.folder / f"{name}{next(numbers)}"
         state.mkdir()
-        self.hosts.append(RateHost(self, state, name, self.settings))
+        self.hosts.append(self._started(state, name))
         return self.hosts[-1]
+
+    def _started(self, state: Path, name: str) -> RateHost:
+        self._lives.append(RateHost(self, state, name, self.settings))
+        return self._lives[-1]
 
     def restart(self, host: RateHost) -> RateHost:
         """A new process over the same state folder, after the old one was killed."""
         host.alive = False
-        new = RateHost(self, host.state, host.name, host.settings)
+        new = self._started(host.state, host.name)
         self.hosts[self.hosts.index(host)] = new
         return new
 
@@ -154,6 +158,6 @@ class RateFleet:
         return admitted
 
     async def close(self) -> None:
-        for host in self.hosts:
+        for host in self._lives:
             await host.wire.close()
             host.shares.segment.remove()
