@@ -7,7 +7,7 @@ may go on. A person who knows that it has ended says so here.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from gateway.control.fleet.host import HostState, still
 from gateway.control.fleet.rates_state import RateRecord
@@ -70,7 +70,16 @@ class HostRemoval:
         ended = frozenset(one for one in called if self._has_ended(host, one))
         if not ended:
             self._refuse(host, name, called)
-        return await self._removed(host, name, ended, shares)
+        try:
+            members, ended = await self._removed_members(host, ended)
+            if not ended:
+                self._refuse(host, name, called)
+            if self._rates is not None:
+                await self._rates.remove(ended & shares.keys())
+        except (StoreUnavailable, TimeoutError, ValueError) as error:
+            problem = str(error) or "no answer in time"
+            raise Conflict(f"'{name}' is not known to be removed: the fleet's store: {problem}; try again") from None
+        return Removed(name, tuple(sorted(ended & shares.keys())), tuple(sorted(members)))
 
     def _has_ended(self, host: HostState, incarnation: str) -> bool:
         """Whether it does not beat: it may have been cut off, though."""
@@ -79,7 +88,7 @@ class HostRemoval:
         now_ns, timing = self._membership.now_ns(), self._membership.timing
         return incarnation not in host.members or still(host, incarnation, now_ns, timing)
 
-    def _refuse(self, host: HostState, name: str, called: set[str]) -> None:
+    def _refuse(self, host: HostState, name: str, called: set[str]) -> NoReturn:
         lease_s = self._membership.timing.longest_ns / 1e9
         ending = "end it with SIGTERM, and it leaves the fleet by itself"
         if called == {host.incarnation}:
@@ -87,25 +96,16 @@ class HostRemoval:
         since = f"beats, or did until less than {lease_s:.2g} s ago"
         raise Conflict(f"'{name}' {since}: {ending}; if it was killed, try again then")
 
-    async def _removed(self, host: HostState, name: str, ended: frozenset[str], shares: Mapping[str, str]) -> Removed:
+    async def _removed_members(self, host: HostState, ended: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Remove memberships; returns them, and which of the hosts have ended: some may have beaten meanwhile."""
         beats = {one: host.members[one].beat for one in ended & host.members.keys()}
-        try:
-            if beats:
-                await self._removed_from_members(beats)
-            if self._rates is not None:
-                await self._rates.remove(ended & shares.keys())
-        except (StoreUnavailable, TimeoutError, ValueError) as error:
-            problem = str(error) or "no answer in time"
-            raise Conflict(f"'{name}' is not known to be removed: the fleet's store: {problem}; try again") from None
-        return Removed(name, tuple(sorted(ended & shares.keys())), tuple(sorted(beats)))
-
-    async def _removed_from_members(self, beats: Mapping[str, int]) -> None:
         store = self._open_store()
         try:
             async with asyncio.timeout(self._membership.timing.lease_ns / 1e9):
-                await transact(store, None, lambda state: _without(state, beats))
+                _, state = await transact(store, None, lambda state: _without(state, beats))
         finally:
             await store.close()
+        return frozenset(beats.keys() - state.members.keys()), ended - state.members.keys()
 
 
 def _without(state: StoreState, beats: Mapping[str, int]) -> StoreState:

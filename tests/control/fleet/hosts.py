@@ -57,7 +57,9 @@ class Clock(BoardClock):
 class Host:
     """One gateway, as far as the fleet matters. It beats only between `start` and `pause`, and when told to."""
 
-    def __init__(self, fleet: "Fleet", folder: Path, name: str, served: dict[str, ReleaseSettings]) -> None:
+    def __init__(
+        self, fleet: "Fleet", folder: Path, name: str, served: dict[str, ReleaseSettings], *, hold: bool = False
+    ) -> None:
         self.fleet = fleet
         self.folder = folder
         self.name = name
@@ -83,7 +85,7 @@ class Host:
             fleet=fleet.name,
             url=fleet.server.url,
             name=name,
-            hold=False,
+            hold=hold,
             heartbeat_timeout_ns=HEARTBEAT_TIMEOUT_NS,
         )
         self.log.on_stop = self.membership.stopped_here
@@ -177,7 +179,9 @@ class Fleet:
         self.timing = TIMING
         self.hosts: list[Host] = []
 
-    def add(self, name: str, stable: int = 1, candidate: int | None = 2, *, known: bool = True) -> Host:
+    def add(
+        self, name: str, stable: int = 1, candidate: int | None = 2, *, known: bool = True, hold: bool = False
+    ) -> Host:
         """A host that serves model m. `known`: it has been in the fleet before, so it opens after one lease."""
         folder = self.folder / f"{self.name} {name}"
         folder.mkdir()
@@ -185,7 +189,7 @@ class Fleet:
             seen = {"fleet": self.name, "words": {"known/1": [1, 0]}, "stops": [], "leader": None, "sequence": 0}
             (folder / "fleet.json").write_bytes(orjson.dumps(seen))
         served = {"m": ReleaseSettings.model_construct(stable=stable, candidate=candidate)}
-        self.hosts.append(Host(self, folder, name, served))
+        self.hosts.append(Host(self, folder, name, served, hold=hold))
         return self.hosts[-1]
 
     def replace(self, old: Host, new: Host) -> Host:

@@ -15,6 +15,9 @@ NEW_S = 31.0  # a lease: in a new store no share grows before it is over
 LIMIT = {"customers": {"acme": "100/s"}}
 
 
+Three = tuple[RateFleet, list[RateHost]]
+
+
 @asynccontextmanager
 async def three(
     redis: RedisServer, folder: Path, **settings: object
@@ -71,7 +74,7 @@ async def test_any_customer_has_its_limit_over_all_hosts(redis: RedisServer, tmp
 
 @asynchronous
 async def test_host_that_is_cut_off_keeps_its_share_and_no_one_takes_it(redis: RedisServer, tmp_path: Path) -> None:
-    async with three(redis, tmp_path) as (fleet, (a, b, c)):
+    async with three(redis, tmp_path) as (fleet, (a, _, c)):
         await fleet.run(3, load(a=200.0, b=200.0))
         kept = a.share()
         a.wire.cut = True

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
+from random import Random
 from typing import Any, Final
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -183,14 +185,18 @@ class Hosts(RuleBasedStateMachine):
     def run(self, what: Any) -> None:
         self.loop.run_until_complete(what)
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(old=st.booleans())
+    def begin(self, old: bool) -> None:
+        """`old`: the hosts have their shares."""
+
         async def make() -> None:
-            self.hosts = []
             for number in range(HOSTS):
                 self.hosts.append(Host(self, number, None))
 
         self.run(make())
+        for seconds in (700, 1, 1) if old else ():
+            self.ticks([0, 1, 2])
+            self.now_ns += seconds * S
 
     @rule(numbers=st.lists(st.integers(0, HOSTS - 1), min_size=3, max_size=12))
     def ticks(self, numbers: list[int]) -> None:
@@ -198,15 +204,18 @@ class Hosts(RuleBasedStateMachine):
             self.run(self.hosts[number].whole())
             self.check()
 
-    @rule(number=st.integers(0, HOSTS - 1))
-    def a_tick_begins(self, number: int) -> None:
-        self.run(self.hosts[number].begin())
-
-    @rule(number=st.integers(0, HOSTS - 1), how=st.sampled_from(["pass", "lost", "no reply"]))
-    def a_message_moves(self, number: int, how: str) -> None:
+    @rule(
+        number=st.integers(0, HOSTS - 1),
+        hows=st.lists(st.sampled_from(["pass", "pass", "lost", "no reply"]), max_size=3),
+    )
+    def a_tick_goes_on(self, number: int, hows: list[str]) -> None:
+        """Begin one unless one has begun, and let some of its messages pass, or lose them."""
         host = self.hosts[number]
-        host.wire.go("lost" if host.cut else how)
-        self.run(self.calm())
+        self.run(host.begin())
+        for how in hows:
+            host.wire.go("lost" if host.cut else how)
+            self.run(self.calm())
+            self.check()
 
     @rule(number=st.integers(0, HOSTS - 1))
     def a_late_message_arrives(self, number: int) -> None:
@@ -258,4 +267,37 @@ class Hosts(RuleBasedStateMachine):
 
 
 TestHosts = Hosts.TestCase
-TestHosts.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestHosts.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+
+
+def random_run(seed: int, steps: int = 250) -> None:
+    """The same without hypothesis, with more at once: most ticks wait in the middle while others go on."""
+    random, hosts = Random(seed), Hosts()
+    hosts.begin(old=True)
+    try:
+        for _ in range(steps):
+            number, chance = random.randrange(HOSTS), random.random()
+            if chance < 0.75:
+                hosts.a_tick_goes_on(
+                    number, random.choices(["pass", "lost", "no reply"], [8, 1, 1], k=random.randrange(3))
+                )
+            elif chance < 0.9:
+                hosts.demand_moves(number, random.choice(sorted(KEYS)), random.choice([0, 0, 30, 300]))
+            elif chance < 0.95:
+                hosts.time_passes(random.choice([1, 1, 1, 700]))
+            elif chance < 0.965:
+                hosts.a_late_message_arrives(number)
+            elif chance < 0.98:
+                hosts.a_cable_is_pulled_or_plugged_in(number)
+            elif chance < 0.995:
+                hosts.a_host_is_killed_and_restarted(number, random.random() < 0.7)
+            else:
+                hosts.the_store_restarts()
+            hosts.check()
+    finally:
+        hosts.teardown()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_seeded_runs(seed: int) -> None:
+    random_run(seed)
