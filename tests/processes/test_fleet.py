@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.control.fleet.servers import RedisServer
-from tests.processes.flawed import body, gateway, release, send_command, until
+from tests.processes.flawed import body, gateway, kill, release, send_command, until, workers
+from tests.processes.test_commands import command
 from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
@@ -29,7 +30,9 @@ def _store(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def host(folder: Path, store: RedisServer, name: str, *, known: bool = False, **fleet: Any) -> GatewayProcess:
+def host(
+    folder: Path, store: RedisServer, name: str, *, known: bool = False, limits: Any = None, **fleet: Any
+) -> GatewayProcess:
     """A gateway of the fleet, half of whose predictions go to the candidate. `known`: it remembers the fleet, and so
     opens after one lease, not after ten.
     """
@@ -38,11 +41,17 @@ def host(folder: Path, store: RedisServer, name: str, *, known: bool = False, **
         state.mkdir(parents=True)
         (state / "fleet.json").write_text(json.dumps(KNOWN))
     settings = {"store": store.url, "lease": f"{LEASE_S:g}s", "host": name, **fleet}
-    return gateway(folder / name, server={"workers": 1}, fleet=settings)
+    return gateway(folder / name, server={"workers": 1}, fleet=settings, limits=limits or {})
 
 
 def members(running: GatewayProcess) -> Any:
     return httpx.get(f"{running.control_url}/api/fleet").json()["fleet"]["members"]
+
+
+def shares(running: GatewayProcess) -> Any:
+    """This host's part of each rate limit, and what hosts out of contact keep."""
+    rates = httpx.get(f"{running.control_url}/api/fleet").json()["fleet"]["rates"]
+    return rates["share"], [(one["name"], one["share"]) for one in rates["kept"]]
 
 
 def ask(running: GatewayProcess) -> str:
@@ -241,6 +250,31 @@ def test_holding_host_that_does_not_answer_leaves_a_stop_unconfirmed(tmp_path: P
         until(lambda: release(b)["stopped"], "the stop on the holding host")
         until(lambda: not httpx.get(f"{a.control_url}/api/fleet").json()["fleet"]["unconfirmed"], "the confirmation")
         assert_closed(a, b)
+
+
+def test_killed_host_keeps_its_shares_and_holds_stops_up_until_it_is_removed(
+    tmp_path: Path, store: RedisServer
+) -> None:
+    rate = {"rate": {"default": "100/s"}}
+    with host(tmp_path, store, "a", known=True, limits=rate) as a:
+        b = host(tmp_path, store, "b", known=True, limits=rate, when_lost="hold").__enter__()
+        try:
+            until(lambda: shares(a) == (0.5, []) and shares(b) == (0.5, []), "each has its half")
+            until_open(a, b)
+        finally:
+            for pid in [b.pid, *workers(b)]:
+                kill(pid)
+            b.stop()
+        assert not stop(a)["confirmed"]
+        assert shares(a) == (0.5, [("b", 0.5)])
+        removed = command(a.config, "fleet", "remove", "b", "--reason", "its machine has burnt")
+        assert removed.stdout == "b is removed from the fleet: its shares of the rate limits and its membership\n"
+        assert stop(a)["confirmed"]
+        until(lambda: shares(a) == (1.0, []), "the other host has all")
+        decisions = httpx.get(f"{a.control_url}/api/decisions").json()
+        (removal,) = (decision for decision in decisions if decision["action"] == "remove")
+        assert (removal["reason"], removal["evidence"]["host"]) == ("its machine has burnt", "b")
+        assert "its machine has burnt" in " ".join(command(a.config, "history").stdout.split())
 
 
 def test_stops_are_remembered_across_a_restart_of_all_hosts_and_an_empty_store(

@@ -27,7 +27,7 @@ def host(folder: Path, store_url: str, name: str) -> GatewayProcess:
     known = {"fleet": "production", "words": {"other/1": [1, 0]}, "stops": [], "leader": None, "sequence": 0}
     (state / "fleet.json").write_text(json.dumps(known))
     settings = {"store": store_url, "lease": f"{LEASE_S:g}s", "name": "production", "host": name}
-    return gateway(folder / name, fleet=settings)
+    return gateway(folder / name, fleet=settings, limits={"rate": {"customers": {"acme": "100/s"}}})
 
 
 def shown(running: GatewayProcess) -> Any:
@@ -91,6 +91,28 @@ def test_commands_say_on_how_many_hosts(pair: Pair) -> None:
     assert "a (this one) all close now" in told
     assert "b all close now" in told
     assert "candidates get traffic on this host; its lease is 3 s" in told
+
+
+def test_shares_of_rate_limits_are_shown(pair: Pair) -> None:
+    _, a, b = pair
+    until(lambda: all(shown(each)["rates"]["share"] == 0.5 for each in (a, b)), "each has its half")
+    rates = shown(a)["rates"]
+    assert (rates["newcomer"], rates["problem"], rates["kept"]) == (False, None, [])
+    assert "50.0% of each rate limit are admitted here" in lines(command(a.config, "status", "flawed").stdout)
+    assert metric(a, "gateway_fleet_rate_share_ratio") == 0.5
+    assert metric(a, "gateway_fleet_rate_newcomer") == 0
+
+
+def test_hosts_that_beat_are_not_removed(pair: Pair) -> None:
+    _, a, _ = pair
+    for host_name, says in (
+        ("b", "'b' beats, or did until"),
+        ("a", "'a' is the host that was asked"),
+        ("x", "no host 'x'"),
+    ):
+        refused = command(a.config, "fleet", "remove", host_name)
+        assert refused.returncode == 1 and says in refused.stderr
+    assert [one["name"] for one in shown(a)["members"]] == ["a", "b"]
 
 
 def test_stop_without_the_store_fails_with_the_reason(pair: Pair) -> None:

@@ -29,6 +29,7 @@ from gateway.control.fleet.timing import Timing
 
 TICK_S: Final = 0.25
 WINDOW_NS: Final = 1_000_000_000  # of most limits: for so long the base stays reserved after it has fallen
+PATIENCE_NS: Final = 3 * WINDOW_NS  # that a newcomer has with hosts that have to give up a part of theirs
 LARGE: Final = 4096  # bytes of records, some fifty limits on each of three hosts
 LEAVE_S: Final = 2.0
 SUFFIX: Final = ":rates"  # of the fleet's name in the store
@@ -178,7 +179,8 @@ class FleetRates:
         host = self._host()
         records = {name: decoded_record(record) for name, record in {**self._lost(core), **snapshot.members}.items()}
         if predecessor is not None:
-            records[host.incarnation] = records.pop(predecessor)
+            records.setdefault(host.incarnation, records[predecessor])
+            del records[predecessor]
         in_use = self._clock() - self._base_since_ns >= WINDOW_NS
         hot = self._usage.hot(self.held)
         return Seen(
@@ -186,8 +188,10 @@ class FleetRates:
         )
 
     def _lost(self, core: RatesCore) -> Mapping[str, bytes]:
-        """The records that the store has lost, if this is the first exchange with its new life."""
-        if not self._life.life or (core.life, core.run_id) == (self._life.life, self._life.run_id):
+        """The records that the store has lost with all data, if this is the first exchange after it. Once it is settled
+        others have brought what there was, and what this host knows may be old.
+        """
+        if not self._life.life or core.life == self._life.life or core.settled:
             return {}
         return {name: record for name, record in self._known.items() if name != self._host().incarnation}
 
@@ -212,7 +216,7 @@ class FleetRates:
         self._put(step.then)
         if not self.newcomer:
             return
-        waited = core.settled and self._clock() - self._since_ns >= self._timing.longest_ns
+        waited = core.settled and self._clock() - self._since_ns >= self._timing.longest_ns + PATIENCE_NS
         if step.then.base_ppm or waited:
             self.newcomer = False
             log.info("fleet: %.3g%% of each rate limit are this host's", step.then.base_ppm / 1e4)
