@@ -94,6 +94,13 @@ class Client:
             if not connection.waiting:
                 self._send(connection)
 
+    def send_some(self, count: int) -> int:
+        """Send up to `count` requests on connections that wait for none; returns how many were sent."""
+        free = [connection for connection in self._connections if not connection.waiting][: max(0, count)]
+        for connection in free:
+            self._send(connection)
+        return len(free)
+
     def there(self) -> list[Answer]:
         """The answers that have arrived; does not wait. What the server sent before this call is among them."""
         return list(self._read(0.0))

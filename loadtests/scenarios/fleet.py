@@ -23,6 +23,7 @@ from loadtests.fleet.rig.course import LONGEST_S, Course, Row
 from loadtests.fleet.rig.cycles import Cycles
 from loadtests.fleet.rig.faults import FAULTS, FAULTS_OF_THE_WAY, Fault
 from loadtests.fleet.rig.namespaces import why_not
+from loadtests.fleet.rig.rates import SETTINGS, print_rates, rates
 from loadtests.fleet.rig.rig import Rig, fleet
 from loadtests.fleet.rig.stores import PROGRAMS
 from loadtests.report import report, write
@@ -46,12 +47,17 @@ def run(folder: Path, rounds: int, seconds: int, store: str = "redis") -> bool:
         lines = figures.store_lost(rig, rounds, seconds)
     with fleet(folder / "proxied", store, proxied=True) as rig:
         rows += _faults(rig, FAULTS_OF_THE_WAY, times)
+    with fleet(folder / "rates", store, limits=SETTINGS) as rig:
+        shares = rates(rig)
     lines.append(figures.throughput(folder / "throughput", store, PAIRS if rounds >= 5 else rounds, seconds))
     _print(rows, cycles, store, load)
+    print_rates(shares)
     met = report("fleet", lines)
-    told = {"store": store, "load_before": load, "cycles": _figures(cycles), "rows": [_row(row) for row in rows]}
+    told = {"store": store, "load_before": load, "cycles": _figures(cycles), "rows": [_row(row) for row in rows],
+            "rates": [row.figures() for row in shares]}  # fmt: skip
     write("fleet-faults", told)
-    return met and all(row.met for row in rows) and _p99(cycles.stop_ms) <= STOP_P99_MS
+    met = met and all(row.met for row in rows) and all(row.met for row in shares)
+    return met and _p99(cycles.stop_ms) <= STOP_P99_MS
 
 
 def _cycles(rig: Rig, cycles: Cycles, count: int) -> Row:

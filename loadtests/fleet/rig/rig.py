@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -52,9 +52,11 @@ class Rig:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, kind: str = "redis", *, proxied: bool = False, checkout: Path | None = None) -> Iterator[Rig]:
+def fleet(
+    folder: Path, kind: str = "redis", *, proxied: bool = False, checkout: Path | None = None, **more: Any
+) -> Iterator[Rig]:
     """Three hosts, once all of them answer from candidates. `kind`: of the store. `proxied`: they reach it through the
-    proxy. `checkout`: another one, from which they run without fleet settings.
+    proxy. `checkout`: another one, from which they run without fleet settings. `more`: settings of gateway.yaml.
     """
     models.doubling(folder / "models", MODEL)
     with contextlib.ExitStack() as stack:
@@ -65,7 +67,7 @@ def fleet(folder: Path, kind: str = "redis", *, proxied: bool = False, checkout:
         paths = stack.enter_context(Paths(behind, store.port, HOSTS)) if proxied else None
         ports = [store.port] * HOSTS if paths is None else paths.ports
         urls = [url_of(kind, behind.address, port) for port in ports]
-        hosts = _hosts(stack, folder, places, urls, checkout)
+        hosts = _hosts(stack, folder, places, urls, checkout, more)
         front = stack.enter_context(haproxy.before_hosts(folder / "haproxy", [host.data for host in hosts]))
         watch = Watch(hosts)
         stack.callback(watch.close)
@@ -81,13 +83,18 @@ def settings_of(name: str, url: str) -> dict[str, Any]:
 
 
 def _hosts(
-    stack: contextlib.ExitStack, folder: Path, places: list[Namespace], urls: list[str], checkout: Path | None
+    stack: contextlib.ExitStack,
+    folder: Path,
+    places: list[Namespace],
+    urls: list[str],
+    checkout: Path | None,
+    more: Mapping[str, Any],
 ) -> list[Host]:
     hosts: list[Host] = []
     stack.callback(_end, hosts)
     for number, (namespace, url) in enumerate(zip(places, urls, strict=True), 1):
         name = f"host-{number}"
-        settings = settings_of(name, url) if checkout is None else {}
+        settings = {**(settings_of(name, url) if checkout is None else {}), **more}
         hosts.append(Host(name, namespace, folder / name, folder / "models", ROUTING, settings, checkout))
         hosts[-1].start()
     for host in hosts:
