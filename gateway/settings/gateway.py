@@ -81,7 +81,7 @@ class ModelsSettings(Settings):
 
 
 class RateSettings(Settings):
-    """The rate limits of customers, over all workers together; requests beyond them are answered 429."""
+    """The rate limits of customers, over all workers together, in a fleet over all hosts; beyond: 429."""
 
     default: Rate | None = None
     """The rate limit of each customer that `customers` does not name; null: no limit."""
@@ -107,7 +107,7 @@ class LimitsSettings(Settings):
     slow_reader: Seconds = Field(default=30.0, gt=0)
     """How long a client may take to read a response, or 64 KiB of a large one, before its connection is closed."""
     rate: RateSettings = RateSettings()
-    """The rate limits of customers, over all workers together; requests beyond them are answered 429."""
+    """The rate limits of customers, over all workers together, in a fleet over all hosts; beyond: 429."""
 
 
 class RecordsSettings(Settings):
