@@ -62,6 +62,7 @@ class FleetRates:
         self._workers_clock = workers_clock
         self._turn = asyncio.Lock()
         self._left = False
+        self._unanswered = False  # a transaction may still be on its way
         self._life = RatesCore()  # of the store, as it was seen last
         self._since_ns = 0  # this host has seen this life of the store
         self._base_since_ns = 0  # the base in force has not been larger
@@ -150,7 +151,9 @@ class FleetRates:
             transaction = self._transaction(snapshot, core, predecessor, step)
             if transaction is None:
                 break
+            self._unanswered = True
             snapshot = await self._store.commit(transaction)
+            self._unanswered = False
             if snapshot.committed:
                 break
         self._life = core
@@ -198,9 +201,13 @@ class FleetRates:
     def _transaction(
         self, snapshot: Snapshot, core: RatesCore, predecessor: str | None, step: Step
     ) -> Transaction | None:
-        """None if there is nothing to write. Whatever is reserved anew is written with a new tag."""
-        me, stored = self._host().incarnation, snapshot.members
-        changes = [RecordChange(me, stored.get(me), encoded_record(step.record))]
+        """None if there is nothing to write. Whatever is reserved anew is written with a new tag. A transaction without
+        an answer may yet be carried out, and lower what is reserved: the record is written again, so that it fails.
+        """
+        me, stored, record = self._host().incarnation, snapshot.members, step.record
+        if self._unanswered:
+            record = record._replace(turn=record.turn + 1)
+        changes = [RecordChange(me, stored.get(me), encoded_record(record))]
         if predecessor is not None:
             changes.append(RecordChange(predecessor, stored[predecessor], None))
         lost = self._lost(core)

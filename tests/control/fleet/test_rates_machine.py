@@ -301,3 +301,33 @@ def random_run(seed: int, steps: int = 250) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_seeded_runs(seed: int) -> None:
     random_run(seed)
+
+
+def test_fall_that_arrives_late_frees_nothing_that_is_in_force_again() -> None:
+    hosts = Hosts()
+    hosts.begin(old=True)
+    hosts.demand_moves(0, KEY, 300)
+    hosts.ticks([0, 1, 2, 0])
+    hosts.demand_moves(0, KEY, 5)
+    hosts.demand_moves(1, KEY, 300)
+    hosts.ticks([1])
+    hosts.a_tick_goes_on(0, ["pass", "lost"])
+    hosts.demand_moves(0, KEY, 300)
+    hosts.demand_moves(1, KEY, 0)
+    hosts.ticks([1, 0])
+    assert hosts.hosts[0].usage.held.share(KEY) == 100
+    hosts.a_late_message_arrives(0)
+    hosts.demand_moves(1, KEY, 300)
+    hosts.ticks([1, 1])
+    hosts.teardown()
+
+
+def test_host_that_was_taken_over_is_not_brought_back() -> None:
+    hosts = Hosts()
+    hosts.begin(old=True)
+    old = hosts.hosts[0].name
+    hosts.a_host_is_killed_and_restarted(0, own=True)
+    hosts.the_store_restarts()
+    hosts.ticks([0, 2, 0, 1])
+    assert old not in hosts.store.records
+    hosts.teardown()
