@@ -257,6 +257,13 @@ class Hosts(RuleBasedStateMachine):
     def the_store_restarts(self) -> None:
         self.store.life += 1
 
+    @rule()
+    def the_store_loses_all_data(self) -> None:
+        """Hosts in contact know what the others have, and all exchange within a lease after it."""
+        self.ticks([0, 1, 2, 0, 1, 2])
+        self.store.core, self.store.tag, self.store.records = b"", "", {}
+        self.ticks([0, 1, 2, 0, 1, 2])
+
     @invariant()
     def check(self) -> None:
         """Newcomers are not counted: without contact they have a tenth."""
@@ -291,8 +298,10 @@ def random_run(seed: int, steps: int = 250) -> None:
                 hosts.a_cable_is_pulled_or_plugged_in(number)
             elif chance < 0.995:
                 hosts.a_host_is_killed_and_restarted(number, random.random() < 0.7)
-            else:
+            elif chance < 0.9975:
                 hosts.the_store_restarts()
+            else:
+                hosts.the_store_loses_all_data()
             hosts.check()
     finally:
         hosts.teardown()
