@@ -89,7 +89,6 @@ class FleetRates:
     async def run_forever(self) -> None:
         """Exchange shares, until cancelled."""
         self._memory.keep(self._host().incarnation)
-        log.info("fleet: a tenth of each rate limit is admitted here until there is contact with the store")
         while True:
             next_s = asyncio.get_running_loop().time() + TICK_S
             await self.tick()

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from gateway.control.fleet.stores import open_store
 from tests.control.fleet.rate_hosts import RateFleet, RateHost
-from tests.control.fleet.servers import LONG_S, RedisServer, asynchronous
+from tests.control.fleet.servers import LONG_S, EtcdServer, RedisServer, StoreServer, asynchronous
 
 numbers = itertools.count()
 BORDERS = 3  # requests: any ten seconds may hold one more on each host than ten whole windows
@@ -50,6 +52,16 @@ async def test_limit_holds_over_all_hosts_and_follows_the_load(redis: RedisServe
             admitted = await fleet.run(10, load(**offered))
             assert 950 <= admitted["all"] <= 1000 + BORDERS, (offered, admitted)
         assert admitted["c"] > 380
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_limit_holds_over_etcd(tmp_path: Path) -> None:
+    with EtcdServer(tmp_path / "etcd") as etcd:
+        async with three(etcd, tmp_path) as (fleet, _):
+            for host in "ab":
+                await fleet.run(2, load(**{host: 300.0}))
+                assert 950 <= (await fleet.run(10, load(**{host: 300.0})))["all"] <= 1000 + BORDERS
 
 
 @asynchronous
