@@ -22,11 +22,11 @@ Three = tuple[RateFleet, list[RateHost]]
 
 @asynccontextmanager
 async def three(
-    redis: RedisServer, folder: Path, **settings: object
+    store: StoreServer, folder: Path, **settings: object
 ) -> AsyncIterator[tuple[RateFleet, list[RateHost]]]:
     """A fleet whose hosts a, b and c have their shares."""
     name = f"rates {next(numbers)}"
-    fleet = RateFleet(folder, lambda: open_store(redis.url, name, LONG_S), **(settings or LIMIT))
+    fleet = RateFleet(folder, lambda: open_store(store.url, name, LONG_S), **(settings or LIMIT))
     try:
         for host in "abc":
             fleet.add(host)
