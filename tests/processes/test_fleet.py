@@ -30,9 +30,7 @@ def _store(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def host(
-    folder: Path, store: RedisServer, name: str, *, known: bool = False, limits: Any = None, **fleet: Any
-) -> GatewayProcess:
+def host(folder: Path, store: RedisServer, name: str, *, known: bool = False, **fleet: Any) -> GatewayProcess:
     """A gateway of the fleet, half of whose predictions go to the candidate. `known`: it remembers the fleet, and so
     opens after one lease, not after ten.
     """
@@ -41,7 +39,8 @@ def host(
         state.mkdir(parents=True)
         (state / "fleet.json").write_text(json.dumps(KNOWN))
     settings = {"store": store.url, "lease": f"{LEASE_S:g}s", "host": name, **fleet}
-    return gateway(folder / name, server={"workers": 1}, fleet=settings, limits=limits or {})
+    limits = {"rate": {"customers": {"acme": "100/s"}}}
+    return gateway(folder / name, server={"workers": 1}, fleet=settings, limits=limits)
 
 
 def members(running: GatewayProcess) -> Any:
@@ -185,6 +184,7 @@ def test_host_that_was_killed_is_not_waited_for_once_its_lease_has_ended(tmp_pat
         b.__enter__()  # its workers went on meanwhile: the new process takes over
         assert_closed(a, b)
         assert release(b)["stopped"]
+        until(lambda: shares(a) == shares(b) == (0.5, []), "it has taken its old shares of rate limits over")
 
 
 def test_host_that_leaves_is_not_waited_for(pair: Pair, pair_store: RedisServer, tmp_path: Path) -> None:
@@ -255,9 +255,8 @@ def test_holding_host_that_does_not_answer_leaves_a_stop_unconfirmed(tmp_path: P
 def test_killed_host_keeps_its_shares_and_holds_stops_up_until_it_is_removed(
     tmp_path: Path, store: RedisServer
 ) -> None:
-    rate = {"rate": {"default": "100/s"}}
-    with host(tmp_path, store, "a", known=True, limits=rate) as a:
-        b = host(tmp_path, store, "b", known=True, limits=rate, when_lost="hold").__enter__()
+    with host(tmp_path, store, "a", known=True) as a:
+        b = host(tmp_path, store, "b", known=True, when_lost="hold").__enter__()
         try:
             until(lambda: shares(a) == (0.5, []) and shares(b) == (0.5, []), "each has its half")
             until_open(a, b)
