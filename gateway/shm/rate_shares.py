@@ -42,8 +42,9 @@ class RateShares:
         return self.segment.words[first : first + self.quotas]
 
     def put(self, shares: npt.NDArray[np.int64]) -> None:
-        """Put the shares of all quotas into force."""
-        self._shares[:] = shares
+        """Put the shares of all quotas into force: word by word, so that no worker reads a part of one."""
+        changed = np.flatnonzero(self._shares != shares)
+        self._shares[changed] = shares[changed]
 
     def refused(self) -> npt.NDArray[np.int64]:
         """Requests refused since the start by all workers, by quota."""

@@ -53,6 +53,7 @@ CONTROL: list[tuple[str, str, str, int]] = [
     ("POST", "/api/releases/flawed/resume", "operate", 409),
     ("POST", "/api/releases/nothing/stop", "operate", 404),
     ("POST", "/api/releases/nothing/promote", "operate", 404),
+    ("POST", "/api/fleet/remove", "operate", 400),
     ("DELETE", "/api/releases/flawed", "operate", 405),
 ]
 

@@ -175,6 +175,7 @@ async def test_store_that_has_lost_its_data_is_told_what_is_in_force(redis: Redi
         assert c.share() == 100
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_small_limit_is_counted_in_a_longer_window(redis: RedisServer, tmp_path: Path) -> None:
     async with three(redis, tmp_path, default="1/s") as (fleet, _):
