@@ -162,6 +162,8 @@ class _Supervisor:
 
     async def _end_orphans(self) -> None:
         await retry_forever("ending the orphans", lambda: self._orphans.end(self._settings.server.drain))
+        if self._control.rates is not None:
+            self._control.rates.orphans_ended()
 
     async def _serve(self) -> None:
         await self._server().serve(sockets=[self._control_socket])

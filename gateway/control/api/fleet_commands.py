@@ -57,6 +57,8 @@ class FleetCommands:
             "", 0, "remove", caller(request), body.reason or NO_REASON, origin_of(request) | removed.evidence()
         )
         await control.decision_log.wait_durable()
+        if removed.problem:
+            raise Conflict(removed.problem)
         document: RemovalDocument = {
             "host": removed.name,
             "shares": list(removed.shares),

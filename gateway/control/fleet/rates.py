@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from gateway.control.fleet.host import HostState, still
@@ -30,9 +30,10 @@ from gateway.control.fleet.timing import Timing
 TICK_S: Final = 0.25
 WINDOW_NS: Final = 1_000_000_000  # of most limits: for so long the base stays reserved after it has fallen
 PATIENCE_NS: Final = 3 * WINDOW_NS  # that a newcomer has with hosts that have to give up a part of theirs
-LARGE: Final = 4096  # bytes of records, some fifty limits on each of three hosts
+LARGE: Final = 150  # limits named in all records together
 LEAVE_S: Final = 2.0
 SUFFIX: Final = ":rates"  # of the fleet's name in the store
+REMEDY: Final = "gateway fleet remove HOST"
 log: Final = logging.getLogger("gateway.control.fleet")
 
 
@@ -62,6 +63,7 @@ class FleetRates:
         self._workers_clock = workers_clock
         self._turn = asyncio.Lock()
         self._left = False
+        self._orphans_ended = False
         self._unanswered = False  # a transaction may still be on its way
         self._life = RatesCore()  # of the store, as it was seen last
         self._since_ns = 0  # this host has seen this life of the store
@@ -99,7 +101,9 @@ class FleetRates:
         async with self._turn:
             if self._left:
                 return
-            self._usage.measure(self._workers_clock())
+            if refused := self._host().refused:
+                self._failed(refused)
+                return
             try:
                 async with asyncio.timeout(self._timing.lease_ns / 1e9 / CALLS):
                     await self._exchange()
@@ -109,6 +113,10 @@ class FleetRates:
                 if self.problem:
                     log.info("fleet: this host's shares of the rate limits follow the demand")
                 self.problem = ""
+
+    def orphans_ended(self) -> None:
+        """No worker of an earlier gateway of this state folder admits anything any more: what it had is free."""
+        self._orphans_ended = True
 
     async def leave(self) -> None:
         """Give all shares back, once the workers have ended. Gives up after LEAVE_S: the shares then stay reserved
@@ -144,10 +152,9 @@ class FleetRates:
         snapshot = await self._store.commit(None)
         while True:
             core = self._seen_life(snapshot)
-            predecessor = self._memory.predecessor(snapshot.members)
-            step = await self._next_step(snapshot, core, predecessor)
-            self._put(step.now)
-            transaction = self._transaction(snapshot, core, predecessor, step)
+            ended = self._memory.predecessors(snapshot.members) if self._orphans_ended else []
+            step = await self._lowered(snapshot, core, ended)
+            transaction = self._transaction(snapshot, core, ended, step)
             if transaction is None:
                 break
             self._unanswered = True
@@ -160,11 +167,19 @@ class FleetRates:
         self.records = {name: decoded_record(record) for name, record in snapshot.members.items()}
         self._granted(step, core)
 
-    async def _next_step(self, snapshot: Snapshot, core: RatesCore, predecessor: str | None) -> Step:
-        """In a thread if there is much to compute: with a thousand limits it takes tens of milliseconds."""
-        if sum(map(len, snapshot.members.values())) < LARGE:
-            return next_step(self._seen(snapshot, core, predecessor))
-        return await asyncio.to_thread(lambda: next_step(self._seen(snapshot, core, predecessor)))
+    async def _lowered(self, snapshot: Snapshot, core: RatesCore, ended: Sequence[str]) -> Step:
+        """The next step, once what falls has fallen here: only then is it known what was admitted before."""
+        while True:
+            self._usage.measure(self._workers_clock())
+            step = await self._next_step(self._seen(snapshot, core, ended))
+            if step.now == self.held:
+                return step
+            self._put(step.now)
+
+    async def _next_step(self, seen: Seen) -> Step:
+        """In a thread if there is much to compute."""
+        named = sum(len(record.entries) for record in seen.records.values())
+        return next_step(seen) if named < LARGE else await asyncio.to_thread(next_step, seen)
 
     def _seen_life(self, snapshot: Snapshot) -> RatesCore:
         """The store's core for its present life; notes when this host has first seen it."""
@@ -177,12 +192,11 @@ class FleetRates:
             core = core._replace(settled=True)
         return core
 
-    def _seen(self, snapshot: Snapshot, core: RatesCore, predecessor: str | None) -> Seen:
+    def _seen(self, snapshot: Snapshot, core: RatesCore, ended: Sequence[str]) -> Seen:
         host = self._host()
         records = {name: decoded_record(record) for name, record in {**self._lost(core), **snapshot.members}.items()}
-        if predecessor is not None:
-            records.setdefault(host.incarnation, records[predecessor])
-            del records[predecessor]
+        for name in ended:
+            del records[name]
         in_use = self._clock() - self._base_since_ns >= WINDOW_NS
         hot = self._usage.hot(self.held)
         return Seen(
@@ -197,9 +211,7 @@ class FleetRates:
             return {}
         return {name: record for name, record in self._known.items() if name != self._host().incarnation}
 
-    def _transaction(
-        self, snapshot: Snapshot, core: RatesCore, predecessor: str | None, step: Step
-    ) -> Transaction | None:
+    def _transaction(self, snapshot: Snapshot, core: RatesCore, ended: Sequence[str], step: Step) -> Transaction | None:
         """None if there is nothing to write. Whatever is reserved anew is written with a new tag. A transaction without
         an answer may yet be carried out, and lower what is reserved: the record is written again, so that it fails.
         """
@@ -207,8 +219,7 @@ class FleetRates:
         if self._unanswered:
             record = record._replace(turn=record.turn + 1)
         changes = [RecordChange(me, stored.get(me), encoded_record(record))]
-        if predecessor is not None:
-            changes.append(RecordChange(predecessor, stored[predecessor], None))
+        changes += [RecordChange(name, stored[name], None) for name in ended]
         lost = self._lost(core)
         changes += [RecordChange(name, None, lost[name]) for name in sorted(lost.keys() - stored.keys())]
         changes = [change for change in changes if change.before != change.after]
@@ -223,8 +234,10 @@ class FleetRates:
         if not self.newcomer:
             return
         waited = core.settled and self._clock() - self._since_ns >= self._timing.longest_ns + PATIENCE_NS
-        if step.then.base_ppm or waited:
+        if step.then.base_ppm or (waited and not self._memory.predecessors(self.records)):
             self.newcomer = False
+            if not step.then.base_ppm:
+                log.error("fleet: hosts out of contact keep all of each rate limit; if they have ended: %s", REMEDY)
             log.info("fleet: %.3g%% of each rate limit are this host's", step.then.base_ppm / 1e4)
             self._put(step.then)
 

@@ -1,7 +1,7 @@
-"""Which record of the rates was this state folder's last gateway's, so that the next one takes its shares over."""
+"""Which records of the rates were those of this state folder's earlier gateways, so that the next one removes them."""
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +10,7 @@ import orjson
 from gateway.control.fleet.codec import typed
 
 Replace = Callable[[Path, Callable[[], bytes]], None]
+MOST: Final = 64  # earlier gateways
 log: Final = logging.getLogger("gateway.control.fleet")
 
 
@@ -22,24 +23,27 @@ class RatesMemory:
         self._file = folder / "fleet-rates.json"
         self._place = [fleet, folder.stat().st_dev, folder.stat().st_ino]
         self._replace = replace
-        self._last = self._read()
+        self._earlier = self._read()
 
     def keep(self, incarnation: str) -> None:
-        """Write soon that this is the one from now on."""
-        self._replace(self._file, lambda: orjson.dumps([*self._place, incarnation]))
+        """Write soon that this is the one from now on. Those before it stay known: without contact none is removed."""
+        known = [*self._earlier, incarnation][-MOST:]
+        self._replace(self._file, lambda: orjson.dumps([*self._place, known]))
 
-    def predecessor(self, records: Container[str]) -> str | None:
-        """The last gateway's incarnation, if it has not given its shares back."""
-        return self._last if self._last in records else None
+    def predecessors(self, records: Container[str]) -> list[str]:
+        """Incarnations of earlier gateways that have not given their shares back."""
+        return [one for one in self._earlier if one in records]
 
-    def _read(self) -> str | None:
+    def _read(self) -> Sequence[str]:
         try:
-            *place, last = typed(orjson.loads(self._file.read_bytes()), (str, int, int, str))
+            *place, earlier = typed(orjson.loads(self._file.read_bytes()), (str, int, int, list))
+            earlier = typed(earlier, [str] * len(earlier))
         except FileNotFoundError:
-            return None
+            return ()
         except (OSError, ValueError, TypeError) as error:
-            log.warning(
-                "%s is left out (%s): if the last gateway was killed, see gateway fleet remove", self._file, error
-            )
-            return None
-        return str(last) if place == self._place else None
+            log.warning("%s is left out (%s): see gateway fleet remove", self._file, error)
+            return ()
+        if place != self._place:
+            log.warning("%s is of another fleet or folder, and is left out: see gateway fleet remove", self._file)
+            return ()
+        return earlier

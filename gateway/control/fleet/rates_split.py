@@ -4,23 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 STEADY_BITS: Final = 3
-MARGIN_BITS: Final = 5  # of what a host is asked for it gets 1/32 more, if that is left
-
-
-def wanted(demand: int) -> int:
-    """What a host that is asked for so many should get."""
-    return demand + (demand >> MARGIN_BITS) + (1 if demand else 0)
 
 
 def split(available: int, demands: Mapping[str, int]) -> dict[str, int]:
     """Whole requests by host, whose sum is `available`. Hosts that are asked for less than an equal part get that; the
-    others share the rest equally, and all what nobody is asked for.
+    others share the rest equally, and all what nobody is asked for: first those that are asked for least, so that a
+    rare request is not refused below the limit.
     """
     left, shares = available, dict.fromkeys(demands, 0)
-    by_want = sorted(demands, key=lambda host: (wanted(demands[host]), host))
+    by_want = sorted(demands, key=lambda host: (demands[host], host))
     for number, host in enumerate(by_want):
         part = left // (len(by_want) - number)
-        shares[host] = min(wanted(demands[host]), part)
+        shares[host] = min(demands[host], part)
         left -= shares[host]
     for host, more in zip(by_want, equal_parts(left, len(by_want)), strict=True):
         shares[host] += more

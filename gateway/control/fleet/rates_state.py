@@ -15,9 +15,9 @@ from gateway.control.fleet.codec import typed
 
 PROTOCOL: Final = 1
 MILLION: Final = 1_000_000
-MOST: Final = 1000  # quotas that a record names
+MOST: Final = 256  # quotas that a record names, and those of the others when its base grows
 KEYS_CACHED: Final = 1 << 14
-RECORDS_CACHED: Final = 256  # hosts whose records need not be read again while they are the same
+RECORDS_CACHED: Final = 64  # hosts whose records need not be read again while they are the same
 
 
 class Entry(NamedTuple):

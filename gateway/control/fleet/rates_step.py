@@ -41,8 +41,9 @@ class Held(NamedTuple):
 class Seen(NamedTuple):
     """What a step is computed from. `records`: of all hosts. `moving`: the other hosts in contact, whose shares move.
 
-    `may_grow`: false in a new life of the store. `base_in_use`: no request of the last window was
-    admitted under a larger base. `hot`: quotas with much demand here, most first.
+    `may_grow`: false in a new life of the store. `base_in_use`: no request of the last window was admitted under a
+    larger base. `hot`: quotas with much demand here, most first. `used`: None of a quota that this host does not have,
+    since its settings differ: its share of that does not move.
     """
 
     me: str
@@ -53,7 +54,7 @@ class Seen(NamedTuple):
     base_in_use: bool
     held: Held
     hot: tuple[str, ...]
-    used: Callable[[str], Used]
+    used: Callable[[str], Used | None]
 
     @property
     def mine(self) -> RateRecord:
@@ -89,16 +90,14 @@ def next_step(seen: Seen) -> Step:
     mine, others = seen.mine, seen.others
     base = _base(seen, mine, others)
     keys = _keys(seen, mine, others, all_of_them=base.reserved > mine.base_ppm)
-    if len(keys) > MOST and base.reserved > mine.base_ppm:  # it cannot name all that others have of a larger base
-        base = Move(base.now, mine.base_ppm, min(base.then, mine.base_ppm))
     now, then, entries = dict(seen.held.shares), {}, {}
-    for key in keys[: max(MOST, len(mine.entries))]:
+    for key in keys:
         used = seen.used(key)
-        demand = steady(mine.entries[key].demand if key in mine.entries else 0, used.demand)
-        hot = _hot(key, mine.base_ppm, demand, seen, others)
+        demand = steady(mine.entries[key].demand if key in mine.entries else 0, used.demand) if used else 0
+        hot = _hot(key, mine.base_ppm, demand, seen, others) if used else False
         target = _target(key, demand, base.reserved, seen, others, hot=hot)
         free = limit_of(key) - sum(other.share(key) for other in others.values())
-        move = _moved(seen, target, seen.held.share(key), mine.share(key), free, used.admitted)
+        move = _moved(seen, target, seen.held.share(key), mine.share(key), free, used.admitted if used else 0)
         now[key] = move.now
         if hot is not False or not _is_base(key, move, base):
             then[key], entries[key] = move.then, Entry(move.reserved, demand)
@@ -163,14 +162,14 @@ def _hot(key: str, base_ppm: int, demand: int, seen: Seen, others: Mapping[str, 
 
 
 def _keys(seen: Seen, mine: RateRecord, others: Mapping[str, RateRecord], *, all_of_them: bool) -> list[str]:
-    """The quotas to be named: those named already, those with demand here, those that others want more of; or all that
-    others name, so that a larger base grows into none of them.
+    """The quotas to be named: those named already; as long as they are few, those with demand here and those that
+    others want more of; and all that others name, so that a larger base grows into none of them.
     """
     keys = dict.fromkeys([*mine.entries, *seen.held.shares])
+    more = dict.fromkeys([*seen.hot, *_wanted_elsewhere(seen, others)])
+    keys |= dict.fromkeys([key for key in more if key not in keys][: max(0, MOST - len(keys))])
     if all_of_them:
         keys |= dict.fromkeys(key for record in others.values() for key in record.entries)
-    keys |= dict.fromkeys(seen.hot)
-    keys |= dict.fromkeys(_wanted_elsewhere(seen, others))
     return list(keys)
 
 
@@ -178,5 +177,5 @@ def _wanted_elsewhere(seen: Seen, others: Mapping[str, RateRecord]) -> Iterable[
     for host in seen.moving & others.keys():
         record = others[host]
         for key, entry in record.entries.items():
-            if HOT[0] * entry.demand > HOT[1] * base_share(key, record.base_ppm):
+            if HOT[0] * entry.demand > HOT[1] * base_share(key, record.base_ppm) and seen.used(key) is not None:
                 yield key

@@ -49,11 +49,11 @@ class RateUsage:
             self._admitted[active] = self._admitted_at(active, windows[active], now_ns)
         self._fade_refused(now_ns)
 
-    def used(self, key: str) -> Used:
-        """Of a quota; nothing of one that is not this host's."""
+    def used(self, key: str) -> Used | None:
+        """Of a quota; None if it is not this host's."""
         place = self._places.get(key)
         if place is None:
-            return Used(0, 0)
+            return None
         admitted = int(self._admitted[place])  # at a limit, the counters are up to one request beyond it
         return Used(admitted, admitted + round(self._refused[place]))
 

@@ -37,15 +37,18 @@ class Shares(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Incarnations of the host whose shares, and whose membership, were removed."""
+    """Incarnations of the host whose shares, and whose membership, were removed. `problem`: why not all; or empty."""
 
     name: str
     shares: tuple[str, ...]
     memberships: tuple[str, ...]
+    problem: str = ""
 
     def evidence(self) -> dict[str, Any]:
         """For the decision."""
-        return {"host": self.name, "shares": list(self.shares), "memberships": list(self.memberships)}
+        return {"host": self.name, "shares": list(self.shares), "memberships": list(self.memberships)} | (
+            {"problem": self.problem} if self.problem else {}
+        )
 
 
 class HostRemoval:
@@ -57,7 +60,8 @@ class HostRemoval:
         self._open_store = open_store
 
     async def remove(self, name: str) -> Removed:
-        """Remove a host, by its name or incarnation. Raises NotFound; Conflict if it beats, or without contact."""
+        """Remove a host, by its name or incarnation. Raises NotFound; Conflict if it beats, or without
+        contact."""
         host = self._membership.host
         if self._membership.problem:
             raise Conflict(f"'{name}' is not removed: {self._membership.problem}")
@@ -70,6 +74,7 @@ class HostRemoval:
         ended = frozenset(one for one in called if self._has_ended(host, one))
         if not ended:
             self._refuse(host, name, called)
+        members: frozenset[str] = frozenset()
         try:
             members, ended = await self._removed_members(host, ended)
             if not ended:
@@ -77,8 +82,8 @@ class HostRemoval:
             if self._rates is not None:
                 await self._rates.remove(ended & shares.keys())
         except (StoreUnavailable, TimeoutError, ValueError) as error:
-            problem = str(error) or "no answer in time"
-            raise Conflict(f"'{name}' is not known to be removed: the fleet's store: {problem}; try again") from None
+            said = f"the fleet's store: {str(error) or 'no answer in time'}; try again"
+            return Removed(name, (), tuple(sorted(members)), f"'{name}' is not known to be removed: {said}")
         return Removed(name, tuple(sorted(ended & shares.keys())), tuple(sorted(members)))
 
     def _has_ended(self, host: HostState, incarnation: str) -> bool:

@@ -60,6 +60,7 @@ class RateHost:
         self.fleet, self.state, self.name = fleet, state, name
         self.incarnation = f"{name}{next(numbers)}"
         self.alive = True
+        self.refused = ""  # why the fleet refuses it
         self.settings = settings
         rate = RateSettings.model_validate(settings)
         board = state / f"{next(numbers)}.scoreboard"
@@ -81,7 +82,7 @@ class RateHost:
         others = [host for host in self.fleet.hosts if (host.alive and not host.wire.cut) or host is self]
         members = {host.incarnation: Member(1, 0, False, host.name) for host in others}
         observed = {name: Observed(1, self.fleet.now_ns) for name in members}
-        return HostState(self.incarnation, self.name, members=members, observed=observed)
+        return HostState(self.incarnation, self.name, refused=self.refused, members=members, observed=observed)
 
     def ask(self, customer: str | None) -> bool:
         try:
@@ -119,10 +120,12 @@ class RateFleet:
         self._lives.append(RateHost(self, state, name, self.settings))
         return self._lives[-1]
 
-    def restart(self, host: RateHost) -> RateHost:
-        """A new process over the same state folder, after the old one was killed."""
+    def restart(self, host: RateHost, *, orphans: bool = False) -> RateHost:
+        """A new process over the same state folder, after the old one was killed. `orphans`: its workers go on."""
         host.alive = False
         new = self._started(host.state, host.name)
+        if not orphans:
+            new.rates.orphans_ended()
         self.hosts[self.hosts.index(host)] = new
         return new
 

@@ -50,6 +50,22 @@ class Store:
         return True
 
 
+class Local:
+    """A connection to it that never fails."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def commit(self, transaction: Transaction | None) -> Snapshot:
+        return self._store.commit(transaction)
+
+    async def wait_urgent(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        pass
+
+
 class Wire:
     """A host's connection: a call waits until the test lets it pass."""
 
@@ -121,8 +137,8 @@ class Memory:
     def keep(self, incarnation: str) -> None:
         pass
 
-    def predecessor(self, records: Mapping[str, bytes]) -> str | None:
-        return self._last if self._last in records else None
+    def predecessors(self, records: Mapping[str, bytes]) -> list[str]:
+        return [self._last] if self._last is not None and self._last in records else []
 
 
 class Host:
@@ -137,6 +153,7 @@ class Host:
         usage: Any = self.usage
         memory: Any = Memory(last)
         self.rates = FleetRates(self.wire, TIMING, self.state, usage, memory, lambda: world.now_ns)
+        self.rates.orphans_ended()
         self.ticking: asyncio.Task[None] | None = None
 
     def state(self) -> HostState:
