@@ -14,8 +14,6 @@ FIRST: Final = 12_000
 BLOCK_SIZE: Final = 500
 BLOCKS: Final = 40  # the last ends below 32,768, where Linux begins with outgoing connections
 
-_claims: list[socket.socket] = []  # held until the process ends
-
 
 def free_port() -> int:
     """A port of 127.0.0.1 on which nobody listens, and that no other process is given meanwhile."""
@@ -37,11 +35,11 @@ def _ports() -> Iterator[int]:
     for number in range(BLOCKS):
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            claim.bind(f"\0gateway-test-ports-{number}")  # an abstract name ends with its process
+            claim.bind(f"\0gateway-test-ports-{number}")
         except OSError:
             claim.close()
             continue
-        _claims.append(claim)
+        claim.detach()  # it stays open, and so the name taken, until the process ends
         first = FIRST + number * BLOCK_SIZE
         return itertools.cycle(range(first, first + BLOCK_SIZE))
     raise RuntimeError(f"{BLOCKS} processes have a block of ports each; end some of them")
