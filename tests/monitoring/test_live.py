@@ -82,7 +82,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     shutil.copytree(ROOT / "models", folder / "models")
     store = RedisServer(folder / "store")
     fleet = {"store": store.url, "lease": "2s"}
-    gateway = GatewayProcess(folder, folder / "models", routing, server={"workers": 2}, fleet=fleet)
+    limits = {"rate": {"default": "100000/s"}}
+    gateway = GatewayProcess(folder, folder / "models", routing, server={"workers": 2}, fleet=fleet, limits=limits)
     elsewhere = folder / "models" / "elsewhere" / "1" / "remote.yaml"  # run by this gateway itself, once it serves
     elsewhere.parent.mkdir(parents=True)
     elsewhere.write_text(yaml.safe_dump({"url": gateway.url, "model": "digits", "version": "1"}))
