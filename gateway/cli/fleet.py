@@ -18,12 +18,14 @@ def fleet_text(fleet: dict[str, Any]) -> RenderableType:
     for heading in ("host", "stops in force", "when lost", "heard"):
         table.add_column(heading)
     for member in fleet["members"]:
-        table.add_row(*_member_row(member, fleet["leader"]))
+        table.add_row(*_member_row(member, fleet["leaders"]))
     return Group(table, *(Text.from_markup(f"  {line}") for line in _lines(fleet)), Text())
 
 
-def _member_row(member: dict[str, Any], leader: str | None) -> Iterator[str]:
-    marks = [mark for mark, there in (("this one", member["here"]), ("leader", member["name"] == leader)) if there]
+def _member_row(member: dict[str, Any], leaders: list[dict[str, Any]]) -> Iterator[str]:
+    marks = ["this one"] if member["here"] else []
+    led = [one["model"] for one in leaders if one["leader"] == member["name"]]
+    marks += [escape(f"leads {model}") for model in led]
     yield escape(member["name"]) + (f" ({', '.join(marks)})" if marks else "")
     yield "all" if member["up_to_date"] else "[yellow]not all yet[/yellow]"
     yield "[yellow]hold[/yellow]" if member["hold"] else "close"
@@ -39,6 +41,11 @@ def _lines(fleet: dict[str, Any]) -> Iterator[str]:
         yield f"[yellow]candidates get traffic on this host, but:[/yellow] {why}"
     else:
         yield f"candidates get traffic on this host; its lease is {fleet['lease_s']:g} s"
+    for one in fleet["leaders"]:
+        if one["why"]:
+            yield f"[yellow]{escape(one['model'])}: {escape(one['why'])}[/yellow]"
+        elif one["leader"] is None:
+            yield f"[yellow]{escape(one['model'])}: no host runs its ramp and guards yet[/yellow]"
     for release in fleet["unconfirmed"]:
         model, _, version = release.rpartition("/")
         yield f"[red]the stop of version {version} of {escape(model)} is not confirmed on all hosts[/red]"

@@ -93,7 +93,9 @@ class ControlPlane:
         self.housekeeping = Housekeeping(self.pool, self.processes, self.scoreboard, self.versions, self.releases)
         self.release_manager.configure(self.served)
         self.commands = StopAndResume(self)
-        self.fleet = open_membership(settings, port, self.board, lambda: self.served, self.decision_log, self.commands)
+        self.fleet = open_membership(
+            settings, port, self.board, lambda: self.served, self.decision_log, self.commands, self.release_manager
+        )
         books = self._rate_counters, self._rate_shares
         self.rates = open_rates(settings, self.fleet, *books, self.decision_log)
         self.host_removal = open_removal(settings, self.fleet, self.rates)

@@ -158,6 +158,7 @@ def fleet_metrics(fleet: FleetStatus, rates: FleetRates | None = None) -> FleetM
         unconfirmed=len(fleet.unconfirmed),
         applied=fleet.applied,
         rates=None if rates is None else rate_metrics(rates_status(rates)),
+        leads={one.model: one.here for one in fleet.leaders},
     )
 
 

@@ -123,6 +123,8 @@ class _Supervisor:
         if self._control.fleet is not None:
             lasting |= {"the fleet's beats": self._control.fleet.beat_forever}
             lasting |= {"the fleet's news": self._control.fleet.listen_forever}
+            if self._control.fleet.ramps is not None:
+                lasting |= {"the fleet's ramps": self._control.fleet.ramps.run_forever}
         if self._control.rates is not None:
             lasting |= {"the fleet's rates": self._control.rates.run_forever}
         lasting |= {f"following {kept.watcher}": kept.watcher.watch for kept in (self._keyring, self._tls) if kept}

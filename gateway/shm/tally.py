@@ -237,6 +237,14 @@ class Totals:
         """All words, in the layout of one worker's block."""
         return self._words
 
+    @property
+    def evidence(self) -> npt.NDArray[np.int64]:
+        """A copy of the words with only what live metrics and guards read: outcomes, latencies, rescues, classes."""
+        words = np.zeros_like(self._words)
+        for part in (slice(OUTCOME, _SUCCESS_NS), slice(_RESCUE, WAITING), slice(_CLASS, _BATCH)):
+            words[part] = self._words[part]
+        return words
+
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(self._words + other._words)
 

@@ -9,8 +9,8 @@ leader after its loss. Evidence lost, or counted twice.
 from collections import Counter
 from typing import Final, NamedTuple
 
-from gateway.control.fleet.evidence import Evidence
-from gateway.control.fleet.store_state import FIRST, LeaderObject, Words
+from gateway.control.fleet.evidence import Digest
+from gateway.control.fleet.store_state import FIRST, Words
 
 ALWAYS: Final = -(2**62)
 
@@ -53,6 +53,7 @@ class Checker:
         self._confirmed: dict[str, list[Stopped]] = {}
         self._born: dict[tuple[str, int], int] = {}
         self._stepped_ns = ALWAYS
+        self._steps = 0
 
     @property
     def any_confirmed(self) -> bool:
@@ -105,26 +106,28 @@ class Checker:
                 kind = "lost stop" if stopped.life < len(self.lives) - 1 else "late answer"
                 raise Violation(f"{kind}: {host} may answer from {release} in epoch {epoch}, ended by {stopped}")
 
-    def led(self, now_ns: int, before: LeaderObject | None, after: LeaderObject, writer: str) -> None:
-        """The store took a write of the leader's object."""
-        old = before.state if before is not None else ""
-        if after.state == old:
+    def led(self, now_ns: int, before: Digest | None, after: Digest) -> None:
+        """The store took a digest. Steps that it had lost, and a host brings back, are no new ones."""
+        steps = after.state.steps
+        if before is None or before.leader != after.leader:
             self.counts["takeovers"] += 1
+            if steps > self._steps:
+                raise Violation(f"write of a leader after its loss: {after} over {before}")
+        if steps <= self._steps:
             return
-        if before is None or before.leader != writer:
-            raise Violation(f"write of a leader after its loss: {writer} wrote {after} over {before}")
-        if int(after.state) != int(old or 0) + 1 or now_ns - self._stepped_ns < self._interval_ns:
+        if steps != self._steps + 1 or now_ns - self._stepped_ns < self._interval_ns:
             raise Violation(f"double step: {before} to {after}, {now_ns - self._stepped_ns} ns after the step before")
-        self._stepped_ns = now_ns
+        self._stepped_ns, self._steps = now_ns, steps
         self.counts["steps"] += 1
 
-    def counted(self, evidence: Evidence) -> None:
-        """The store took or refused a digest. An entry's value is its number, so the sums are known."""
-        offsets, lost = evidence.digest.offsets, any(log.lost for log in evidence.logs.values())
-        for name, log in evidence.logs.items():
-            if not log.lost and log.first != offsets.get(name, 0) + 1:
-                raise Violation(f"evidence: {name}'s log begins at {log.first}, counted are {offsets.get(name, 0)}")
-        expected = sum(offset * (offset + 1) // 2 for offset in offsets.values())
-        if not lost and int(evidence.digest.state or 0) != expected:
-            raise Violation(f"evidence: counted {evidence.digest.state}, entries {expected}")
+    def counted(self, digest: Digest) -> None:
+        """The store took a digest. An entry's value is its number, so the sums are known."""
         self.counts["digests"] += 1
+        if digest.lost:
+            self.counts["entries lost"] += 1
+            if not (self.counts["store old"] or self.counts["store empty"]):
+                raise Violation(f"evidence lost: {digest}")
+            return
+        expected = sum(offset * (offset + 1) // 2 for offset in digest.offsets.values())
+        if digest.state.total != expected:
+            raise Violation(f"evidence: counted {digest.state.total}, entries {expected}")

@@ -106,7 +106,7 @@ def key_of(state: State) -> tuple[Any, ...]:
 
 
 def _host(host: HostState, slot: Slot, now: int, beats: Beats) -> tuple[Any, ...]:
-    """Fields that can matter: `beat` and `answered` only count up, there is no leader."""
+    """Fields that can matter: `beat` and `answered` only count up."""
     contact = max(host.contact_until_ns - now, 0)
     return (
         host.incarnation, host.fresh, host.open, host.leaving, host.identity, host.revision, host.settled, contact,

@@ -52,7 +52,7 @@ def new_world(seed: int) -> World:
 
 def started_life() -> Kept:
     """A state folder that knows the releases, none of them stopped."""
-    return Kept(dict.fromkeys(RELEASES, FIRST), (), None)
+    return Kept(dict.fromkeys(RELEASES, FIRST), ())
 
 
 def _start(world: World, node: Node) -> None:

@@ -1,12 +1,12 @@
 """A simulated host: its clock, its state folder, its processes that come and go, and the faults upon it."""
 
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gateway.control.fleet.evidence import Evidence
+from gateway.control.fleet.evidence import Digest, Log
 from gateway.control.fleet.host import HostState, started
 from gateway.control.fleet.stop_call import StopCall
-from gateway.control.fleet.store_state import LeaderObject, Words
+from gateway.control.fleet.store_state import Words
 
 MILLION = 1_000_000
 
@@ -16,7 +16,6 @@ class Kept(NamedTuple):
 
     words: Words
     stops: tuple[str, ...]
-    leader: LeaderObject | None
 
 
 class Call:
@@ -36,12 +35,15 @@ class Node:
 
     `deaf_until_ns`, `mute_until_ns`: nothing arrives, nothing leaves. `lag_ns`: how much longer
     the replies to it take. `frozen_sends`: begun before the host was frozen.
-    `entries`, `counted`: evidence so far, and what of it a digest was seen to hold.
+    `entries`, `counted`: evidence so far, and what of it a digest was seen to hold. `log`: its own, as last seen in
+    the store; `digest`: the latest known to be stored. `asked`: exchanges of the release. `write`: a digest on its way.
+    `loaded`: the version of the digest that the controller goes on from; its step began at `step_began_ns`.
     """
 
     __slots__ = (
-        "calls", "counted", "deaf_until_ns", "entries", "frozen_sends", "frozen_until_ns", "hold", "host", "kept",
-        "lag_ns", "mute_until_ns", "name", "offset_ns", "random", "rate_ppm", "sending", "starts",
+        "asked", "calls", "counted", "deaf_until_ns", "digest", "entries", "frozen_sends", "frozen_until_ns", "hold",
+        "host", "kept", "lag_ns", "loaded", "log", "mute_until_ns", "name", "offset_ns", "random", "rate_ppm",
+        "sending", "starts", "step_began_ns", "write",
     )  # fmt: skip
 
     def __init__(self, name: str, random: Random, rate_ppm: int, offset_ns: int, *, hold: bool) -> None:
@@ -57,6 +59,10 @@ class Node:
         self.frozen_sends: list[tuple[str, int]] = []
         self.frozen_until_ns = self.deaf_until_ns = self.mute_until_ns = self.lag_ns = 0
         self.entries = self.counted = 0
+        self.asked = self.loaded = self.step_began_ns = 0
+        self.log: Log | None = None
+        self.digest: Digest | None = None
+        self.write: Any = None
         self.starts = 0
 
     def clock(self, true_ns: int) -> int:
@@ -70,24 +76,18 @@ class Node:
 
     def start(self, kept: Kept | None) -> HostState:
         """Start a process with what the state folder holds, nothing if None."""
-        words, stops, leader = kept if kept is not None else ({}, (), None)
-        host = self.host = started(self.incarnation(), self.name, words, stops, leader, hold=self.hold)
+        words, stops = kept if kept is not None else ({}, ())
+        host = self.host = started(self.incarnation(), self.name, words, stops, hold=self.hold)
         self.calls = []
         self.sending = {}
         self.frozen_sends = []
-        self.entries = self.counted = 0
+        self.entries = self.counted = self.loaded = 0
+        self.log = self.digest = self.write = None
         return host
 
     def keep(self) -> None:
         """Write the state folder if something has changed."""
         if self.host is not None:
-            now = Kept(self.host.words, tuple(self.host.stops), self.host.leader)
+            now = Kept(self.host.words, tuple(self.host.stops))
             if not self.kept or self.kept[-1] != now:
                 self.kept.append(now)
-
-    def unsent(self, evidence: Evidence) -> tuple[int, tuple[int, ...]]:
-        """The first number and the values of the entries that no digest has counted."""
-        assert self.host is not None
-        self.counted = max(self.counted, evidence.digest.offsets.get(self.host.incarnation, 0))
-        first = self.counted + 1
-        return first, tuple(range(first, self.entries + 1))

@@ -6,13 +6,13 @@ from random import Random
 from typing import Any, Final
 from unittest import mock
 
-from gateway.control.fleet import evidence, host, leadership, scripts, stop_call
-from gateway.control.fleet.evidence import Digest, Evidence
+from gateway.control.fleet import host, scripts, stop_call
+from gateway.control.fleet.evidence import Digest
 from gateway.control.fleet.host import HostState
-from gateway.control.fleet.scripts import is_settled
 from gateway.control.fleet.stop_call import StopCall
-from gateway.control.fleet.store_state import FIRST, Exchange, Identity, LeaderObject, Reply, StoreState, Word
+from gateway.control.fleet.store_state import FIRST, Exchange, Reply, StoreState, Word
 from gateway.control.fleet.timing import Timing
+from loadtests.fleet import ramps
 from loadtests.fleet.checker import Violation
 from loadtests.fleet.node import Node
 from loadtests.fleet.simulation import run_seed
@@ -68,19 +68,19 @@ def folder_incarnation(node: Node) -> str:
     return "folder"
 
 
-def trim_first(
-    stored: Evidence, digest: Digest, *, identity: Identity, known: Identity | None
-) -> tuple[Evidence, bool]:
-    """The entries are removed before the digest is known to be stored."""
-    stored = stored._replace(logs=evidence.trimmed(stored.logs, digest.offsets))
-    return evidence_store_digest(stored, digest, identity=identity, known=known)
+def all_sent(node: Node, digest: Digest | None) -> int:
+    """The entries are dropped once the store has them, before a digest there holds them."""
+    return node.entries
 
 
-def unfenced(store: StoreState, known: Identity, new: LeaderObject) -> tuple[StoreState, bool]:
-    """The leader writes what it has decided, whatever the object is by now."""
-    if known != store.identity or not is_settled(store):
-        return store, False
-    return store._replace(leader=new, revision=store.revision + 1), True
+def unfenced(write: ramps.Write, stored: Digest | None) -> bool:
+    """The leader writes what it has decided, whoever leads by now."""
+    return True
+
+
+def step_begun_long_ago(now_ns: int, state: ramps.State) -> int:
+    """A new leader takes the step's interval for over."""
+    return now_ns - ramps.INTERVAL_NS
 
 
 def opens_at_once(host: HostState, request: Exchange, timing: Timing) -> bool:
@@ -90,7 +90,6 @@ def opens_at_once(host: HostState, request: Exchange, timing: Timing) -> bool:
 
 CACHED: Final[dict[str, list[str]]] = {}
 scripts_merged: Final = scripts.merged
-evidence_store_digest: Final = evidence.store_digest
 host_on_reply: Final = host.on_reply
 world_init: Final = World.__init__
 
@@ -117,14 +116,15 @@ PLANTED: Final[dict[str, tuple[Replacement, ...]]] = {
     "stale epoch": ((scripts, "merged", epoch_of_the_caller),),
     "TTL trusted": ((World, "__init__", start_with_ttl),),
     "cached member list": ((stop_call, "listed", list_read_before), (host, "on_reply", remember_list)),
-    "trim before digest": ((evidence, "store_digest", trim_first),),
+    "trim before digest": ((ramps, "covered", all_sent),),
     "shared incarnation": ((Node, "incarnation", folder_incarnation),),
     "hold presumed closed": ((stop_call, "never_closes", holding_member_closes),),
     "holding member brought later": ((stop_call, "awaited", only_listed_at_first),),
     "list of a new store trusted": ((stop_call, "list_is_complete", list_of_a_new_store),),
     "revision of an older life counts": ((scripts, "applied_here", revision_of_any_life),),
     "claimed epoch opens": ((scripts, "merge", claimed_epoch_opens),),
-    "leader not fenced": ((leadership, "write_leader", unfenced),),
+    "leader not fenced": ((ramps, "fenced", unfenced),),
+    "ramp's clock lost": ((ramps, "step_began", step_begun_long_ago),),
     "opens at once": ((host, "_opens", opens_at_once),),
 }
 

@@ -4,15 +4,13 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from gateway.control.fleet import evidence as evidence_script
 from gateway.control.fleet import host as host_step
-from gateway.control.fleet import leadership, scripts, stop_call
-from gateway.control.fleet.evidence import Digest, Evidence
+from gateway.control.fleet import scripts, stop_call
+from gateway.control.fleet.evidence import Release
 from gateway.control.fleet.store_state import (
     FIRST,
     Exchange,
     Identity,
-    LeaderObject,
     Reply,
     StoreState,
     Word,
@@ -22,11 +20,11 @@ from gateway.control.fleet.timing import Timing
 from loadtests.fleet.checker import ALWAYS, Checker, Stopped
 from loadtests.fleet.network import MS, Network
 from loadtests.fleet.node import Call, Node
+from loadtests.fleet.ramps import INTERVAL_NS, Ramps
 
 SEND_NS: Final = 20 * MS  # the longest from a worker's look at the switchboard to the end of its send
 TIMING: Final = Timing(lease_ns=1200 * MS, margin_ns=50 * MS)
 BEAT_NS: Final = 400 * MS
-INTERVAL_NS: Final = 800 * MS  # of the ramp's steps
 RELEASES: Final = ("digits/2/ab", "tickets/3/cd")
 
 
@@ -38,8 +36,8 @@ class World(Network):
         self.nodes = nodes
         self.runs = 1
         self.store = StoreState("run1")
-        self.evidence = Evidence()
-        self.snapshots: list[tuple[int, StoreState, Evidence]] = []
+        self.ramps = Ramps(self, TIMING)
+        self.snapshots: list[tuple[int, StoreState, Release]] = []
         self.store_down_until_ns = 0
         self.checker = Checker(TIMING.lease_ns * 999 // 1000, INTERVAL_NS * 998 // 1000)
         self.store_clock_steps: Callable[[World], object] = World.up  # nothing in the store depends on its clock
@@ -54,7 +52,7 @@ class World(Network):
 
     def beat(self, node: Node, incarnation: str, starts: int, *, again: bool = True) -> None:
         """Begin an exchange, and the next one in time."""
-        if node.host is None or node.starts != starts or self._thaws(node, self.beat, node, incarnation, starts):
+        if node.host is None or node.starts != starts or self.thaws(node, self.beat, node, incarnation, starts):
             return
         host, request = host_step.begin_beat(node.host, node.clock(self.now_ns), TIMING, f"key{self._events}")
         node.host = host
@@ -71,7 +69,7 @@ class World(Network):
         assert node.host is not None
         self.beat(node, node.host.incarnation, node.starts, again=False)
 
-    def _thaws(self, node: Node, event: Callable[..., None], *arguments: object) -> bool:
+    def thaws(self, node: Node, event: Callable[..., None], *arguments: object) -> bool:
         """Whether the node is frozen: the event then happens afterwards."""
         if self.now_ns >= node.frozen_until_ns:
             return False
@@ -81,7 +79,7 @@ class World(Network):
     def _answered(self, node: Node, starts: int, request: Exchange, reply: Reply, executed_ns: int, life: int) -> None:
         if node.host is None or node.starts != starts:
             return
-        if self._thaws(node, self._answered, node, starts, request, reply, executed_ns, life):
+        if self.thaws(node, self._answered, node, starts, request, reply, executed_ns, life):
             return
         now_ns = node.clock(self.now_ns)
         before = node.host
@@ -118,7 +116,7 @@ class World(Network):
         if (
             node.host is None
             or node.starts != starts
-            or self._thaws(node, self._applied, node, starts, identity, revision)
+            or self.thaws(node, self._applied, node, starts, identity, revision)
         ):
             return
         node.host = host_step.applied(node.host, identity, revision)
@@ -144,7 +142,7 @@ class World(Network):
 
     def stop(self, node: Node, release: str, epoch: int = 0) -> None:
         """A person's stop, or a breaker's of the `epoch`."""
-        if node.host is None or self._thaws(node, self.stop, node, release, epoch):
+        if node.host is None or self.thaws(node, self.stop, node, release, epoch):
             return
         now_ns, before = node.clock(self.now_ns), node.host
         node.host, call = stop_call.begin_stop(node.host, release, epoch)
@@ -157,7 +155,7 @@ class World(Network):
     def return_stops(self, node: Node) -> None:
         """Return the stops that may return."""
         host = node.host
-        if host is None or self._thaws(node, self.return_stops, node):
+        if host is None or self.thaws(node, self.return_stops, node):
             return
         now_ns, left = node.clock(self.now_ns), []
         for call in node.calls:
@@ -187,23 +185,12 @@ class World(Network):
 
     def _control(self, node: Node, host: host_step.HostState) -> None:
         """What a host does with each beat beside it."""
-        now_ns = node.clock(self.now_ns)
         if node.calls:
             self.return_stops(node)
         if host.identity is None:
             return
         node.entries += 1
-        if self.random.random() < 0.25:
-            first, entries = node.unsent(self.evidence)
-            self.send(node, self._append, host.incarnation, first, entries)
-        old = host.leader.state if host.leader is not None else ""
-        new = leadership.take_over(host, now_ns, TIMING) or leadership.next_step(
-            host, now_ns, INTERVAL_NS, str(int(old or 0) + 1)
-        )
-        if new is not None:
-            self.send(node, self._write_leader, host.incarnation, host.identity, new)
-        if leadership.leads(host, now_ns) and self.random.random() < 0.5:
-            self.send(node, self._read_evidence, node)
+        self.ramps.exchange(node)
 
     # The store
 
@@ -226,45 +213,19 @@ class World(Network):
             if not refused:
                 self.checker.resumed(self.now_ns, release, self.store.words[release].epoch)
 
-    def _write_leader(self, writer: str, known: Identity, new: LeaderObject) -> None:
-        if self.up():
-            before = self.store.leader
-            self.store, done = leadership.write_leader(self.store, known, new)
-            if done:
-                self.checker.led(self.now_ns, before, new, writer)
-
-    def _append(self, incarnation: str, first: int, entries: tuple[int, ...]) -> None:
-        if self.up():
-            self.evidence = evidence_script.append(self.evidence, incarnation, first, entries)
-
-    def _read_evidence(self, node: Node) -> None:
-        if self.up():
-            self.reply(node, self._fold, node, self.evidence, self.store.identity)
-
-    def _fold(self, node: Node, read: Evidence, identity: Identity) -> None:
-        digest = evidence_script.fold(read, lambda state, name, entries: str(int(state or 0) + sum(entries)))
-        self.send(node, self._store_digest, digest, identity)
-
-    def _store_digest(self, digest: Digest, known: Identity) -> None:
-        if self.up():
-            self.evidence, _ = evidence_script.store_digest(
-                self.evidence, digest, identity=self.store.identity, known=known
-            )
-            self.checker.counted(self.evidence)
-
     def take_snapshot(self) -> None:
         """Keep the store's data as it is, to be restored later."""
-        self.snapshots.append((self.now_ns, self.store, self.evidence))
+        self.snapshots.append((self.now_ns, self.store, self.ramps.release))
 
     def restart_store(self, *, data: str, down_ns: int = 0, new_run: bool = True) -> None:
         """`data`: `kept`, `empty`, or `old`, which is a snapshot. `new_run`: a new process, not only its data."""
-        kept_until_ns, store, evidence = self.now_ns, self.store, self.evidence
+        kept_until_ns, store, release = self.now_ns, self.store, self.ramps.release
         if data == "old" and self.snapshots:
-            kept_until_ns, store, evidence = self.random.choice(self.snapshots)
+            kept_until_ns, store, release = self.random.choice(self.snapshots)
         elif data != "kept":
-            kept_until_ns, store, evidence = ALWAYS, StoreState(""), Evidence()
+            kept_until_ns, store, release = ALWAYS, StoreState(""), Release()
         self.runs += new_run
-        self.store, self.evidence = store._replace(run_id=f"run{self.runs}"), evidence
+        self.store, self.ramps.release = store._replace(run_id=f"run{self.runs}"), release
         self.store_down_until_ns = self.now_ns + down_ns
         self.checker.new_life(kept_until_ns)
         self.checker.counts[f"store {data}"] += 1

@@ -20,7 +20,7 @@ FLEET: dict[str, Any] = {
     "lease_s": 3.0,
     "members": [member("a:8000", here=True), member("b:8000", up_to_date=False), member("[c]", hold=True, silent_s=61)],
     "unconfirmed": [],
-    "leader": "b:8000",
+    "leaders": [{"model": "digits", "leader": "b:8000", "here": False, "why": ""}],
 }
 
 
@@ -40,7 +40,7 @@ def test_status_lists_the_hosts() -> None:
     assert printed(fleet_text(FLEET))[0] == "Fleet production, redis://10.0.0.5:6379/0"
     assert rows(FLEET) == [
         ["a:8000 (this one)", "all", "close", "now"],
-        ["b:8000 (leader)", "not all yet", "close", "now"],
+        ["b:8000 (leads digits)", "not all yet", "close", "now"],
         ["[c]", "all", "hold", "silent for 61 s"],
     ]
     assert lines(FLEET) == ["candidates get traffic on this host; its lease is 3 s"]

@@ -20,7 +20,7 @@ from tests.running import GatewayProcess
 pytestmark = pytest.mark.slow
 LEASE_S = 1.0
 OPEN_AFTER_S = 10 * LEASE_S  # that a fleet without knowledge waits
-KNOWN = {"fleet": "gateway", "words": {"other/1": [1, 0]}, "stops": [], "leader": None, "sequence": 0}
+KNOWN = {"fleet": "gateway", "words": {"other/1": [1, 0]}, "stops": [], "sequence": 0}
 
 
 @pytest.fixture(name="store")

@@ -24,7 +24,7 @@ def host(folder: Path, store_url: str, name: str) -> GatewayProcess:
     """A host that has been in the fleet before: it opens after one lease, a new one after ten."""
     state = folder / name / "state"
     state.mkdir(parents=True)
-    known = {"fleet": "production", "words": {"other/1": [1, 0]}, "stops": [], "leader": None, "sequence": 0}
+    known = {"fleet": "production", "words": {"other/1": [1, 0]}, "stops": [], "sequence": 0}
     (state / "fleet.json").write_text(json.dumps(known))
     settings = {"store": store_url, "lease": f"{LEASE_S:g}s", "name": "production", "host": name}
     return gateway(folder / name, fleet=settings, limits={"rate": {"customers": {"acme": "100/s"}}})

@@ -39,6 +39,17 @@ class RatesDocument(TypedDict):
     store_errors: int
 
 
+class LeaderDocument(TypedDict):
+    """Of a model's release. `leader`: name of the host that runs its controller, null if none does. `here`: it is the
+    one that answers. `why`: why that host does not take part in the release's ramp, empty if it does.
+    """
+
+    model: str
+    leader: str | None
+    here: bool
+    why: str
+
+
 class FleetDocument(TypedDict):
     """The fleet as the host that answers sees it.
 
@@ -64,7 +75,7 @@ class FleetDocument(TypedDict):
     members: list[FleetMemberDocument]
     unconfirmed: list[str]
     store_errors: int
-    leader: str | None
+    leaders: list[LeaderDocument]
     rates: RatesDocument | None
 
 

@@ -57,7 +57,9 @@ def status_document(status: FleetStatus, rates: RatesDocument | None = None) -> 
         ],
         "unconfirmed": list(status.unconfirmed),
         "store_errors": status.store_errors,
-        "leader": status.leader,
+        "leaders": [
+            {"model": one.model, "leader": one.leader, "here": one.here, "why": one.why} for one in status.leaders
+        ],
         "rates": rates,
     }
 

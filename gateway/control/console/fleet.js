@@ -13,7 +13,7 @@ export function showFleet(fleet) {
   say(byId("fleet-title"), `Fleet ${fleet.name}`);
   say(byId("fleet-state"), state(fleet));
   const hosts = byId("fleet-hosts");
-  const rows = fleet.members.map((member) => host(member, fleet.leader));
+  const rows = fleet.members.map((member) => host(member, fleet.leaders));
   if (hosts.textContent !== rows.map((row) => row.textContent).join("")) hosts.replaceChildren(...rows);
   const unconfirmed = fleet.unconfirmed.filter((release) => before.includes(release));
   before = fleet.unconfirmed;
@@ -26,8 +26,9 @@ function state(fleet) {
   return fleet.why ? `Candidates get traffic on this host, but: ${fleet.why}` : "Candidates get traffic on this host.";
 }
 
-function host(member, leader) {
-  const marks = [member.here && "this one", member.name === leader && "leader", member.hold && "holds without contact"];
+function host(member, leaders) {
+  const led = leaders.filter((one) => one.leader === member.name).map((one) => `leads ${one.model}`);
+  const marks = [member.here && "this one", ...led, member.hold && "holds without contact"];
   const news = [!member.up_to_date && "not all stops in force yet", member.silent_s >= SILENT_S && `silent for ${Math.round(member.silent_s)} s`];
   return el("li", { "data-silent": String(member.silent_s >= SILENT_S) }, el("b", {}, member.name),
     el("span", {}, marks.filter(Boolean).map((mark) => ` · ${mark}`).join("")), el("em", {}, news.filter(Boolean).map((one) => ` · ${one}`).join("")));

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from gateway.control.fleet.membership import CALLS, Membership
 from gateway.control.fleet.memory import FleetMemory
 from gateway.control.fleet.releases import Act, FleetReleases
+from gateway.control.fleet.shared_releases import Manager, SharedReleases
 from gateway.control.fleet.stores import open_store
 from gateway.control.fleet.timing import Timing
 from gateway.control.release.decisions import DecisionLog
@@ -38,9 +39,10 @@ def open_membership(
     served: Callable[[], Served],
     decision_log: DecisionLog,
     commands: Commands,
+    manager: Manager,
 ) -> Membership | None:
-    """The membership, told of each stop from now on; None without fleet settings. Connects to nothing yet. Raises
-    SettingsError.
+    """The membership, told of each stop from now on, which shares the releases of `manager`; None without fleet
+    settings. Connects to nothing yet. Raises SettingsError.
     """
     fleet = settings.fleet
     if fleet is None:
@@ -63,4 +65,5 @@ def open_membership(
         heartbeat_timeout_ns=int(settings.control.heartbeat_timeout * 1e9),
     )
     decision_log.on_stop = membership.stopped_here
+    membership.ramps = SharedReleases(membership, manager, store.document)
     return membership

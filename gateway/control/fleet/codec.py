@@ -5,12 +5,11 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from gateway.control.fleet.store_state import LeaderObject, Member, Note, StoreState, Word, Words
+from gateway.control.fleet.store_state import Member, Note, StoreState, Word, Words
 
 CONSTANTS: Final = (str, int, int, int, str)
 WORD: Final = (int, int)
 NOTE: Final = (str, str, str, str)
-LEADER: Final = (int, str, str)
 MEMBER: Final = (int, int, bool, str, list)
 
 
@@ -27,10 +26,9 @@ class Stored(Protocol):
 
 def encoded_core(state: StoreState) -> bytes:
     """Everything but the run id, which is the server's, and the members. Equal states give equal bytes."""
-    leader = None if state.leader is None else list(state.leader)
     document = {
         "fleet_key": state.fleet_key, "protocol": state.protocol, "lease_ns": state.lease_ns,
-        "revision": state.revision, "settled": state.settled, "leader": leader,
+        "revision": state.revision, "settled": state.settled,
         "words": {release: list(word) for release, word in state.words.items()},
         "notes": {release: list(note) for release, note in state.notes.items()},
     }  # fmt: skip
@@ -54,11 +52,6 @@ def decoded(stored: Stored) -> StoreState:
         raise ValueError(f"{problem}; choose another fleet.name, or delete the data") from None
 
 
-def leader_of(fields: list[Any] | None) -> LeaderObject | None:
-    """The leader object of a JSON list. Raises TypeError, ValueError."""
-    return None if fields is None else LeaderObject(*typed(fields, LEADER))
-
-
 def words_of(found: dict[str, list[Any]]) -> Words:
     """The words of a JSON object. Raises TypeError, ValueError, AttributeError."""
     return {release: Word(*typed(word, WORD)) for release, word in found.items()}
@@ -68,8 +61,7 @@ def _state(run_id: str, core: dict[str, Any], members: Mapping[str, Member]) -> 
     constants = [core[name] for name in ("fleet_key", "protocol", "lease_ns", "revision", "settled")]
     words = words_of(core["words"])
     notes = {release: Note(*typed(note, NOTE)) for release, note in core["notes"].items()}
-    leader = leader_of(core["leader"])
-    return StoreState._make([run_id, *typed(constants, CONSTANTS), words, members, leader, notes])
+    return StoreState._make([run_id, *typed(constants, CONSTANTS), words, members, notes])
 
 
 def _member(record: dict[str, Any]) -> Member:

@@ -39,10 +39,14 @@ class EtcdData(NamedTuple):
 
 
 class EtcdKeys:
-    """The keys of a fleet. Its name is quoted, so that no fleet's prefix is the beginning of another's."""
+    """The keys of a fleet, or of another document of it. Names are quoted, so that no fleet's prefix is the beginning
+    of another's, and none is that of all documents.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.prefix = f"gateway/{quote(name.encode('utf-8', 'surrogateescape'), safe='')}/".encode()
+    def __init__(self, name: str, document: str = "") -> None:
+        self.prefix = f"gateway/{_quoted(name)}/".encode()
+        if document:
+            self.prefix = f"gateway/%documents/{_quoted(name)}/{_quoted(document)}/".encode()
 
     def of(self, key: bytes) -> str:
         """A key as messages have it."""
@@ -113,6 +117,10 @@ class EtcdKeys:
 def in_base64(data: bytes) -> str:
     """Bytes as JSON has them."""
     return b64encode(data).decode()
+
+
+def _quoted(name: str) -> str:
+    return quote(name.encode("utf-8", "surrogateescape"), safe="")
 
 
 def _text(text: str) -> bytes:

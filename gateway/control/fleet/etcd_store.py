@@ -41,36 +41,21 @@ class Seen(NamedTuple):
     own: Mapping[str, int]
 
 
-class EtcdStore:
-    """A FleetStore. Transactions go one after the other, hints come over a connection of their own.
+class EtcdDocument:
+    """A Document. Its transactions go one after the other over `client`, which others may use under `lock`."""
 
-    `timeout_s`: for each call as a whole, connecting and waiting for earlier calls included.
-    """
-
-    def __init__(self, url: StoreUrl, name: str, timeout_s: float) -> None:
+    def __init__(self, url: StoreUrl, keys: EtcdKeys, timeout_s: float, client: EtcdClient, lock: asyncio.Lock) -> None:
         self._url = url
-        self._keys = EtcdKeys(name)
+        self._keys = keys
         self._timeout_s = timeout_s
-        self._client = EtcdClient(url, timeout_s)
-        self._watcher = EtcdClient(url, timeout_s)
-        self._lock = asyncio.Lock()
-        self._hints = Hints(self._listen)
+        self._client = client
+        self._lock = lock
         self._tag, self._core = "", b""  # the latest ones known: the core is read again only if it has another tag
         self._seen = Seen("", 0, {})
 
     async def commit(self, transaction: Transaction | None) -> Snapshot:
         """Carry out the transaction, or only read."""
         return await within(self._timeout_s, self._url.label, self._run(transaction))
-
-    async def wait_urgent(self) -> None:
-        """Return after another host's urgent transaction, or if one may have been missed. Waits through outages."""
-        await self._hints.wait()
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._hints.close()
-        await self._client.close()
-        await self._watcher.close()
 
     async def _run(self, transaction: Transaction | None) -> Snapshot:
         async with self._lock:
@@ -112,6 +97,34 @@ class EtcdStore:
                     own[incarnation] = data.revision
         self._seen = Seen(data.run_id, data.revision, own)
         self._tag, self._core = data.tag, data.core
+
+
+class EtcdStore(EtcdDocument):
+    """A FleetStore: hints, and transactions of other documents, have connections of their own.
+
+    `timeout_s`: for each call as a whole, connecting and waiting for earlier calls included.
+    """
+
+    def __init__(self, url: StoreUrl, name: str, timeout_s: float) -> None:
+        super().__init__(url, EtcdKeys(name), timeout_s, EtcdClient(url, timeout_s), asyncio.Lock())
+        self._name = name
+        self._watcher = EtcdClient(url, timeout_s)
+        self._of_documents = EtcdClient(url, timeout_s), asyncio.Lock()
+        self._hints = Hints(self._listen)
+
+    def document(self, name: str) -> EtcdDocument:
+        """Another document of the fleet."""
+        return EtcdDocument(self._url, EtcdKeys(self._name, name), self._timeout_s, *self._of_documents)
+
+    async def wait_urgent(self) -> None:
+        """Return after another host's urgent transaction, or if one may have been missed. Waits through outages."""
+        await self._hints.wait()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._hints.close()
+        for client in (self._client, self._watcher, self._of_documents[0]):
+            await client.close()
 
     async def _listen(self, hints: Hints) -> None:
         while True:

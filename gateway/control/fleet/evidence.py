@@ -1,92 +1,121 @@
-"""A model's evidence in the store: each host appends entries, the leader folds them into a digest.
+"""A model's release as the fleet has it in the store: a digest, and beside it each host's log of what it does not hold.
 
-An entry has a number, 1 for a host incarnation's first. A host keeps its entries until a digest has counted them, and
-sends them again if it does not know that they arrived. Only the write of a digest that holds an entry removes it.
+The digest says who leads, what has been counted and which weights follow. An entry of a log has a number, 1 for a
+log's first. A host keeps its entries, and sends them again, until the digest that the store holds has counted them: so
+none is lost or counted twice, whatever is dropped, doubled or delayed on the way.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
-
-from gateway.control.fleet.store_state import Identity
-
-Fold = Callable[[str, str, tuple[int, ...]], str]  # the state, the incarnation, its entries in order; to the next state
-
+from typing import Any, Final, NamedTuple
 
 NO_OFFSETS: Final[Mapping[str, int]] = {}
+NO_WEIGHTS: Final[Mapping[str, int]] = {}
+LOG_MARK: Final = "-"  # after the incarnation, in the name of a log
 
 
 class Digest(NamedTuple):
-    """`state`: what has been counted. `offsets`: by incarnation, the number of the last entry counted."""
+    """`version` rises with every write. `leader`: an incarnation. `settings`: those of the release at the leader.
+
+    `epoch`: the fleet's epoch of `state`, which is the controller's. `weights`: in ppm, by live route. `offsets`: by
+    log, the number of the last entry counted. `gone`: counters of logs that have been removed. `recent`: latest items
+    of feedback counted. `lost`: entries that were never counted, since the store or a host's memory had lost them.
+    """
 
     version: int
-    state: str
-    offsets: Mapping[str, int]
-
-
-class EntryLog(NamedTuple):
-    """A host's entries that no digest has counted. `first`: the number of the first. `lost`: with the store's data."""
-
-    first: int
-    entries: tuple[int, ...]
+    leader: str
+    settings: str = ""
+    epoch: int = 0
+    state: Any = None
+    weights: Mapping[str, int] = NO_WEIGHTS
+    offsets: Mapping[str, int] = NO_OFFSETS
+    gone: Any = None
+    recent: tuple[str, ...] = ()
     lost: int = 0
 
-    @property
-    def end(self) -> int:
-        """The number of the next entry."""
-        return self.first + len(self.entries)
 
+class Log(NamedTuple):
+    """A host's entries that no digest has counted, from number `first` on, and its latest counters (`counts`).
 
-NO_LOGS: Final[Mapping[str, EntryLog]] = {}
-
-
-class Evidence(NamedTuple):
-    """One model's evidence."""
-
-    digest: Digest = Digest(0, "", NO_OFFSETS)
-    logs: Mapping[str, EntryLog] = NO_LOGS
-
-
-def append(evidence: Evidence, incarnation: str, first: int, entries: tuple[int, ...]) -> Evidence:
-    """Script: add the entries that are not there yet; `first` is the number of the first. May be repeated."""
-    log = evidence.logs.get(incarnation) or EntryLog(evidence.digest.offsets.get(incarnation, 0) + 1, ())
-    new = entries[max(log.end - first, 0) :]
-    if not new:
-        return evidence
-    if first > log.end:  # the store has lost some: they were counted in a lost digest, or not at all
-        log = EntryLog(first, (), log.lost + first - log.end) if not log.entries else log
-        if log.entries:
-            return evidence  # only once those before the gap have been counted
-    log = EntryLog(log.first, log.entries + new, log.lost)
-    return evidence._replace(logs={**evidence.logs, incarnation: log})
-
-
-def fold(evidence: Evidence, counted: Fold) -> Digest:
-    """The digest that also counts all entries that are in the store."""
-    state, offsets = evidence.digest.state, dict(evidence.digest.offsets)
-    for incarnation, log in sorted(evidence.logs.items()):
-        if log.entries:
-            state = counted(state, incarnation, log.entries)
-            offsets[incarnation] = log.end - 1
-    return Digest(evidence.digest.version + 1, state, offsets)
-
-
-def store_digest(
-    evidence: Evidence, digest: Digest, *, identity: Identity, known: Identity | None
-) -> tuple[Evidence, bool]:
-    """Script: store the digest that follows the one stored and remove the entries it counts. Returns whether it did.
-
-    `identity`: the store's. `known`: that of the store from which the digest was made.
+    `settings`: those of the release at the host. `lost`: entries for which there was no room.
     """
-    if known != identity or digest.version != evidence.digest.version + 1:
-        return evidence, False
-    return Evidence(digest, trimmed(evidence.logs, digest.offsets)), True
+
+    first: int
+    entries: tuple[Any, ...] = ()
+    settings: str = ""
+    counts: Any = None
+    lost: int = 0
 
 
-def trimmed(logs: Mapping[str, EntryLog], offsets: Mapping[str, int]) -> Mapping[str, EntryLog]:
-    """The logs without the entries up to the offsets."""
-    return {name: _after(log, offsets.get(name, 0)) for name, log in logs.items()}
+NO_LOGS: Final[Mapping[str, Log]] = {}
 
 
-def _after(log: EntryLog, offset: int) -> EntryLog:
+class Release(NamedTuple):
+    """One model's data in the store. `digest`: None if there is none."""
+
+    digest: Digest | None = None
+    logs: Mapping[str, Log] = NO_LOGS
+
+
+class News(NamedTuple):
+    """`entries` that are to be counted next, in this order, and the `offsets` and `lost` of the digest that does."""
+
+    entries: tuple[Any, ...]
+    offsets: Mapping[str, int]
+    lost: int
+
+
+def host_of(log: str) -> str:
+    """The incarnation whose log it is."""
+    return log.partition(LOG_MARK)[0]
+
+
+def uncounted(log: Log, offset: int) -> Log:
+    """The log without the entries up to `offset`, which a digest in the store has counted."""
     counted = offset + 1 - log.first
-    return EntryLog(offset + 1, log.entries[counted:], log.lost) if counted > 0 else log
+    return log._replace(first=offset + 1, entries=log.entries[counted:]) if counted > 0 else log
+
+
+def news(digest: Digest, logs: Mapping[str, Log], most: int, ripe: Callable[[Any], bool] = lambda entry: True) -> News:
+    """What is to be counted beyond the digest: at most `most` entries, each log's in order and up to its first that is
+    not `ripe`. Entries of hosts with other settings are passed over.
+    """
+    found: list[Any] = []
+    offsets, lost = dict(digest.offsets), digest.lost
+    share = max(most // max(len(logs), 1), 1)
+    for name, log in sorted(logs.items()):
+        offset = offsets.get(name, 0)
+        if log.first > offset + 1:  # the store has lost the digest that counted those between, or they were lost
+            lost += log.first - 1 - offset
+            offset = log.first - 1
+        for entry in log.entries[offset + 1 - log.first :][:share]:
+            if log.settings == digest.settings:
+                if not ripe(entry):
+                    break
+                found.append(entry)
+            offset += 1
+        if offset:
+            offsets[name] = offset
+    return News(tuple(found), offsets, lost)
+
+
+def counted_between(before: Mapping[str, Log], offsets: Mapping[str, int]) -> tuple[Any, ...]:
+    """The entries of the logs as they were that a digest with these offsets has counted."""
+    return tuple(
+        entry for name, log in before.items() for entry in log.entries[: max(offsets.get(name, 0) + 1 - log.first, 0)]
+    )
+
+
+def newest(stored: Digest | None, kept: Digest | None) -> Digest | None:
+    """The digest to go on from: that of the store, unless the store has lost a later one that this host has kept."""
+    if stored is None or (kept is not None and kept.version > stored.version):
+        return kept
+    return stored
+
+
+def retired(digest: Digest, logs: Mapping[str, Log], gone: Callable[[str], bool]) -> tuple[str, ...]:
+    """The logs to be removed: those of hosts that are `gone`, all of whose entries the digest has counted."""
+    return tuple(
+        name
+        for name, log in sorted(logs.items())
+        if gone(host_of(name)) and digest.offsets.get(name, 0) >= log.first + len(log.entries) - 1
+    )

@@ -1,14 +1,36 @@
 """The fleet as this host sees it at one moment, for the API, the commands, the console and the metrics. Read-only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from gateway.control.fleet.evidence import Digest
 from gateway.control.fleet.host import PROTOCOL, HostState, contact_needed_ns
 from gateway.control.fleet.timing import Timing
 
 NS: Final = 1e9
 LEAVING: Final = "this host leaves the fleet"
 HELD: Final = "there is no contact; candidates go on with the last weights, since fleet.when_lost is hold"
+
+
+class Shared(Protocol):
+    """What is read of a release that the fleet steps together."""
+
+    @property
+    def problem(self) -> str: ...
+    @property
+    def digest(self) -> Digest | None: ...
+    @property
+    def leads(self) -> bool: ...
+
+
+class Ramps(Protocol):
+    """What is read of all of them."""
+
+    @property
+    def problem(self) -> str: ...
+    @property
+    def releases(self) -> Mapping[str, Shared]: ...
 
 
 class Watched(Protocol):
@@ -21,6 +43,8 @@ class Watched(Protocol):
     problem: str
     errors: int
 
+    @property
+    def ramps(self) -> Ramps | None: ...
     @property
     def unconfirmed(self) -> tuple[str, ...]: ...
     def now_ns(self) -> int: ...
@@ -43,13 +67,25 @@ class MemberStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaderStatus:
+    """Of a model's release. `leader`: name of the host that runs its controller, None if none does. `here`: it is this
+    one. `why`: why this host does not take part in it, or an empty text.
+    """
+
+    model: str
+    leader: str | None
+    here: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class FleetStatus:
     """`store`: its URL, without the password. `host`: this host's name. `open`: candidates may get traffic here.
 
     `why`: what they wait for if they may not, or what is wrong; empty if all is well. `problem`: why the store does not
     answer, or refuses this host; empty if it does not. `lease_left_s`: 0 if closed or without contact. `revision`: of
     the store's last reply; `applied`: up to which it is in force here. `unconfirmed`: releases, as `model/version`,
-    with a stop that may not hold on all hosts. `leader`: a host's name.
+    with a stop that may not hold on all hosts.
     """
 
     name: str
@@ -67,7 +103,7 @@ class FleetStatus:
     members: tuple[MemberStatus, ...]
     unconfirmed: tuple[str, ...]
     store_errors: int
-    leader: str | None
+    leaders: tuple[LeaderStatus, ...]
 
 
 def fleet_status(membership: Watched) -> FleetStatus:
@@ -90,7 +126,7 @@ def fleet_status(membership: Watched) -> FleetStatus:
         members=_members(host, now_ns),
         unconfirmed=membership.unconfirmed,
         store_errors=membership.errors,
-        leader=_leader(host),
+        leaders=_leaders(membership.ramps, host),
     )
 
 
@@ -125,7 +161,12 @@ def _members(host: HostState, now_ns: int) -> tuple[MemberStatus, ...]:
     return tuple(sorted(members, key=lambda member: (member.name, member.incarnation)))
 
 
-def _leader(host: HostState) -> str | None:
-    if host.leader is None or host.leader.leader not in host.members:
+def _leaders(ramps: Ramps | None, host: HostState) -> tuple[LeaderStatus, ...]:
+    found = sorted(ramps.releases.items()) if ramps is not None else []
+    return tuple(LeaderStatus(model, _leader(host, one.digest), one.leads, one.problem) for model, one in found)
+
+
+def _leader(host: HostState, digest: Digest | None) -> str | None:
+    if digest is None or digest.leader not in host.members:
         return None
-    return host.members[host.leader.leader].name
+    return host.members[digest.leader].name

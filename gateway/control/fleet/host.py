@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
-from gateway.control.fleet.scripts import later
 from gateway.control.fleet.store_state import (
     FIRST,
     NO_MEMBERS,
@@ -12,7 +11,6 @@ from gateway.control.fleet.store_state import (
     NO_WORDS,
     Exchange,
     Identity,
-    LeaderObject,
     Member,
     Reply,
     Word,
@@ -46,8 +44,7 @@ class HostState(NamedTuple):
     `store_since_ns`: of the first reply of that life of the store. `steady_since_ns`: contact has not been lost since
     then. `contact_until_ns`: end of the lease, if `open`. `applied`: all stops up to this revision are in force here.
     `words`: the maxima that the host knows. `stops`: stops of whichever epoch is current in the store, by the `beat`
-    before them, until the store has them. `holds`: name by incarnation of holding members. `leader_since_ns`: of this
-    version.
+    before them, until the store has them. `holds`: name by incarnation of holding members.
     """
 
     incarnation: str
@@ -72,23 +69,13 @@ class HostState(NamedTuple):
     members: Mapping[str, Member] = NO_MEMBERS
     observed: Mapping[str, Observed] = NOBODY
     holds: Mapping[str, str] = NO_NAMES
-    leader: LeaderObject | None = None
-    leader_since_ns: int = NEVER_NS
 
 
-def started(
-    incarnation: str,
-    name: str,
-    words: Words,
-    stops: tuple[str, ...] = (),
-    leader: LeaderObject | None = None,
-    *,
-    hold: bool,
-) -> HostState:
-    """A process's first state. `words`, `leader`: kept from its last life; `stops`: not of the fleet's epochs."""
+def started(incarnation: str, name: str, words: Words, stops: tuple[str, ...] = (), *, hold: bool) -> HostState:
+    """A process's first state. `words`: kept from its last life; `stops`: not of the fleet's epochs."""
     fresh = not words and not stops
     pending = dict.fromkeys(stops, 0)
-    return HostState(incarnation, name, hold, fresh, words=words, stops=pending, leader=leader)
+    return HostState(incarnation, name, hold, fresh, words=words, stops=pending)
 
 
 def may_send(host: HostState, release: str, now_ns: int) -> bool:
@@ -134,7 +121,6 @@ def begin_beat(host: HostState, now_ns: int, timing: Timing, new_key: str) -> tu
         timing.lease_ns, new_key, leaving=host.leaving, settle=host.open, stops=tuple(host.stops), claims={release: word
         for release, word in host.words.items() if host.told.get(release) != word}, holds={name: host.holds[name] for
         name in host.holds.keys() - host.members.keys()} if host.holds else {}, drops=gone(host, now_ns, timing),
-        leader=None if host.settled else host.leader,
     )  # fmt: skip
     return host, request
 
@@ -166,7 +152,6 @@ def on_reply(host: HostState, now_ns: int, request: Exchange, reply: Reply, timi
         host = _in_new_store(host, now_ns, reply)
     elif now_ns >= host.contact_until_ns:
         host = host._replace(open=host.open and host.hold, steady_since_ns=now_ns)
-    leader = reply.leader if reply.settled else later(reply.leader, host.leader)
     host = host._replace(
         answered=request.beat,
         refused="",
@@ -179,8 +164,6 @@ def on_reply(host: HostState, now_ns: int, request: Exchange, reply: Reply, timi
         observed=_observed(host.observed, reply.members, now_ns),
         holds=_holding(host, request, reply),
         contact_until_ns=max(host.contact_until_ns, lease_end(request, now_ns, timing)),
-        leader=leader,
-        leader_since_ns=host.leader_since_ns if leader == host.leader else now_ns,
     )
     return host._replace(open=True, fresh=False) if not host.open and _opens(host, request, timing) else host
 

@@ -1,20 +1,25 @@
-"""One host runs the controllers: it is named in the object that holds the ramps, which compare-and-set changes.
+"""One host runs the controller of a model's release: it is named in the digest, which compare-and-set changes.
 
-An old leader's write fails by itself, since the version has moved on with the take-over: no lock beside the data.
+An old leader's write fails by itself, since the digest has changed with the take-over: no lock beside the data.
 """
 
+from collections.abc import Mapping
+from enum import Enum
+from typing import TypeVar
+
+from gateway.control.fleet.evidence import Digest, Log, Release, host_of
 from gateway.control.fleet.host import HostState, still
-from gateway.control.fleet.scripts import is_settled
-from gateway.control.fleet.store_state import Identity, LeaderObject, StoreState
 from gateway.control.fleet.timing import Timing
 
+Mark = TypeVar("Mark")
 
-def write_leader(store: StoreState, known: Identity, new: LeaderObject) -> tuple[StoreState, bool]:
-    """Script: write the object that follows the one stored, in the same life of the store. Returns whether it did."""
-    version = store.leader.version if store.leader is not None else 0
-    if known != store.identity or not is_settled(store) or new.version != version + 1:
-        return store, False
-    return store._replace(leader=new, revision=store.revision + 1), True
+
+class Written(Enum):
+    """What has become of a digest whose write had no reply."""
+
+    STORED = "stored"
+    UNKNOWN = "unknown"  # it may be stored yet: only the same write again is safe
+    LOST = "lost"  # another digest is there
 
 
 def in_contact(host: HostState, now_ns: int) -> bool:
@@ -22,28 +27,48 @@ def in_contact(host: HostState, now_ns: int) -> bool:
     return host.open and host.settled and now_ns < host.contact_until_ns
 
 
-def leads(host: HostState, now_ns: int) -> bool:
-    """Whether the host is the leader as far as it knows: only the store decides, when it writes."""
-    return in_contact(host, now_ns) and host.leader is not None and host.leader.leader == host.incarnation
+def is_gone(host: HostState, incarnation: str, now_ns: int, timing: Timing) -> bool:
+    """Whether a member has left, or its beat stands still for longer than its lease."""
+    if incarnation == host.incarnation:
+        return False
+    return incarnation not in host.members or still(host, incarnation, now_ns, timing)
 
 
-def take_over(host: HostState, now_ns: int, timing: Timing) -> LeaderObject | None:
-    """The object that makes this host the leader, with the ramps as they are, if there is no leader or it is gone."""
-    if not in_contact(host, now_ns):
-        return None
-    old = host.leader
-    if old is None:
-        return LeaderObject(1, host.incarnation, "")
-    if old.leader in host.members and (old.leader == host.incarnation or not still(host, old.leader, now_ns, timing)):
-        return None
-    return LeaderObject(old.version + 1, host.incarnation, old.state)
+def leads(host: HostState, digest: Digest | None) -> bool:
+    """Whether the host is the leader as far as the digest says: only the store decides, when it writes."""
+    return digest is not None and digest.leader == host.incarnation
 
 
-def next_step(host: HostState, now_ns: int, interval_ns: int, state: str) -> LeaderObject | None:
-    """The object with the ramps' next state, if this host leads and has seen the present one for `interval_ns`.
-
-    A new leader counts from when it saw the object, so a step takes no less than its interval, whoever began it.
+def may_take_over(host: HostState, release: Release, settings: str, now_ns: int, timing: Timing) -> bool:
+    """Whether the host is to become the leader: there is none, or it is gone, or serves no candidate any more (then it
+    has no log). A host with other `settings` than the digest's does so only if no other host has these.
     """
-    if host.leader is None or not leads(host, now_ns) or now_ns - host.leader_since_ns < interval_ns:
-        return None
-    return LeaderObject(host.leader.version + 1, host.incarnation, state)
+    digest = release.digest
+    if not in_contact(host, now_ns):
+        return False
+    if digest is None:
+        return True
+    present = {host_of(name) for name in release.logs}
+    if digest.leader == host.incarnation:
+        return False
+    if digest.leader in present and not is_gone(host, digest.leader, now_ns, timing):
+        return False
+    return settings == digest.settings or not _others_with(host, release.logs, digest.settings, now_ns, timing)
+
+
+def _others_with(host: HostState, logs: Mapping[str, Log], settings: str, now_ns: int, timing: Timing) -> bool:
+    return any(
+        log.settings == settings
+        and host_of(name) != host.incarnation
+        and not is_gone(host, host_of(name), now_ns, timing)
+        for name, log in logs.items()
+    )
+
+
+def became(written: Mark, before: Mark, stored: Mark) -> Written:
+    """What has become of a write of the digest `written` in the place of `before`, now that `stored` is there. The
+    digests are told apart by anything that is new with each, such as their tags in the store.
+    """
+    if stored == written:
+        return Written.STORED
+    return Written.UNKNOWN if stored == before else Written.LOST

@@ -18,6 +18,7 @@ from gateway.control.fleet.memory import FleetMemory
 from gateway.control.fleet.pending_stops import PendingStop, PendingStops
 from gateway.control.fleet.releases import RESUME, STOP, FleetReleases, release_name
 from gateway.control.fleet.scripts import exchange, reply_of, resume
+from gateway.control.fleet.shared_releases import SharedReleases
 from gateway.control.fleet.stop_call import begin_stop
 from gateway.control.fleet.store import Change, FleetStore, Snapshot, StoreUnavailable, transact
 from gateway.control.fleet.store_state import FIRST, Exchange, Identity, Note, Reply, StoreState
@@ -66,10 +67,11 @@ class Membership:
         self._fence = fence
         self._heartbeat_timeout_ns = heartbeat_timeout_ns
         words, stops = releases.known_at_start(memory)
-        self.host: HostState = step.started(secrets.token_hex(8), name, words, stops, memory.leader, hold=hold)
+        self.host: HostState = step.started(secrets.token_hex(8), name, words, stops, hold=hold)
         self.notes: dict[str, Note] = {}  # of what the store does not have yet
         self.problem = "the store has not answered yet"
         self.errors = 0
+        self.ramps: SharedReleases | None = None
         self._seen: Snapshot | None = None
         self._stops = PendingStops(timing)
         self._fenced = False  # while leaving: no send of a candidate is in progress any more
@@ -257,7 +259,7 @@ class Membership:
         self._remember()
 
     def _remember(self) -> None:
-        self._memory.keep(self.host.words, tuple(self.host.stops), self.host.leader, self._releases.last_sequence)
+        self._memory.keep(self.host.words, tuple(self.host.stops), self._releases.last_sequence)
 
     def _applied(self, identity: Identity, revision: int) -> None:
         before = self.host.applied

@@ -9,8 +9,8 @@ from typing import Final
 
 import orjson
 
-from gateway.control.fleet.codec import leader_of, typed, words_of
-from gateway.control.fleet.store_state import NO_WORDS, LeaderObject, Words
+from gateway.control.fleet.codec import typed, words_of
+from gateway.control.fleet.store_state import NO_WORDS, Words
 
 Replace = Callable[[Path, Callable[[], bytes]], None]
 log: Final = logging.getLogger("gateway.control.fleet")
@@ -28,30 +28,26 @@ class FleetMemory:
         self._replace = replace
         self.words: Words = NO_WORDS
         self.stops: tuple[str, ...] = ()
-        self.leader: LeaderObject | None = None
         self.sequence = 0
         self._read()
 
-    def keep(self, words: Words, stops: tuple[str, ...], leader: LeaderObject | None, sequence: int) -> None:
+    def keep(self, words: Words, stops: tuple[str, ...], sequence: int) -> None:
         """Write them soon if they have changed."""
-        if (words, stops, leader, sequence) == (self.words, self.stops, self.leader, self.sequence):
+        if (words, stops, sequence) == (self.words, self.stops, self.sequence):
             return
-        self.words, self.stops, self.leader, self.sequence = words, stops, leader, sequence
+        self.words, self.stops, self.sequence = words, stops, sequence
         self._replace(self._file, self._bytes)
 
     def _bytes(self) -> bytes:
-        leader = None if self.leader is None else list(self.leader)
         words = {release: list(word) for release, word in self.words.items()}
-        return orjson.dumps(
-            {"fleet": self._fleet, "words": words, "stops": self.stops, "leader": leader, "sequence": self.sequence}
-        )
+        return orjson.dumps({"fleet": self._fleet, "words": words, "stops": self.stops, "sequence": self.sequence})
 
     def _read(self) -> None:
         try:
             found = orjson.loads(self._file.read_bytes())
             if found["fleet"] != self._fleet:
                 return
-            words, leader = words_of(found["words"]), leader_of(found["leader"])
+            words = words_of(found["words"])
             stops, sequence = typed([found["stops"], found["sequence"]], (list, int))
             stops = tuple(typed(stops, [str] * len(stops)))
         except FileNotFoundError:
@@ -59,4 +55,4 @@ class FleetMemory:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("%s is left out (%s): the stops in the decision log apply", self._file, error)
             return
-        self.words, self.stops, self.leader, self.sequence = words, stops, leader, sequence
+        self.words, self.stops, self.sequence = words, stops, sequence

@@ -84,15 +84,24 @@ def text_of(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def keys_of(name: str) -> tuple[bytes, bytes, bytes]:
+Keys = tuple[bytes, bytes, bytes]
+
+
+def keys_of(name: str) -> Keys:
     """The keys of the core and the members, and the channel, of a fleet. In a cluster they are in one slot."""
     prefix = b"{gateway:" + encoded(name) + b"}:"
     return prefix + b"core", prefix + b"members", prefix + b"urgent"
 
 
-def arguments(name: str, known_tag: str, transaction: Transaction | None) -> list[bytes]:
+def document_keys(name: str, document: str) -> Keys:
+    """The same for another document of the fleet, in the same slot."""
+    prefix = b"{gateway:" + encoded(name) + b"}:document:" + encoded(document) + b":"
+    return prefix + b"core", prefix + b"members", prefix + b"urgent"
+
+
+def arguments(keys: Keys, known_tag: str, transaction: Transaction | None) -> list[bytes]:
     """Number of keys, keys and arguments of the script. `known_tag`: its core need not be sent back."""
-    core_key, members_key, channel = keys_of(name)
+    core_key, members_key, channel = keys
     words = [b"2", core_key, members_key, channel, encoded(known_tag)]
     if transaction is None:
         return [*words, b"0"]

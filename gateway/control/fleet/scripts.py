@@ -6,7 +6,6 @@ from gateway.control.fleet.store_state import (
     FIRST,
     Exchange,
     Identity,
-    LeaderObject,
     Member,
     Reply,
     StoreState,
@@ -23,15 +22,13 @@ def exchange(store: StoreState, request: Exchange) -> tuple[StoreState, Reply]:
         return store, reply_of(store, refused)
     settled = is_settled(store)
     words = merged(store.words, request)
-    leader = store.leader if settled else later(store.leader, request.leader)
     settle = request.settle and not settled and request.known == store.identity
     # a stop of what is stopped already moves the revision too: a resume that is still on its way must fail then
-    changed = words is not store.words or leader is not store.leader or settle or bool(request.stops)
+    changed = words is not store.words or settle or bool(request.stops)
     store = store._replace(
         revision=store.revision + changed,
         settled=store.run_id if settle else store.settled,
         words=words,
-        leader=leader,
         members=members_after(store, request),
     )
     return store, reply_of(store)
@@ -73,13 +70,6 @@ def stop_current(word: Word) -> Word:
     return Word(word.epoch, max(word.epoch, word.stop))
 
 
-def later(known: LeaderObject | None, claimed: LeaderObject | None) -> LeaderObject | None:
-    """The object of the higher version."""
-    if claimed is None or (known is not None and known.version >= claimed.version):
-        return known
-    return claimed
-
-
 def members_after(store: StoreState, request: Exchange) -> Mapping[str, Member]:
     """The records with the host's own and lost ones of holding members, without those that it drops."""
     members = dict(store.members)
@@ -119,4 +109,4 @@ def resume(store: StoreState, known: Identity, release: str, epoch: int) -> tupl
 def reply_of(store: StoreState, refused: str = "") -> Reply:
     """What an exchange that leaves the store in this state answers."""
     settled = is_settled(store)
-    return Reply(store.identity, store.revision, settled, store.words, store.members, store.leader, refused)
+    return Reply(store.identity, store.revision, settled, store.words, store.members, refused)

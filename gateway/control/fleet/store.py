@@ -56,11 +56,20 @@ class Transaction(NamedTuple):
     urgent: bool
 
 
-class FleetStore(Protocol):
-    """A connection to the store, used from one event loop. All calls raise StoreUnavailable."""
+class Document(Protocol):
+    """A core with its records, used from one event loop."""
 
     async def commit(self, transaction: Transaction | None) -> Snapshot:
-        """Carry out the transaction, or not, atomically, and return the data after it. None: only read."""
+        """Carry out the transaction, or not, atomically, and return the data after it. None: only read. Raises
+        StoreUnavailable.
+        """
+
+
+class FleetStore(Document, Protocol):
+    """The fleet's document, over a connection of its own, so that nothing delays its beats; others beside it."""
+
+    def document(self, name: str) -> Document:
+        """Another document of the same fleet. All of these share one more connection."""
 
     async def wait_urgent(self) -> None:
         """Return once a member has committed an urgent transaction since the last call. A hint: some may be missed."""
@@ -69,7 +78,7 @@ class FleetStore(Protocol):
         """Close all connections."""
 
 
-async def transact(store: FleetStore, seen: Snapshot | None, change: Change) -> tuple[Snapshot, StoreState]:
+async def transact(store: Document, seen: Snapshot | None, change: Change) -> tuple[Snapshot, StoreState]:
     """Apply `change` to the store's state; returns the data and the state after it. `seen`: the data known so far.
 
     The state returned has the records that other members have written meanwhile. `change` may be called several times.

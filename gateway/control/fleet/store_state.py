@@ -40,14 +40,6 @@ NO_MEMBERS: Final[Mapping[str, Member]] = {}
 NO_NAMES: Final[Mapping[str, str]] = {}
 
 
-class LeaderObject(NamedTuple):
-    """Who runs the controllers, and the state of all ramps, in one object. `version` rises with every write."""
-
-    version: int
-    leader: str
-    state: str
-
-
 class Note(NamedTuple):
     """Of a release's last stop or resume, for people: what was done, by whom, on which host, and why."""
 
@@ -68,10 +60,10 @@ class Identity(NamedTuple):
 
 
 class StoreState(NamedTuple):
-    """All that the store holds for a fleet, but the evidence.
+    """All that the store holds for a fleet, but its releases' ramps and evidence.
 
     `run_id` is the server's, not data. `fleet_key`: random, empty until the first exchange. `revision` rises with every
-    change of words, leader or `settled`. `settled`: the run id for which a host has opened: until that is the present
+    change of words or `settled`. `settled`: the run id for which a host has opened: until that is the present
     one, hosts still bring what they know from before. `protocol`, `lease_ns`: constants of the fleet.
     """
 
@@ -83,7 +75,6 @@ class StoreState(NamedTuple):
     settled: str = ""
     words: Words = NO_WORDS
     members: Mapping[str, Member] = NO_MEMBERS
-    leader: LeaderObject | None = None
     notes: Mapping[str, Note] = NO_NOTES
 
     @property
@@ -118,7 +109,6 @@ class Exchange(NamedTuple):
     claims: Words = NO_WORDS
     holds: Mapping[str, str] = NO_NAMES
     drops: tuple[tuple[str, int], ...] = ()
-    leader: LeaderObject | None = None
 
 
 class Reply(NamedTuple):
@@ -129,5 +119,4 @@ class Reply(NamedTuple):
     settled: bool
     words: Words
     members: Mapping[str, Member]
-    leader: LeaderObject | None
     refused: str = ""

@@ -65,18 +65,18 @@ def _is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -
     """
     if event.mark == epoch_mark(seen.epoch):
         return True
-    return event.mark not in _earlier_marks(seen.epoch) and event.decided_ns >= epoch_began_ns
+    return event.mark not in earlier_marks(seen.epoch) and event.decided_ns >= epoch_began_ns
 
 
 @lru_cache
-def _earlier_marks(epoch: int) -> frozenset[int]:
+def earlier_marks(epoch: int) -> frozenset[int]:
     """The marks of earlier epochs, as many as can be told apart from this one's."""
     return frozenset(epoch_mark(former) for former in range(max(FIRST_EPOCH, epoch - EPOCH_MARKS + 1), epoch))
 
 
 def _disagreed(seen: Observation, epoch_began_ns: int) -> FailureIterator:
     for pair in seen.pairs:
-        if pair.candidate_wrong != pair.stable_wrong and pair.mark not in _earlier_marks(seen.epoch):
+        if pair.candidate_wrong != pair.stable_wrong and pair.mark not in earlier_marks(seen.epoch):
             yield round(PAIRED_SHARE * BUCKETS), pair.candidate_wrong, None
 
 

@@ -13,7 +13,8 @@ class FeedbackEvent(NamedTuple):
     """New feedback on one prediction, whose truth and reward each come once. Times in ns since 1970.
 
     `decided_ns`, `weight_ppm`, `candidate` and `key` describe the routing decision (see FailureEvent). `mark` tells the
-    epoch in which it was made, 0 if unknown. `wrong`, `reward`: None if this feedback does not tell.
+    epoch in which it was made, 0 if unknown. `wrong`, `reward`: None if this feedback does not tell. `nonce`: the
+    prediction's.
     """
 
     time_ns: int
@@ -24,14 +25,18 @@ class FeedbackEvent(NamedTuple):
     wrong: bool | None
     reward: float | None
     mark: int = 0
+    nonce: int = 0
 
 
 class MirrorPair(NamedTuple):
-    """Whether each version was wrong on the same mirrored input, whose truth is known. `mark` as in FeedbackEvent."""
+    """Whether each version was wrong on the same mirrored input, whose truth is known. `mark`, `nonce` as in
+    FeedbackEvent.
+    """
 
     candidate_wrong: bool
     stable_wrong: bool
     mark: int = 0
+    nonce: int = 0
 
 
 @dataclass(frozen=True, slots=True)

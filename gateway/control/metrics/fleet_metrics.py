@@ -1,6 +1,6 @@
 """Metrics of the fleet, exported by gateways that are in one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -24,7 +24,8 @@ class RateMetrics:
 class FleetMetrics:
     """The fleet as this host sees it. `open`: candidates may get traffic here. `lease_left_s`: 0 if closed or without
     contact. `store_errors` since the start. `unconfirmed`: how many releases have a stop that may not hold everywhere.
-    `applied`: the revision of the fleet's stops and resumes that is in force here.
+    `applied`: the revision of the fleet's stops and resumes that is in force here. `leads`: by model, whether this host
+    runs the controller of its release.
     """
 
     open: bool
@@ -33,6 +34,7 @@ class FleetMetrics:
     store_errors: int
     unconfirmed: int
     applied: int
+    leads: Mapping[str, bool]
     rates: RateMetrics | None = None
 
 
@@ -55,6 +57,12 @@ def of_fleet(fleet: FleetMetrics | None) -> Iterable[Metric]:
         "Revision of the fleet's stops and resumes that is in force here.",
         fleet.applied,
     )
+    leader = GaugeMetricFamily(
+        "gateway_fleet_leader", "1: this host runs the ramp and guards of the model's release.", labels=["model"]
+    )
+    for model, leads in fleet.leads.items():
+        leader.add_metric([model], float(leads))
+    yield leader
     yield CounterMetricFamily(
         "gateway_fleet_store_errors", "Exchanges with the fleet's store that failed.", value=fleet.store_errors
     )

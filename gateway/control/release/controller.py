@@ -66,6 +66,18 @@ class Controller:
             decided = self._decide(_Tick(now_s, seen, self.assessment(), violated))
         return (*decided, *self._weight_changes(seen))
 
+    def observe(self, now_s: float, seen: Observation) -> tuple[Action, ...]:
+        """What a host does in a tick whose release another host of its fleet steps: see whether conditions hold, and
+        stop on a violated limit.
+        """
+        for _, conditions in self._routes:
+            conditions.step(now_s, seen.window)
+        limits = [limit for limit in self._limits if limit.action == "stop"]
+        violated = violations(limits, seen.window, self.state.epoch_began_s)
+        if seen.stopped or not violated or self.state.stage is Stage.STOPPED:
+            return ()
+        return self._stop(_Tick(now_s, seen, self.assessment(), violated), violated[0].limit.name, str(violated[0]))
+
     def command(self, event: Event, now_s: float) -> None:
         """Apply a person's HOLD, CONTINUE or COMPLETE (promotion); raise Conflict if the stage does not allow it.
 

@@ -57,7 +57,7 @@ class ManagedRelease:
         if token.rescued or token.variant is Variant.PINNED or token.version != version:
             return
         if item.mirrored_wrong is not None and item.wrong is not None and not candidate:
-            self.pairs.append(MirrorPair(item.mirrored_wrong, item.wrong, token.mark))
+            self.pairs.append(MirrorPair(item.mirrored_wrong, item.wrong, token.mark, token.nonce))
         if 0 < token.weight_ppm < BUCKETS:
             key = token.bucket if token.sticky else None
             self.feedback.append(
@@ -70,6 +70,7 @@ class ManagedRelease:
                     wrong=item.wrong,
                     reward=item.reward,
                     mark=token.mark,
+                    nonce=token.nonce,
                 )
             )
 
@@ -78,11 +79,16 @@ class ManagedRelease:
         """Whether any evidence is buffered."""
         return bool(self.failures or self.feedback or self.pairs)
 
+    def take_evidence(self) -> tuple[list[FailureEvent], list[FeedbackEvent], list[MirrorPair]]:
+        """Return what is buffered and clear the buffers."""
+        taken = self.failures, self.feedback, self.pairs
+        self.failures, self.feedback, self.pairs = [], [], []
+        return taken
+
     def observation(self, time_ns: int, epoch: int, stopped: bool, stable: Totals, candidate: Totals) -> Observation:
         """Return the observation for the controller's next step and clear the buffers."""
-        failures, feedback, pairs = self.failures, self.feedback, self.pairs
-        self.failures, self.feedback, self.pairs = [], [], []
-        classes = ClassCounts(candidate.classes[:UNSTRATIFIED], stable.classes[:UNSTRATIFIED])
+        failures, feedback, pairs = self.take_evidence()
+        classes = class_counts(stable, candidate)
         return Observation(
             time_ns=time_ns,
             epoch=epoch,
@@ -93,6 +99,11 @@ class ManagedRelease:
             pairs=pairs,
             classes=classes,
         )
+
+
+def class_counts(stable: Totals, candidate: Totals) -> ClassCounts:
+    """Return the predicted classes of randomised traffic so far."""
+    return ClassCounts(candidate.classes[:UNSTRATIFIED], stable.classes[:UNSTRATIFIED])
 
 
 def live_routes(settings: ReleaseSettings) -> tuple[str, ...]:

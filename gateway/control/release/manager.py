@@ -15,13 +15,14 @@ import orjson
 
 from gateway.control.guards.window import MetricWindow, Sample
 from gateway.control.record_writer.collector import RecordCollector
-from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
+from gateway.control.release.carry_out import ActionRunner, StopNow
 from gateway.control.release.controller import Controller, windows_s
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.file_writer import FileWriter
 from gateway.control.release.forecast import Progress, progress
-from gateway.control.release.managed_release import RAMP, ManagedRelease, feedback_counts, live_routes
+from gateway.control.release.managed_release import ManagedRelease, feedback_counts, live_routes
 from gateway.control.release.persistence import dump, load, read_states
+from gateway.control.release.sharing import Sharing
 from gateway.control.release.stages import Event
 from gateway.control.release.step_scheduler import StepScheduler
 from gateway.errors import Conflict, NotFound, request_counts
@@ -36,10 +37,7 @@ LARGEST_EPOCH: Final = 1 << 40  # a larger one means that the file is damaged
 SAVE_INTERVAL_S: Final = 5.0  # between two saves of the controllers' states
 DUMPS_AT_ONCE: Final = 4  # between two yields
 MAX_DUMPS: Final = 20  # most states dumped in a tick: those of a thousand releases would block the loop for 50 ms
-_RECORDED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete)
-ACTION_NAMES: Final = {action: action.__name__.lower() for action in _RECORDED}
 log: Final = logging.getLogger("gateway.control.release")
-StopNow = Callable[[str, int, str, str, dict[str, Any]], ReleaseDecision]
 
 
 class ReleaseManager:
@@ -59,7 +57,7 @@ class ReleaseManager:
         self._versions, self._releases = boards.versions, boards.releases
         self._records = records
         self._decision_log = decision_log
-        self._stop_now = stop_now
+        self.actions = ActionRunner(boards.switchboard, decision_log, stop_now)
         self._clock = clock
         self._file_writer = FileWriter()
         self._managed: dict[str, ManagedRelease] = {}
@@ -69,6 +67,24 @@ class ReleaseManager:
         self._states = read_states(self._file)
         self._stale: dict[str, None] = {}  # releases stepped since their state was last dumped, in order
         self._saved_s = -math.inf
+        self.sharing: Sharing | None = None  # in a fleet
+
+    @property
+    def managed(self) -> Mapping[str, ManagedRelease]:
+        """The releases with a candidate, by model."""
+        return self._managed
+
+    def memory_of(self, name: str) -> Mapping[str, Any]:
+        """What is kept of a release between two processes."""
+        return self._states.get(name, {})
+
+    def now_s(self) -> float:
+        """The time on the controllers' clock."""
+        return self._clock()
+
+    def stopped(self, one: ManagedRelease) -> bool:
+        """Whether the release is stopped on this host."""
+        return self._board.stopped(one.slot)
 
     def close_changed(self, served: Mapping[str, ReleaseSettings]) -> None:
         """Set live weights whose meaning changes to 0 until all workers serve the new configuration, `served`.
@@ -148,7 +164,7 @@ class ReleaseManager:
                     self._stale[one.name] = None
             except Exception as error:  # no candidate without guards
                 self._stale.pop(one.name, None)
-                self._fail(one, error)
+                self.actions.fail(one, error)
         for number, name in enumerate([*itertools.islice(self._stale, MAX_DUMPS)]):
             if number % DUMPS_AT_ONCE == 0:
                 yield
@@ -164,7 +180,10 @@ class ReleaseManager:
         if one.controller.ramp is None:
             raise Conflict(f"'{name}' has no route with weight: ramp, so there is nothing to {event}")
         now_s = self._clock()
-        one.controller.command(event, now_s)
+        if self.sharing is not None:
+            self.sharing.command(one, event, by)
+        else:
+            one.controller.command(event, now_s)
         self._dump(one, now_s)
         self._write(now_s)  # else a hold would not survive a kill in the next seconds
         return self._decision_log.record(name, one.candidate, str(event), by, reason, evidence)
@@ -215,7 +234,8 @@ class ReleaseManager:
         return epoch if type(epoch) is int and epoch < LARGEST_EPOCH else 0
 
     def _dump(self, one: ManagedRelease, now_s: float) -> None:
-        self._states[one.name] = {**dump(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
+        memory = self.sharing.memory(one) if self.sharing is not None else {}
+        self._states[one.name] = {**dump(one.controller, now_s), "epoch": self._board.epoch(one.slot), **memory}
 
     def _load(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
         memory = self._states.get(name)
@@ -229,36 +249,21 @@ class ReleaseManager:
     def _step(self, one: ManagedRelease, now_s: float, time_ns: int) -> bool:
         epoch, stopped = self._board.epoch(one.slot), self._board.stopped(one.slot)
         stable, candidate = self._totals(one.name, one.settings.stable), self._totals(one.name, one.candidate)
+        sample = self._sample(one, stable, candidate)
+        if self.sharing is not None:
+            self.sharing.collect(one, epoch, sample)
+            return False
         seen = one.observation(time_ns, epoch, stopped, stable, candidate)
-        one.window.sample(now_s, self._sample(one, stable, candidate))
+        one.window.sample(now_s, sample)
         actions = one.controller.step(now_s, seen)
-        for action in actions:
-            self._apply(one, action)
-        if one.slot not in self._closed:
-            self._board.set_weights(one.slot, one.weights_ppm())
+        self.actions.run(one, actions)
+        self.put_weights(one, one.weights_ppm())
         return bool(actions)
 
-    def _fail(self, one: ManagedRelease, error: Exception) -> None:
-        if not self._board.stopped(one.slot):
-            log.exception("the release controller of '%s' has failed", one.name)
-            reason = f"the release controller has failed, so the candidate is stopped ({type(error).__name__}: {error})"
-            self._stop_now(one.name, one.candidate, "controller", reason, {})
-
-    def _apply(self, one: ManagedRelease, action: Action) -> None:
-        name, candidate = one.name, one.candidate
-        match action:
-            case Stop():
-                self._stop_now(name, candidate, action.guard, action.reason, action.evidence)
-            case SetWeight():
-                if action.evidence["while"] and not self._board.stopped(one.slot):
-                    evidence = {**action.evidence, "route": action.route, "weight_ppm": action.weight_ppm}
-                    self._decision_log.record(name, candidate, "weight", "while", action.reason, evidence)
-            case _:
-                by = action.guard if isinstance(action, Pause | Continue) else RAMP
-                self._decision_log.record(
-                    name, candidate, ACTION_NAMES[type(action)], by, action.reason, action.evidence
-                )
-                log.info("'%s': %s by %s: %s", name, ACTION_NAMES[type(action)], by, action.reason)
+    def put_weights(self, one: ManagedRelease, weights_ppm: Sequence[int]) -> None:
+        """Set the weights of the live routes, unless they are closed until all workers serve the new configuration."""
+        if one.slot not in self._closed:
+            self._board.set_weights(one.slot, weights_ppm)
 
     def _sample(self, one: ManagedRelease, stable: Totals, candidate: Totals) -> Sample:
         counts = self._records.feedback.by_version

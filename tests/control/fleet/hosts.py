@@ -186,7 +186,7 @@ class Fleet:
         folder = self.folder / f"{self.name} {name}"
         folder.mkdir()
         if known:
-            seen = {"fleet": self.name, "words": {"known/1": [1, 0]}, "stops": [], "leader": None, "sequence": 0}
+            seen = {"fleet": self.name, "words": {"known/1": [1, 0]}, "stops": [], "sequence": 0}
             (folder / "fleet.json").write_bytes(orjson.dumps(seen))
         served = {"m": ReleaseSettings.model_construct(stable=stable, candidate=candidate)}
         self.hosts.append(Host(self, folder, name, served, hold=hold))

@@ -1,13 +1,15 @@
 """The fleet as a host shows it, made from states of that host."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from gateway.control.fleet.evidence import Digest
 from gateway.control.fleet.fleet_status import HELD, LEAVING, FleetStatus, fleet_status
 from gateway.control.fleet.host import NEVER_NS, HostState, Observed
-from gateway.control.fleet.store_state import Identity, LeaderObject, Member
+from gateway.control.fleet.store_state import Identity, Member
 from gateway.control.fleet.timing import Timing
 
 S = 10**9
@@ -32,9 +34,25 @@ OPEN = HostState(
     contact_until_ns=NOW + 2 * S,
     members=MEMBERS,
     observed={"a1": Observed(7, NOW), "b1": Observed(9, NOW - S // 2), "c1": Observed(5, NOW - 7 * S)},
-    leader=LeaderObject(3, "b1", ""),
 )
 CLOSED = OPEN._replace(open=False)
+
+
+@dataclass
+class Shared:
+    """What a release that the fleet steps shows."""
+
+    digest: Digest | None
+    leads: bool = False
+    problem: str = ""
+
+
+@dataclass
+class Ramps:
+    """All of them."""
+
+    releases: Mapping[str, Shared]
+    problem: str = ""
 
 
 @dataclass
@@ -48,6 +66,7 @@ class Host:
     timing: Timing = field(default=LEASE)
     fleet: str = "production"
     url: str = "redis://10.0.0.5:6379/0"
+    ramps: Ramps | None = None
 
     def now_ns(self) -> int:
         return NOW
@@ -66,7 +85,7 @@ def test_members_are_listed_by_name_with_what_they_have_applied_and_since_when_t
     ]
     assert (status.name, status.store, status.host) == ("production", "redis://10.0.0.5:6379/0", "a:8000")
     assert (status.open, status.why, status.lease_s, status.lease_left_s) == (True, "", 3.0, 2.0)
-    assert (status.leader, status.unconfirmed, status.store_errors) == ("b:8000", ("digits/2",), 2)
+    assert (status.unconfirmed, status.store_errors, status.leaders) == (("digits/2",), 2, ())
 
 
 def test_member_behind_the_revision_is_not_up_to_date() -> None:
@@ -116,6 +135,17 @@ def test_closed_host_and_one_without_contact_have_no_lease_left(host: HostState)
     assert seen(host).lease_left_s == 0
 
 
-def test_leader_that_is_gone_or_unknown_is_none() -> None:
-    assert seen(OPEN._replace(leader=LeaderObject(3, "z9", ""))).leader is None
-    assert seen(OPEN._replace(leader=None)).leader is None
+def test_each_release_has_a_leader_unless_it_is_gone_or_unknown() -> None:
+    releases = {
+        "tickets": Shared(Digest(3, "a1"), leads=True),
+        "digits": Shared(Digest(3, "b1"), problem="other settings"),
+        "gone": Shared(Digest(3, "z9")),
+        "unknown": Shared(None),
+    }
+    found = seen(OPEN, ramps=Ramps(releases)).leaders
+    assert [(one.model, one.leader, one.here, one.why) for one in found] == [
+        ("digits", "b:8000", False, "other settings"),
+        ("gone", None, False, ""),
+        ("tickets", "a:8000", True, ""),
+        ("unknown", None, False, ""),
+    ]

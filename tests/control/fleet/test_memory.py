@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from gateway.control.fleet.memory import FleetMemory
-from gateway.control.fleet.store_state import LeaderObject, Word
+from gateway.control.fleet.store_state import Word
 
 WORDS = {"m/2": Word(3, 2)}
-LEADER = LeaderObject(4, "a1", "state")
-GOOD = '{"fleet":"f","words":{"m/2":[3,2]},"stops":["m/3"],"leader":[4,"a1","state"],"sequence":7}'
+GOOD = '{"fleet":"f","words":{"m/2":[3,2]},"stops":["m/3"],"sequence":7}'
 
 
 class Disk:
@@ -26,21 +25,20 @@ class Disk:
 
 def test_what_was_kept_is_read_by_the_same_fleet_only(tmp_path: Path) -> None:
     disk = Disk()
-    FleetMemory(tmp_path, "f", disk.replace).keep(WORDS, ("m/3",), LEADER, 7)
+    FleetMemory(tmp_path, "f", disk.replace).keep(WORDS, ("m/3",), 7)
     again = FleetMemory(tmp_path, "f", disk.replace)
-    assert (again.words, again.stops, again.leader, again.sequence) == (WORDS, ("m/3",), LEADER, 7)
-    again.keep(WORDS, ("m/3",), LEADER, 7)
+    assert (again.words, again.stops, again.sequence) == (WORDS, ("m/3",), 7)
+    again.keep(WORDS, ("m/3",), 7)
     assert disk.writes == 1, "nothing has changed"
     other = FleetMemory(tmp_path, "g", disk.replace)
-    assert (other.words, other.stops, other.leader, other.sequence) == ({}, (), None, 0)
+    assert (other.words, other.stops, other.sequence) == ({}, (), 0)
 
 
-@pytest.mark.parametrize("changed", [(WORDS, (), None, 7), ({}, ("m/3",), None, 7), (WORDS, ("m/3",), LEADER, 7),
-                                     (WORDS, ("m/3",), None, 8)])  # fmt: skip
+@pytest.mark.parametrize("changed", [(WORDS, (), 7), ({}, ("m/3",), 7), (WORDS, ("m/3",), 8)])
 def test_each_part_that_changes_is_written(tmp_path: Path, changed: tuple[object, ...]) -> None:
     disk = Disk()
     memory = FleetMemory(tmp_path, "f", disk.replace)
-    memory.keep(WORDS, ("m/3",), None, 7)
+    memory.keep(WORDS, ("m/3",), 7)
     memory.keep(*changed)  # type: ignore[arg-type]
     assert disk.writes == 2
 
@@ -61,9 +59,6 @@ def test_each_part_that_changes_is_written(tmp_path: Path, changed: tuple[object
         ('["m/3"]', "[3]"),
         ("7}", '"x"}'),
         ("7}", "1e400}"),
-        ('[4,"a1","state"]', '["4","a1","state"]'),
-        ('[4,"a1","state"]', "[4]"),
-        ('[4,"a1","state"]', "{}"),
     ],
 )
 def test_a_damaged_file_is_left_out_with_a_warning(
@@ -71,5 +66,5 @@ def test_a_damaged_file_is_left_out_with_a_warning(
 ) -> None:
     (tmp_path / "fleet.json").write_text(GOOD.replace(*change))
     memory = FleetMemory(tmp_path, "f", Disk().replace)
-    assert (memory.words, memory.stops, memory.leader, memory.sequence) == ({}, (), None, 0)
+    assert (memory.words, memory.stops, memory.sequence) == ({}, (), 0)
     assert "fleet.json is left out" in caplog.text and "the decision log apply" in caplog.text

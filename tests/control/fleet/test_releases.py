@@ -198,9 +198,7 @@ async def test_epochs_of_another_fleet_do_not_count(redis: RedisServer, tmp_path
         log.stop("m", 3, "ann", "wrong answers", {"fleet": fleet.name, "fleet_epoch": 7})
         log.stop("m", 4, "ann", "wrong answers", {"fleet": fleet.name, "fleet_epoch": "7"})
         log.close()
-        (folder / "fleet.json").write_text(
-            '{"fleet":"another","words":{"m/2":[7,7]},"stops":[],"leader":null,"sequence":9}'
-        )
+        (folder / "fleet.json").write_text('{"fleet":"another","words":{"m/2":[7,7]},"stops":[],"sequence":9}')
         a = Host(fleet, folder, "a", b.served)
         fleet.hosts.append(a)
         assert a.state.words == {"m/3": Word(7, 7)} and a.state.stops.keys() == {"m/2", "m/4"}

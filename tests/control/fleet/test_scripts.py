@@ -2,10 +2,8 @@
 
 import pytest
 
-from gateway.control.fleet.evidence import Evidence, append, fold, store_digest
-from gateway.control.fleet.leadership import write_leader
 from gateway.control.fleet.scripts import exchange, merge, resume, stop_current
-from gateway.control.fleet.store_state import Exchange, Identity, LeaderObject, StoreState, Word
+from gateway.control.fleet.store_state import Exchange, Identity, StoreState, Word
 
 NAME = "digits/2/ab"
 LIFE = Identity("run", "key")
@@ -79,32 +77,3 @@ def test_resume_is_compare_and_set() -> None:
 def test_resume_waits_until_a_new_store_has_settled() -> None:
     assert "new" in resume(STORE._replace(settled="before"), LIFE, NAME, 2)[1]
     assert "new" in resume(STORE, Identity("before", "key"), NAME, 2)[1]
-
-
-def test_an_old_leaders_write_fails() -> None:
-    store, done = write_leader(STORE, LIFE, LeaderObject(1, "a", ""))
-    assert done
-    store, done = write_leader(store, LIFE, LeaderObject(2, "b", ""))
-    assert done
-    assert write_leader(store, LIFE, LeaderObject(2, "a", "1")) == (store, False)
-    assert not write_leader(store, Identity("before", "key"), LeaderObject(3, "b", "1"))[1]
-
-
-def test_evidence_is_counted_once_and_trimmed_only_by_a_stored_digest() -> None:
-    def count(state: str, name: str, entries: tuple[int, ...]) -> str:
-        return f"{state}{name}{entries}"
-
-    log = append(append(Evidence(), "a", 1, (7, 8)), "a", 2, (8, 9))
-    assert log.logs["a"].entries == (7, 8, 9)
-    first, second = fold(log, count), fold(append(log, "a", 4, (6,)), count)
-    stored, done = store_digest(log, first, identity=LIFE, known=LIFE)
-    assert done and stored.logs["a"].entries == () and stored.digest.offsets == {"a": 3}
-    assert append(stored, "a", 1, (7, 8, 9)) == stored
-    grown = append(stored, "a", 4, (6,))
-    assert store_digest(grown, second, identity=LIFE, known=LIFE) == (grown, False)
-    assert not store_digest(grown, fold(grown, count), identity=LIFE, known=None)[1]
-
-
-def test_entries_that_the_store_has_lost_are_counted_as_lost() -> None:
-    log = append(Evidence(), "a", 4, (1,))
-    assert log.logs["a"].lost == 3 and log.logs["a"].first == 4

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import orjson
 
-from gateway.control.fleet.store import FleetStore, Snapshot, StoreUnavailable, Transaction
+from gateway.control.fleet.store import Document, FleetStore, Snapshot, StoreUnavailable, Transaction
 
 When = Callable[[Transaction], bool]
 
@@ -45,6 +45,9 @@ class Wire:
         self._store = store
         self._held: list[Held] = []
         self.cut = False
+        self.ended = False
+        self.held_digest: Held | None = None
+        self.replies_to_lose = 0  # of the next digests
         self.fault: Exception | None = None  # raised instead of an answer
 
     def hold_request(self, when: When) -> Held:
@@ -60,6 +63,11 @@ class Wire:
     def lose_reply(self, when: When) -> Held:
         """The next such commit is carried out, and its reply lost."""
         return self._plan(Held(when, "lose reply"))
+
+    def hold_digest(self) -> Held:
+        """Hold the next change of another document's core before it is sent."""
+        self.held_digest = Held(changes_core, "request")
+        return self.held_digest
 
     def forget(self) -> None:
         """Let all commits from now on go as usual."""
@@ -79,6 +87,10 @@ class Wire:
             return await self._store.commit(transaction)
         self._held.remove(held)
         return await self._go(held, transaction)
+
+    def document(self, name: str) -> Document:
+        """Another document, over this wire: it is cut and faulty with it."""
+        return WiredDocument(self, self._store.document(name))
 
     async def wait_urgent(self) -> None:
         await self._store.wait_urgent()
@@ -106,3 +118,27 @@ class Wire:
     def _plan(self, held: Held) -> Held:
         self._held.append(held)
         return held
+
+
+class WiredDocument:
+    """A document beside that of the fleet."""
+
+    def __init__(self, wire: Wire, document: Document) -> None:
+        self._wire = wire
+        self._document = document
+
+    async def commit(self, transaction: Transaction | None) -> Snapshot:
+        if self._wire.fault is not None:
+            raise self._wire.fault
+        if self._wire.cut:
+            raise StoreUnavailable("cut off")
+        held = self._wire.held_digest
+        if held is not None and transaction is not None and held.when(transaction):
+            self._wire.held_digest = None
+            held.reached.set()
+            await held.go.wait()
+        snapshot = await self._document.commit(transaction)
+        if self._wire.replies_to_lose and transaction is not None and changes_core(transaction):
+            self._wire.replies_to_lose -= 1
+            raise StoreUnavailable("no answer")
+        return snapshot

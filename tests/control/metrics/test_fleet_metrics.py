@@ -5,7 +5,15 @@ from dataclasses import replace
 from gateway.control.metrics.fleet_metrics import FleetMetrics, RateMetrics
 from tests.control.metrics.registry import registry
 
-FLEET = FleetMetrics(open=True, members=3, lease_left_s=2.5, store_errors=7, unconfirmed=1, applied=12)
+FLEET = FleetMetrics(
+    open=True,
+    members=3,
+    lease_left_s=2.5,
+    store_errors=7,
+    unconfirmed=1,
+    applied=12,
+    leads={"digits": True, "tickets": False},
+)
 
 
 def test_the_fleet_is_exported() -> None:
@@ -22,6 +30,8 @@ def test_the_fleet_is_exported() -> None:
         )
     }
     assert list(values.values()) == [1, 3, 2.5, 7, 1, 12]
+    leads = [found.get_sample_value("gateway_fleet_leader", {"model": model}) for model in ("digits", "tickets")]
+    assert leads == [1, 0]
 
 
 def test_rates_of_the_fleet_are_exported_where_a_rate_is_limited() -> None:

@@ -1,0 +1,126 @@
+"""The entries of a host's log as JSON lists: failures, feedback, mirrored pairs, and what people ask of the ramp.
+
+Feedback is identified by its prediction and its part, so that what is given to two hosts counts once. Marks of epochs
+are a host's own: a host leaves out what it knows to be of an earlier epoch, for the rest the decision's time tells.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from gateway.control.guards.observation import FeedbackEvent, MirrorPair
+from gateway.control.release.stages import Event
+from gateway.shm.failure_events import FailureEvent, FailureKind
+
+Entry = list[Any]
+FAILURE, FEEDBACK, PAIR, COMMAND = "failure", "feedback", "pair", "command"
+TRUTH, REWARD = "t", "r"  # parts of feedback; PAIR is one too
+MOST_KNOWN: Final = 200_000  # items of feedback that a host recognises, as FeedbackStats does
+MOST_RECENT: Final = 512  # of them, those that the digest names for the next leader
+
+
+class Command(NamedTuple):
+    """A person's hold, continue or promotion, given on any host."""
+
+    event: Event
+    by: str
+
+
+class Batch(NamedTuple):
+    """Entries as the controller takes them in, in order. `ids`: of the feedback among them."""
+
+    failures: tuple[FailureEvent, ...]
+    feedback: tuple[FeedbackEvent, ...]
+    pairs: tuple[MirrorPair, ...]
+    commands: tuple[Command, ...]
+    ids: tuple[str, ...]
+
+
+def failure_entry(event: FailureEvent, epoch: int) -> Entry:
+    """`epoch`: the fleet's."""
+    kind = event.kind == FailureKind.SLOW
+    return [FAILURE, epoch, event.time_ns, event.weight_ppm, event.candidate, kind, event.key]
+
+
+def feedback_entry(event: FeedbackEvent) -> Entry:
+    """Without the mark."""
+    return [FEEDBACK, event.nonce, *event[:7]]
+
+
+def pair_entry(pair: MirrorPair) -> Entry:
+    """Without the mark."""
+    return [PAIR, pair.nonce, pair.candidate_wrong, pair.stable_wrong]
+
+
+def command_entry(event: Event, by: str) -> Entry:
+    """What a person asks of the ramp."""
+    return [COMMAND, str(event), by]
+
+
+def is_ripe(entry: Entry, epoch: int) -> bool:
+    """Whether the leader, in `epoch`, can count the entry: not yet one of an epoch that it has not seen."""
+    return not (entry and entry[0] == FAILURE and isinstance(entry[1], int) and entry[1] > epoch)
+
+
+class KnownFeedback:
+    """The latest items of feedback that this host has seen in any log."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Recognise these from now on."""
+        for one in ids:
+            self._ids[one] = None
+            if len(self._ids) > MOST_KNOWN:
+                self._ids.popitem(last=False)
+
+    def __contains__(self, one: str) -> bool:
+        return one in self._ids
+
+
+def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
+    """The entries without feedback that is `known`, or is there twice. What is no entry is left out."""
+    failures: list[FailureEvent] = []
+    feedback: list[FeedbackEvent] = []
+    pairs: list[MirrorPair] = []
+    commands: list[Command] = []
+    ids: dict[str, None] = {}
+
+    def first(nonce: object, part: str) -> bool:
+        one = f"{nonce}{part}"
+        fresh = one not in known and one not in ids
+        ids[one] = None
+        return fresh
+
+    for entry in entries:
+        try:
+            match entry:
+                case [
+                    kind,
+                    int(epoch),
+                    int(time_ns),
+                    int(weight),
+                    bool(candidate),
+                    bool(slow),
+                    int() | None as key,
+                ] if kind == FAILURE:
+                    what = FailureKind.SLOW if slow else FailureKind.FAILURE
+                    failures.append(FailureEvent(time_ns, 0, epoch, weight, candidate, what, key))
+                case [
+                    kind, int(nonce), int(time_ns), int(decided_ns), int(weight), bool(candidate),
+                    int() | None as key, bool() | None as wrong, int() | float() | None as reward,
+                ] if kind == FEEDBACK:  # fmt: skip
+                    wrong = wrong if wrong is not None and first(nonce, TRUTH) else None
+                    reward = reward if reward is not None and first(nonce, REWARD) else None
+                    if wrong is not None or reward is not None:
+                        feedback.append(FeedbackEvent(time_ns, decided_ns, weight, candidate, key, wrong, reward))
+                case [kind, int(nonce), bool(candidate_wrong), bool(stable_wrong)] if kind == PAIR and first(
+                    nonce, PAIR
+                ):
+                    pairs.append(MirrorPair(candidate_wrong, stable_wrong))
+                case [kind, event, str(by)] if kind == COMMAND:
+                    commands.append(Command(Event(event), by))
+        except ValueError:
+            continue
+    return Batch(tuple(failures), tuple(feedback), tuple(pairs), tuple(commands), tuple(ids))

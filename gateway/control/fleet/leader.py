@@ -1,0 +1,197 @@
+"""A release's controller on a host of a fleet: the leader steps it on what all hosts have seen, others have a copy."""
+
+import logging
+import math
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+from gateway.control.fleet import evidence
+from gateway.control.fleet.counters import added, counts_of, sample_of, without_gauges
+from gateway.control.fleet.entries import MOST_RECENT, Batch, KnownFeedback, batch, is_ripe
+from gateway.control.fleet.evidence import Digest, News, Release
+from gateway.control.fleet.leadership import in_contact, leads, may_take_over
+from gateway.control.fleet.release_place import Place
+from gateway.control.guards.window import Sample
+from gateway.control.release.actions import Action, Advance
+from gateway.control.release.controller import Controller
+from gateway.control.release.managed_release import ManagedRelease
+from gateway.control.release.persistence import dump, load
+from gateway.errors import Conflict
+
+MOST_FOLDED: Final = 2000  # entries in one step, so that control's loop is not held up; the others with the next
+WRITE_S: Final = 5.0  # the digest is written at least so often, for the age of the ramp's step
+COPY_S: Final = 1.0  # between two copies of the leader's controller on another host
+log: Final = logging.getLogger("gateway.control.fleet")
+
+
+class Plan(NamedTuple):
+    """A digest to be stored. Once it is, `actions` are carried out and the feedback `ids` are known. `removed`: logs
+    that it replaces.
+    """
+
+    digest: Digest
+    actions: tuple[Action, ...] = ()
+    ids: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class Leader:
+    """`kept`: the latest digest that this host knows to have been stored."""
+
+    def __init__(self, place: Place, known: KnownFeedback, kept: Digest | None) -> None:
+        self._place = place
+        self._known = known
+        self.kept = kept
+        self._version = 0  # of the digest that the controller continues
+        self._copied_s = self._written_s = -COPY_S
+        self._epoch = 0
+        self._epoch_since_s = -math.inf
+        self._planned: Controller | None = None  # the one whose state is in the latest plan
+        self._absent: dict[str, int] = {}  # since when hosts that have a log are no members, in ns
+
+    def forget(self) -> None:
+        """Load the controller from the digest before its next step: it has gone on without the store."""
+        self._version = 0
+
+    def copy(self, one: ManagedRelease, digest: Digest) -> None:
+        """Take over the leader's state, soon."""
+        self.kept = digest
+        now_s = self._place.now_s()
+        if digest.version != self._version and now_s - self._copied_s >= COPY_S:
+            self._copied_s = now_s
+            self._load(one, digest)
+
+    def observe(self, one: ManagedRelease, sums: Sample) -> None:
+        """What every host does but the leader: conditions are watched, and limits stop."""
+        self._note_epoch(one)
+        self._place.run(one, one.controller.observe(self._place.now_s(), self._place.observation(one, sums)))
+
+    def plan(self, one: ManagedRelease, settings: str, release: Release, sums: Sample) -> Plan | None:
+        """The digest that this host should write next, if any."""
+        place, host = self._place, self._place.host
+        if not in_contact(host, place.now_ns()):
+            return None
+        self._note_epoch(one)
+        base = evidence.newest(release.digest, self.kept)
+        if not leads(host, release.digest):
+            if may_take_over(host, release, settings, place.now_ns(), place.timing):
+                log.info("this host runs the controller of '%s' for the fleet", one.name)
+                return self._begin(one, settings, base)
+            return None
+        assert base is not None
+        if base.settings != settings or base is not release.digest:
+            return self._begin(one, settings, base)
+        return self._step(one, base, release, sums)
+
+    def done(self, one: ManagedRelease, plan: Plan) -> None:
+        """The store has it."""
+        self.kept = plan.digest
+        self._version = plan.digest.version if one.controller is self._planned else 0
+        self._written_s = self._place.now_s()
+        self._known.add(plan.ids)
+        if any(isinstance(action, Advance) for action in plan.actions):  # the step begins now that the store has it
+            one.controller.state.step_started_s = self._place.now_s()
+        self._place.run(one, plan.actions)
+
+    def _begin(self, one: ManagedRelease, settings: str, base: Digest | None) -> Plan:
+        """Become the leader, or go on with other settings: without a step, which only the leader may make."""
+        incarnation, now_s = self._place.incarnation, self._place.now_s()
+        if base is None:  # this host's own state, in which the time without contact does not count
+            one.controller.state.step_started_s = now_s
+            base = Digest(0, incarnation, settings, state=dump(one.controller, now_s), gone={})
+        weights = base.weights if base.settings == settings else {}
+        self._load(one, base)
+        self._planned = one.controller
+        state = dump(one.controller, now_s)
+        epoch = base.epoch if one.controller.state.epoch is not None else 0
+        version = base.version + 1
+        return Plan(
+            base._replace(
+                version=version, leader=incarnation, settings=settings, epoch=epoch, state=state, weights=weights
+            )
+        )
+
+    def _step(self, one: ManagedRelease, base: Digest, release: Release, sums: Sample) -> Plan | None:
+        place = self._place
+        if self._version != base.version:
+            self._load(one, base)
+        epoch = place.epoch(one)
+        news = evidence.news(base, release.logs, MOST_FOLDED, lambda entry: is_ripe(entry, epoch))
+        found = batch(news.entries, self._known)
+        self._obey(one, found)
+        seen = replace(
+            place.observation(one, sums), failures=found.failures, feedback=found.feedback, pairs=found.pairs
+        )
+        try:
+            actions = one.controller.step(place.now_s(), seen)
+        except Exception as error:  # no candidate without guards
+            self.forget()
+            place.fail(one, error)
+            return None
+        removed = evidence.retired(base._replace(offsets=news.offsets), release.logs, self._is_gone)
+        old = place.now_s() - self._written_s >= WRITE_S
+        if not (actions or removed or old or news.offsets != base.offsets):
+            return None
+        self._planned = one.controller
+        digest = self._digest(one, base, news, found)
+        return Plan(self._without(digest, release, removed, one), actions, found.ids, removed)
+
+    def _digest(self, one: ManagedRelease, base: Digest, news: News, found: Batch) -> Digest:
+        return base._replace(
+            version=base.version + 1,
+            epoch=one.controller.state.epoch or 0,
+            state=dump(one.controller, self._place.now_s()),
+            weights=dict(zip(one.live, one.weights_ppm(), strict=True)),
+            offsets=news.offsets,
+            recent=(*base.recent, *found.ids)[-MOST_RECENT:],
+            lost=news.lost,
+        )
+
+    def _without(self, digest: Digest, release: Release, removed: tuple[str, ...], one: ManagedRelease) -> Digest:
+        """The digest with the counters of logs that are removed, and without offsets of those that are not there."""
+        versions = one.settings.stable, one.candidate
+        there = {name: log for name, log in release.logs.items() if name not in removed}
+        offsets = {name: offset for name, offset in digest.offsets.items() if name in there}
+        gone: dict[str, Any] = digest.gone or {}
+        if removed:
+            samples = [without_gauges(sample_of(release.logs[name].counts, versions)) for name in removed]
+            gone = counts_of(added([sample_of(gone, versions), *samples]), versions)
+        return digest._replace(offsets=offsets, gone=gone)
+
+    def _obey(self, one: ManagedRelease, found: Batch) -> None:
+        for command in found.commands:
+            try:
+                one.controller.command(command.event, self._place.now_s())
+            except Conflict as error:
+                log.warning("'%s': %s by %s: %s", one.name, command.event, command.by, error)
+
+    def _load(self, one: ManagedRelease, digest: Digest) -> None:
+        """Let the controller go on from the digest."""
+        before, now_s = one.controller, self._place.now_s()
+        try:
+            one.controller = load(one.settings, digest.state, now_s)
+        except Exception as error:  # damaged data must not end the gateway
+            log.error("the fleet's state of '%s' is damaged; its ramp starts anew: %r", one.name, error)
+            one.controller = Controller(one.settings)
+        one.controller.inherit_conditions(before)
+        state = one.controller.state
+        state.epoch = digest.epoch if digest.epoch and state.restart else None
+        state.epoch_began_s = self._epoch_since_s
+        state.weights_ppm = {**before.state.weights_ppm, **digest.weights}
+        self._version = digest.version
+
+    def _note_epoch(self, one: ManagedRelease) -> None:
+        """Remember since when the epoch lasts: limits count from there."""
+        epoch = self._place.epoch(one)
+        if epoch != self._epoch:
+            self._epoch_since_s = self._place.now_s() if self._epoch else self._epoch_since_s
+            self._epoch = epoch
+
+    def _is_gone(self, incarnation: str) -> bool:
+        """Whether a host has been no member for so long that it was not only unknown here yet."""
+        place = self._place
+        if incarnation == place.incarnation or incarnation in place.host.members:
+            self._absent.pop(incarnation, None)
+            return False
+        since_ns = self._absent.setdefault(incarnation, place.now_ns())
+        return place.now_ns() - since_ns >= place.timing.longest_ns

@@ -1,0 +1,113 @@
+"""The releases of this host that a fleet steps together: each has an exchange with the store several times a second."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from gateway.control.fleet import release_place
+from gateway.control.fleet.deadline import at_most
+from gateway.control.fleet.evidence import Digest
+from gateway.control.fleet.leadership import in_contact
+from gateway.control.fleet.release_codec import digest_of
+from gateway.control.fleet.release_place import Place
+from gateway.control.fleet.shared_release import SharedRelease
+from gateway.control.fleet.store import Document, StoreUnavailable
+from gateway.control.guards.window import Sample
+from gateway.control.release.managed_release import ManagedRelease
+from gateway.control.release.sharing import Sharing
+from gateway.control.release.stages import Event
+
+TICK_S: Final = 0.25
+MEMORY: Final = "fleet"  # in what is kept of a release
+log: Final = logging.getLogger("gateway.control.fleet")
+
+
+class Manager(release_place.Manager, Protocol):
+    """What is used of the release manager."""
+
+    sharing: Sharing | None
+
+    @property
+    def managed(self) -> Mapping[str, ManagedRelease]: ...
+    def memory_of(self, name: str) -> Mapping[str, Any]: ...
+
+
+class SharedReleases:
+    """Takes the place of the manager's controllers. `document`: opens a model's document in the store.
+
+    `problem`: why the last exchange failed; empty if it did not.
+    """
+
+    def __init__(self, member: release_place.Member, manager: Manager, document: Callable[[str], Document]) -> None:
+        self._manager = manager
+        self._document = document
+        self._place = Place(member, manager)
+        self.releases: dict[str, SharedRelease] = {}
+        self._kicked = asyncio.Event()
+        self.problem = ""
+        manager.sharing = self
+
+    def collect(self, one: ManagedRelease, epoch: int, sample: Sample) -> None:
+        """See Sharing."""
+        self._of(one).collect(one, epoch, sample)
+
+    def command(self, one: ManagedRelease, event: Event, by: str) -> None:
+        """See Sharing."""
+        self._of(one).command(event, by)
+        self._kicked.set()
+
+    def memory(self, one: ManagedRelease) -> Mapping[str, Any]:
+        """See Sharing."""
+        shared = self.releases.get(one.name)
+        kept = self._kept(one.name) if shared is None else shared.kept
+        return {} if kept is None else {MEMORY: kept._asdict() | {"recent": list(kept.recent)}}
+
+    async def run_forever(self) -> None:
+        """Exchange until cancelled."""
+        while True:
+            await self.exchange_all()
+            await at_most(TICK_S, self._kicked.wait())
+            self._kicked.clear()
+
+    async def exchange_all(self) -> None:
+        """Exchange each release once; those that follow a failure wait for the next time."""
+        problems: list[str] = []
+        for name, shared in [*self.releases.items()]:
+            if not in_contact(self._place.host, self._place.now_ns()):
+                return
+            try:
+                if name not in self._manager.managed:
+                    del self.releases[name]
+                    await shared.leave()
+                    continue
+                await shared.exchange()
+            except (StoreUnavailable, TimeoutError) as error:
+                self._note(f"'{name}': {error}")
+                return
+            except Exception as error:  # other releases, and stops, must go on
+                problem = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                self._place.put_weights(shared.one, {})
+                problems.append(f"'{name}': {problem}")
+        self._note("; ".join(problems))
+
+    def _of(self, one: ManagedRelease) -> SharedRelease:
+        shared = self.releases.get(one.name)
+        if shared is None:
+            document = self._document(f"release:{one.name}")
+            shared = self.releases[one.name] = SharedRelease(document, self._place, one, self._kept(one.name))
+        return shared
+
+    def _kept(self, name: str) -> Digest | None:
+        """The digest that the last process kept; None if there is none, or it is damaged."""
+        memory = self._manager.memory_of(name).get(MEMORY)
+        try:
+            return None if memory is None else digest_of(memory)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.error("what was kept of the fleet's state of '%s' is damaged: %r", name, error)
+            return None
+
+    def _note(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            log.warning("the fleet runs no controller here: %s", problem)
+        self.problem = problem
