@@ -29,7 +29,7 @@ def sample_of(counts: Mapping[str, Any], versions: tuple[int, int]) -> Sample:
         return NOTHING
     try:
         inflight, queue_depth = map(int, counts["gauges"])
-        stable, candidate = (FeedbackCounts(*map(_number, numbers)) for numbers in counts["feedback"])
+        stable, candidate = (_feedback(numbers) for numbers in counts["feedback"])
         return Sample(
             _dense(counts["stable"]), _dense(counts["candidate"]), stable, candidate, inflight, queue_depth
         )  # fmt: skip
@@ -97,10 +97,10 @@ def _numbers(counts: FeedbackCounts) -> list[float]:
     return [counts.labelled, counts.correct, counts.rewarded, counts.reward_sum]
 
 
-def _number(value: Any) -> Any:
-    if type(value) not in (int, float):
-        raise TypeError(f"{value!s:.80} is no number")
-    return value
+def _feedback(numbers: list[Any]) -> FeedbackCounts:
+    if len(numbers) != 4 or any(type(number) not in (int, float) for number in numbers):
+        raise TypeError(f"{numbers!s:.80} are not four numbers")
+    return FeedbackCounts(*numbers)
 
 
 def _sum(one: FeedbackCounts, other: FeedbackCounts) -> FeedbackCounts:

@@ -59,7 +59,10 @@ def command_entry(event: Event, by: str) -> Entry:
 
 def is_ripe(entry: Entry, epoch: int) -> bool:
     """Whether the leader, in `epoch`, can count the entry: not yet one of an epoch that it has not seen."""
-    return not (entry and entry[0] == FAILURE and isinstance(entry[1], int) and entry[1] > epoch)
+    match entry:
+        case [kind, int(of), *_] if kind == FAILURE:
+            return of <= epoch
+    return True
 
 
 class KnownFeedback:

@@ -43,7 +43,7 @@ class Leader:
         self._known = known
         self.kept = kept
         self._version = 0  # of the digest that the controller continues
-        self._copied_s = self._written_s = -COPY_S
+        self._copied_s = self._written_s = self._planned_s = -math.inf
         self._epoch = 0
         self._epoch_since_s = -math.inf
         self._planned: Controller | None = None  # the one whose state is in the latest plan
@@ -72,6 +72,10 @@ class Leader:
         if not in_contact(host, place.now_ns()):
             return None
         self._note_epoch(one)
+        now_s, before_s = place.now_s(), self._planned_s
+        if now_s - before_s > place.timing.lease_ns / 1e9:
+            self.forget()  # contact was lost: the ramp's clock stood
+        self._planned_s = now_s
         base = evidence.newest(release.digest, self.kept)
         if not leads(host, release.digest):
             if may_take_over(host, release, settings, place.now_ns(), place.timing):

@@ -145,12 +145,14 @@ class SharedRelease:
             name = self._log.name
             record = self._log.record(self._settings, (self.one.settings.stable, self.one.candidate))
             before, after = snapshot.members.get(name), encoded_log(record)
-            if before == after:
-                snapshot = await self._document.commit(None)
-            else:
-                self._log.sent(record)
-                snapshot = await self._document.commit(_log_change(snapshot, RecordChange(name, before, after)))
+            change = _log_change(snapshot, RecordChange(name, before, after)) if before != after else None
+            try:
+                snapshot = await self._document.commit(change)
+            except BaseException:
+                self._log.sent(record)  # perhaps
+                raise
             if snapshot.members.get(name) == after:
+                self._log.sent(record)
                 self._published = snapshot.run_id
                 break
         self._seen = snapshot

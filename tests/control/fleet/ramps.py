@@ -15,9 +15,11 @@ from gateway.control.fleet.evidence import Digest
 from gateway.control.fleet.shared_release import SharedRelease
 from gateway.control.fleet.shared_releases import SharedReleases
 from gateway.control.guards.comparisons import Guards
+from gateway.control.guards.window import Reading
 from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.manager import ReleaseManager
+from gateway.errors import Outcome
 from gateway.records.line import line_of
 from gateway.records.token import encoded_names
 from gateway.records.token_keys import token_keys
@@ -39,7 +41,7 @@ MODEL = "m"
 ROUTES = [{"name": "everyone", "weight": "ramp"}]
 RAMP = {"weights": [1, 10, 50, 100], "interval": "60s", "advance": "no-violation"}
 ERRORS = {"name": "errors", "metric": "failures"}
-STEP_S = 2.0  # of the fleet's clock, between two exchanges: less than a third of the lease
+STEP_S = 5.0  # of the fleet's clock, between two exchanges: a sixth of the lease
 
 
 def release(routes: list[dict[str, Any]] = ROUTES, **more: Any) -> ReleaseSettings:
@@ -119,6 +121,20 @@ class RampHost(Host):
             self.tally(2).success("candidate", round(ms * 1e6), 0)
         for _ in range(stable):
             self.tally(1).success("stable", round(ms * 1e6), 0)
+
+    def failed_request(self) -> None:
+        """As the counters have it, without a failure event."""
+        self.tally(2).failure("candidate", Outcome.MODEL_ERROR, 1_000_000)
+
+    def read(self, metric: str, window_s: float) -> Reading:
+        return self.manager.managed[MODEL].window.read(metric, window_s)
+
+    @property
+    def sums(self) -> int:
+        """The fleet's successful requests to the candidate."""
+        totals = self.shared._sums.candidate
+        assert totals is not None
+        return totals.outcomes("candidate")[Outcome.OK]
 
     def fail(self, count: int = 1, key: int | None = None, *, candidate: bool = True, weight_ppm: int = 50_000) -> None:
         slot = self.slot(f"{MODEL}/2")
@@ -202,7 +218,11 @@ class Ramping(Fleet):
 
     async def run(self, seconds: float, *, traffic: bool = True) -> None:
         """Let time pass, with beats and exchanges of all that are present."""
-        for _ in range(round(seconds / STEP_S)):
+        await self.ticks(round(seconds / STEP_S), traffic=traffic)
+
+    async def ticks(self, count: int, *, traffic: bool = True) -> None:
+        """So many beats and exchanges of each."""
+        for _ in range(count):
             self.clock.advance(int(STEP_S * 1e9))
             for host in self.present:
                 if traffic:
@@ -214,7 +234,7 @@ class Ramping(Fleet):
     async def ramping(self) -> None:
         """Open all, until the ramp's first weight is in force everywhere."""
         await self.open()
-        await self.run(3 * STEP_S)
+        await self.ticks(3)
         assert len(self.leaders) == 1, self.leaders
         assert [host.weight for host in self.present] == [1] * len(self.present)
 

@@ -10,7 +10,7 @@ from gateway.control.fleet.shared_release import DIFFERS
 from gateway.control.fleet.stores import open_store
 from gateway.control.release.stages import Event, Stage
 from gateway.errors import Conflict
-from tests.control.fleet.ramps import MODEL, STEP_S, RampHost, Ramping, new_ramp, release
+from tests.control.fleet.ramps import MODEL, RampHost, Ramping, new_ramp, release
 from tests.control.fleet.servers import LONG_S, RedisServer, asynchronous
 
 GATED = [
@@ -53,9 +53,9 @@ async def test_a_host_without_traffic_of_the_candidate_ramps_with_the_others(
 ) -> None:
     async with new_ramp(redis, tmp_path, "a", "b") as fleet:
         busy = others(fleet)[0]
-        for _ in range(33):
+        for _ in range(13):
             busy.answer()
-            await fleet.run(STEP_S, traffic=False)
+            await fleet.ticks(1, traffic=False)
         assert weights(fleet) == [10, 10]
 
 
@@ -100,7 +100,7 @@ async def test_an_old_leader_that_comes_back_cannot_write(redis: RedisServer, tm
         await old.beat()
         await old.exchange()
         assert not old.leads
-        await fleet.run(4)
+        await fleet.ticks(2)
         assert new.leads and new.digest.leader == before.leader
         assert old.weight == new.weight == 10
 
@@ -111,7 +111,7 @@ async def test_a_host_with_other_settings_neither_leads_nor_follows(redis: Redis
         await fleet.run(66)
         odd = others(fleet)[0]
         odd.serve(release(guards={"alpha": 0.02}))
-        await fleet.run(4)
+        await fleet.ticks(2)
         assert odd.shared.problem == DIFFERS and odd.weight == 0
         assert [host.weight for host in fleet.present if host is not odd] == [10, 10]
         with pytest.raises(Conflict, match="other settings"):
@@ -122,7 +122,7 @@ async def test_a_host_with_other_settings_neither_leads_nor_follows(redis: Redis
         fleet.silent.add(leader(fleet).name)
         await fleet.run(40)
         assert odd.leads and not odd.shared.problem, "no other host is left"
-        await fleet.run(4)
+        await fleet.ticks(2)
         assert odd.weight == 10
 
 
@@ -134,7 +134,7 @@ async def test_an_edit_on_all_hosts_one_after_the_other_goes_on_from_the_same_st
         await fleet.run(66)
         for host in fleet.present:
             host.serve(release(guards={"alpha": 0.02}))
-            await fleet.run(4)
+            await fleet.ticks(2)
         assert weights(fleet) == [10, 10, 10] and len(fleet.leaders) == 1
         await fleet.run(66)
         assert weights(fleet) == [50, 50, 50]
@@ -145,7 +145,7 @@ async def test_a_leader_without_candidate_is_replaced(redis: RedisServer, tmp_pa
     async with new_ramp(redis, tmp_path, "a", "b") as fleet:
         old, (new,) = leader(fleet), others(fleet)
         old.serve(release().model_copy(update={"candidate": None, "split": None, "ramp": None, "guards": None}))
-        await fleet.run(6)
+        await fleet.ticks(3)
         assert new.leads and new.weight == 1
         old.serve(release())
         await fleet.run(66)
@@ -157,7 +157,7 @@ async def test_the_ramp_goes_on_when_the_store_has_lost_its_data(redis: RedisSer
     async with new_ramp(redis, tmp_path, "a", "b", "c") as fleet:
         await fleet.run(66 + 20)
         fleet.wipe()
-        await fleet.run(2)
+        await fleet.ticks(1)
         assert fleet.leaders == [], "the store is new: all are closed for a lease"
         await fleet.run(38)
         assert len(fleet.leaders) == 1 and weights(fleet) == [10, 10, 10]
@@ -185,7 +185,7 @@ async def test_commands_of_people_on_any_host_reach_the_leader(redis: RedisServe
         asked = others(fleet)[0]
         decision = asked.manager.command(MODEL, Event.HOLD, "ann", "wait", {})
         assert (decision.action, decision.by) == ("hold", "ann")
-        await fleet.run(4)
+        await fleet.ticks(2)
         stages = [host.manager.managed[MODEL].controller.state.stage for host in fleet.present]
         assert stages == [Stage.HELD, Stage.HELD]
         with pytest.raises(Conflict, match="not possible"):
@@ -217,7 +217,7 @@ async def test_conditions_hold_on_what_all_hosts_see_and_are_kept_by_the_next_le
         assert weights(fleet) == [20, 20] and len(fleet.leaders) == 1
         assert [host.done("weight") for host in fleet.present if not host.leads] == [[]]
         others(fleet)[0].answer(100, ms=90)
-        await fleet.run(4)
+        await fleet.ticks(2)
         assert weights(fleet) == [0, 0]
 
 
@@ -227,22 +227,22 @@ async def test_a_stop_and_a_resume_begin_the_ramp_anew_everywhere(redis: RedisSe
         await fleet.run(66)
         follower = others(fleet)[0]
         follower.stop_here(MODEL, 2, "ann", "no", {})
-        await fleet.run(6)
+        await fleet.ticks(3)
         assert all(host.stopped(f"{MODEL}/2") for host in fleet.present)
         await follower.resume()
         await follower.exchange()
         assert follower.weight == 0, "the weight of the epoch before is not in force"
-        await fleet.run(6)
+        await fleet.ticks(3)
         assert weights(fleet) == [1, 1] and not any(host.stopped(f"{MODEL}/2") for host in fleet.present)
 
 
 @asynchronous
 async def test_a_step_whose_reply_is_lost_is_made_once(redis: RedisServer, tmp_path: Path) -> None:
     async with new_ramp(redis, tmp_path, "a", "b") as fleet:
-        await fleet.run(50)
-        for _ in range(20):
+        await fleet.run(40)
+        for _ in range(9):
             leader(fleet).wire.replies_to_lose = 1
-            await fleet.run(STEP_S)
+            await fleet.ticks(1)
         assert advances(fleet) == 1 and weights(fleet) == [10, 10]
 
 
@@ -251,11 +251,11 @@ async def test_damaged_data_closes_the_routes_until_it_is_deleted(redis: RedisSe
     async with new_ramp(redis, tmp_path, "a", "b") as fleet:
         await fleet.run(66)
         fleet.write(f"document:release:{MODEL}:core", "core", "{}", "tag", "another")
-        await fleet.run(4)
+        await fleet.ticks(2)
         assert weights(fleet) == [0, 0]
         assert "delete the data" in fleet.present[0].ramps.problem
         fleet.wipe_release()
-        await fleet.run(8)
+        await fleet.ticks(4)
         assert weights(fleet) == [10, 10] and not fleet.present[0].ramps.problem
 
 
@@ -269,5 +269,5 @@ async def test_an_old_snapshot_of_the_store_takes_no_step_back(redis: RedisServe
         await store.close()
         assert snapshot.tag
         fleet.write(f"document:release:{MODEL}:core", "core", encoded_digest(old).decode(), "tag", "another")
-        await fleet.run(6)
+        await fleet.ticks(3)
         assert weights(fleet) == [10, 10] and len(fleet.leaders) == 1

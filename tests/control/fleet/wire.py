@@ -45,6 +45,7 @@ class Wire:
         self._store = store
         self._held: list[Held] = []
         self.cut = False
+        self.cut_documents = False
         self.ended = False
         self.held_digest: Held | None = None
         self.replies_to_lose = 0  # of the next digests
@@ -130,7 +131,7 @@ class WiredDocument:
     async def commit(self, transaction: Transaction | None) -> Snapshot:
         if self._wire.fault is not None:
             raise self._wire.fault
-        if self._wire.cut:
+        if self._wire.cut or self._wire.cut_documents:
             raise StoreUnavailable("cut off")
         held = self._wire.held_digest
         if held is not None and transaction is not None and held.when(transaction):

@@ -1,0 +1,229 @@
+"""What hosts of a fleet have seen is counted once, over a real store: failures, feedback, pairs and live metrics."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from gateway.control.fleet import host_log
+from gateway.control.guards.failure_counts import FailureCounts
+from gateway.control.release.stages import Event, Stage
+from tests.control.fleet.ramps import MODEL, RampHost, new_ramp, release
+from tests.control.fleet.servers import RedisServer, asynchronous
+from tests.control.fleet.test_shared_ramp import leader, others
+
+LIMIT = {"name": "many", "metric": "candidate.error_rate", "above": 0.5, "window": "60s", "min_requests": 30}
+WRONG = {"name": "wrong", "metric": "wrong_feedback"}
+
+
+def counted(host: RampHost, metric: str = "failures") -> dict[tuple[float, bool], int]:
+    """By chance and variant."""
+    (process,) = [one.process for one in host.guards.comparisons if one.settings.metric == metric]
+    assert isinstance(process, FailureCounts)
+    return dict(process.counts)
+
+
+def restarts(host: RampHost) -> int:
+    return host.manager.managed[MODEL].controller.state.restart
+
+
+@asynchronous
+async def test_failures_of_all_hosts_stop_the_candidate_by_one_decision(redis: RedisServer, tmp_path: Path) -> None:
+    async with new_ramp(redis, tmp_path, "a", "b", "c") as fleet:
+        for host in fleet.present:
+            host.fail(2, weight_ppm=10_000)
+        await fleet.ticks(3)
+        assert all(host.stopped(f"{MODEL}/2") for host in fleet.present)
+        by = [[(one.by, one.evidence.get("fleet_host")) for one in host.log.decisions if one.action == "stop"]
+              for host in fleet.present]  # fmt: skip
+        name = next(host.name for host in fleet.present if ("errors", None) in by[fleet.present.index(host)])
+        assert sorted(by, key=str) == sorted([[("errors", None)], *[[("errors", name)]] * 2], key=str)
+
+
+@asynchronous
+async def test_a_customer_who_always_fails_counts_once_wherever_it_fails(redis: RedisServer, tmp_path: Path) -> None:
+    async with new_ramp(redis, tmp_path, "a", "b", "c") as fleet:
+        for _ in range(3):
+            for host in fleet.present:
+                host.fail(7, key=4321, weight_ppm=10_000)
+            await fleet.ticks(1)
+        await fleet.ticks(2)
+        assert counted(leader(fleet)) == {(0.01, True): 1}
+        assert not any(host.stopped(f"{MODEL}/2") for host in fleet.present)
+
+
+@asynchronous
+async def test_evidence_is_that_of_one_ledger_whatever_is_lost_on_the_way(redis: RedisServer, tmp_path: Path) -> None:
+    draw = random.Random(7)
+    async with new_ramp(redis, tmp_path, "a", "b", "c") as fleet:
+        total = 0
+        for tick in range(24):
+            for host in fleet.present:
+                count = draw.randrange(4)
+                host.fail(count, candidate=False, weight_ppm=10_000)
+                total += count
+                host.wire.replies_to_lose = draw.random() < 0.3
+                host.wire.cut_documents = draw.random() < 0.2
+            if tick == 8:
+                fleet.silent.add(leader(fleet).name)
+            if tick == 18:
+                fleet.silent.clear()
+            await fleet.ticks(1, traffic=False)
+        for host in fleet.present:
+            host.wire.replies_to_lose, host.wire.cut_documents = 0, False
+        await fleet.ticks(8, traffic=False)
+        single = FailureCounts()
+        for _ in range(total):
+            single.add(10_000, False, None)
+        assert counted(leader(fleet)) == dict(single.counts)
+        (process,) = [one.process for one in leader(fleet).guards.comparisons]
+        assert process.log_e == pytest.approx(single.log_e)
+        assert leader(fleet).digest.lost == 0
+
+
+@asynchronous
+async def test_evidence_in_the_store_survives_its_leader(redis: RedisServer, tmp_path: Path) -> None:
+    async with new_ramp(redis, tmp_path, "a", "b") as fleet:
+        for host in fleet.present:
+            host.fail(5, candidate=False, weight_ppm=10_000)
+        await fleet.ticks(2)
+        old = leader(fleet)
+        assert counted(old) == {(0.01, False): 10}
+        fleet.silent.add(old.name)
+        await fleet.ticks(9)
+        new = leader(fleet)
+        new.fail(1, candidate=False, weight_ppm=10_000)
+        await fleet.ticks(1)
+        assert counted(new) == {(0.01, False): 11} and restarts(new) == 1
+
+
+@asynchronous
+async def test_feedback_given_to_two_hosts_counts_once(redis: RedisServer, tmp_path: Path) -> None:
+    async with new_ramp(redis, tmp_path) as fleet:
+        for name in "ab":
+            fleet.ramp(name, release(guards={"comparisons": [WRONG]}))
+        await fleet.ramping()
+        a, b = fleet.present
+        tokens = [a.token(nonce) for nonce in range(6)]
+        for host in (a, b):
+            for token in tokens:
+                host.judge(token, correct=False)
+        b.judge(b.token(77, candidate=False), correct=False)
+        await fleet.ticks(3)
+        assert counted(leader(fleet), "wrong_feedback") == {(0.1, True): 6, (0.1, False): 1}
+        for host in others(fleet):  # again, much later, and at another leader
+            fleet.silent.add(leader(fleet).name)
+            await fleet.ticks(9)
+            host.judge(a.token(3), correct=False)
+            b.records.feedback.take_new()
+            await fleet.ticks(2)
+            assert counted(leader(fleet), "wrong_feedback") == {(0.1, True): 6, (0.1, False): 1}
+
+
+@asynchronous
+async def test_limits_and_the_ramps_requests_count_those_of_all_hosts(redis: RedisServer, tmp_path: Path) -> None:
+    async with new_ramp(redis, tmp_path) as fleet:
+        for name in "abc":
+            fleet.ramp(name, release(guards={"limits": [LIMIT]}))
+        await fleet.ramping()
+        for _ in range(2):
+            for host in fleet.present:
+                for _ in range(7):
+                    host.failed_request()
+            await fleet.ticks(1, traffic=False)
+        readings = {host.read("candidate.error_rate", 60.0) for host in fleet.present}
+        assert max(reading.count for reading in readings) >= 30
+        await fleet.ticks(2, traffic=False)
+        assert all(host.stopped(f"{MODEL}/2") for host in fleet.present)
+        assert {one.by for host in fleet.present for one in host.log.decisions if one.action == "stop"} == {"many"}
+
+
+@asynchronous
+async def test_a_limit_stops_while_there_is_no_leader(redis: RedisServer, tmp_path: Path) -> None:
+    async with new_ramp(redis, tmp_path) as fleet:
+        for name in "ab":
+            fleet.ramp(name, release(guards={"limits": [LIMIT]}))
+        await fleet.ramping()
+        fleet.silent.add(leader(fleet).name)
+        (host,) = fleet.present
+        for _ in range(50):
+            host.failed_request()
+        await fleet.ticks(2, traffic=False)
+        assert fleet.leaders == [] and host.stopped(f"{MODEL}/2")
+
+
+@asynchronous
+async def test_counters_of_a_host_that_is_gone_stay_and_one_that_comes_back_counts_once(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with new_ramp(redis, tmp_path, "a", "b", "c") as fleet:
+        away = others(fleet)[0]
+        away.manager.command(MODEL, Event.HOLD, "ann", "so that no step begins the evidence anew", {})
+        away.answer(1000)
+        away.fail(4, candidate=False, weight_ppm=10_000)
+        await fleet.ticks(2)
+        await fleet.ticks(1, traffic=False)
+        before = leader(fleet).sums
+        fleet.silent.add(away.name)
+        away.fail(3, candidate=False, weight_ppm=10_000)
+        await fleet.ticks(20, traffic=False)
+        assert len(leader(fleet).shared._release.logs) == 2, "its log is removed"
+        assert leader(fleet).sums == before
+        fleet.silent.clear()
+        await fleet.ticks(12, traffic=False)
+        assert len(leader(fleet).shared._release.logs) == 3
+        assert leader(fleet).sums == before
+        assert sum(counted(leader(fleet)).values()) == 7 and leader(fleet).digest.lost == 0
+        away.answer(5)
+        await fleet.ticks(2, traffic=False)
+        assert leader(fleet).sums == before + 5
+
+
+@asynchronous
+async def test_predicted_classes_of_all_hosts_make_the_drift(redis: RedisServer, tmp_path: Path) -> None:
+    async with new_ramp(redis, tmp_path) as fleet:
+        drift = {"name": "drift", "metric": "predicted_class", "action": "pause"}
+        for name in "ab":
+            fleet.ramp(name, release(guards={"comparisons": [drift]}))
+        await fleet.ramping()
+        for _ in range(12):
+            for host in fleet.present:
+                for _ in range(20):
+                    host.tally(2).classified(0, [1])
+                    host.tally(1).classified(0, [2])
+            await fleet.ticks(1)
+        assert leader(fleet).manager.managed[MODEL].controller.state.stage is Stage.PAUSED
+        assert sum(len(host.done("pause")) for host in fleet.present) == 1
+
+
+@asynchronous
+async def test_a_full_log_keeps_the_oldest_and_says_how_many_are_lost(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_log, "MOST_SENT", 5)
+    monkeypatch.setattr(host_log, "MOST_KEPT", 12)
+    async with new_ramp(redis, tmp_path, "a", "b") as fleet:
+        host = others(fleet)[0]
+        host.fail(20, candidate=False, weight_ppm=10_000)
+        await fleet.ticks(8)
+        assert counted(leader(fleet)) == {(0.01, False): 12}
+        assert host.shared.lost == 8
+
+
+@asynchronous
+async def test_a_store_that_does_not_answer_delays_nothing_and_closes_after_a_lease(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with new_ramp(redis, tmp_path, "a", "b") as fleet:
+        for host in fleet.present:
+            host.wire.cut = True
+            host.fail(30, candidate=False, weight_ppm=10_000)
+        await fleet.ticks(4)
+        assert all("cut off" in host.ramps.problem for host in fleet.present)
+        assert all(host.allows(f"{MODEL}/2") for host in fleet.present)
+        await fleet.ticks(4)
+        assert not any(host.allows(f"{MODEL}/2") for host in fleet.present)
+        for host in fleet.present:
+            host.wire.cut = False
+        await fleet.ticks(12)
+        assert counted(leader(fleet)) == {(0.01, False): 60} and len(fleet.leaders) == 1
