@@ -68,6 +68,7 @@ class SharedRelease:
         self._write: _Write | None = None
         self._release = Release()
         self._sums = NOTHING
+        self._done_ns = place.now_ns()
         self.problem = ""
 
     @property
@@ -117,12 +118,20 @@ class SharedRelease:
         try:
             await self._publish()
             await self._lead()
+            self._done_ns = self._place.now_ns()
         except BaseException:
             self._seen = None  # what was sent may have been carried out
             if self._write is not None:  # a stop does not wait for that
                 stops = [action for action in self._write.plan.actions if isinstance(action, Stop)]
                 self._place.run(self._write.one, stops)
             raise
+
+    def close_if_late(self) -> None:
+        """Close the live routes if the last exchange was longer than a lease ago, though this host is in contact."""
+        now_ns = self._place.now_ns()
+        late = now_ns - self._done_ns > self._place.timing.longest_ns
+        if late and in_contact(self._place.host, now_ns):
+            self._place.put_weights(self.one, {})
 
     async def leave(self) -> None:
         """Remove this host's log: the release has no candidate here any more."""

@@ -19,6 +19,8 @@ from gateway.control.release.sharing import Sharing
 from gateway.control.release.stages import Event
 
 TICK_S: Final = 0.25
+LONGEST_PAUSE_S: Final = 2.0
+PAUSES: Final = 4  # times what a round of exchanges has taken: with very many releases the rounds are rarer
 MEMORY: Final = "fleet"  # in what is kept of a release
 log: Final = logging.getLogger("gateway.control.fleet")
 
@@ -65,13 +67,25 @@ class SharedReleases:
 
     async def run_forever(self) -> None:
         """Exchange until cancelled."""
+        time_s = asyncio.get_running_loop().time
         while True:
+            began_s = time_s()
             await self.exchange_all()
-            await at_most(TICK_S, self._kicked.wait())
+            pause_s = min(PAUSES * (time_s() - began_s), LONGEST_PAUSE_S)
+            await at_most(max(TICK_S, pause_s), self._kicked.wait())
             self._kicked.clear()
 
     async def exchange_all(self) -> None:
-        """Exchange each release once; those that follow a failure wait for the next time."""
+        """Exchange each release once; those that follow a failure of the store wait for the next time. A release that
+        has had no exchange for a lease has no controller: its live routes are closed until it has one again.
+        """
+        try:
+            await self._exchange_each()
+        finally:
+            for shared in self.releases.values():
+                shared.close_if_late()
+
+    async def _exchange_each(self) -> None:
         problems: list[str] = []
         for name, shared in [*self.releases.items()]:
             if not in_contact(self._place.host, self._place.now_ns()):

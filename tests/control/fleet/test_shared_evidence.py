@@ -227,3 +227,33 @@ async def test_a_store_that_does_not_answer_delays_nothing_and_closes_after_a_le
             host.wire.cut = False
         await fleet.ticks(12)
         assert counted(leader(fleet)) == {(0.01, False): 60} and len(fleet.leaders) == 1
+
+
+@asynchronous
+async def test_routes_close_where_only_the_ramps_documents_cannot_be_reached(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with new_ramp(redis, tmp_path, "a", "b") as fleet:
+        cut = others(fleet)[0]
+        cut.wire.cut_documents = True
+        await fleet.ticks(5)
+        assert cut.weight == 1
+        await fleet.ticks(4)
+        assert cut.weight == 0 and leader(fleet).weight >= 1
+        assert "cut off" in cut.ramps.problem
+        cut.wire.cut_documents = False
+        await fleet.ticks(2)
+        assert cut.weight == leader(fleet).weight
+
+
+@asynchronous
+async def test_a_stop_by_a_guard_does_not_wait_for_the_store(redis: RedisServer, tmp_path: Path) -> None:
+    async with new_ramp(redis, tmp_path, "a", "b") as fleet:
+        leads = leader(fleet)
+        leads.fail(12, weight_ppm=10_000)
+        leads.wire.replies_to_lose = 1
+        await leads.exchange()
+        assert leads.ramps.problem
+        assert leads.stopped(f"{MODEL}/2")
+        await fleet.ticks(3)
+        assert leads.done("stop") == ["stop"] and all(host.stopped(f"{MODEL}/2") for host in fleet.present)
