@@ -88,8 +88,9 @@ def test_commands_say_on_how_many_hosts(pair: Pair) -> None:
     assert resumed.stdout == "version 2 of flawed receives traffic again on all hosts\n"
     until(lambda: all(one["up_to_date"] for one in shown(a)["members"]), "the resume is in force everywhere")
     told = lines(command(a.config, "status", "flawed").stdout)
-    assert "a (this one) all close now" in told
-    assert "b all close now" in told
+    hosts = {line.replace(", leads flawed", "").replace(" (leads flawed)", "") for line in told}
+    assert {"a (this one) all close now", "b all close now"} <= hosts
+    assert sum("leads flawed" in line for line in told) == 1
     assert "candidates get traffic on this host; its lease is 3 s" in told
 
 
@@ -138,7 +139,11 @@ def test_stop_without_the_store_fails_with_the_reason(pair: Pair) -> None:
 
 
 def test_metrics_and_events_tell_of_the_fleet(pair: Pair) -> None:
-    store, a, _ = pair
+    store, a, b = pair
+    leads = {name: metric(each, "gateway_fleet_leader", model="flawed") for name, each in (("a", a), ("b", b))}
+    assert sorted(leads.values()) == [0, 1]
+    for each in (a, b):
+        assert [one["leader"] for one in shown(each)["leaders"]] == [max(leads, key=leads.__getitem__)]
     assert (metric(a, "gateway_fleet_open"), metric(a, "gateway_fleet_members")) == (1, 2)
     assert 0 < metric(a, "gateway_fleet_lease_remaining_seconds") <= LEASE_S
     before = metric(a, "gateway_fleet_revision_applied")
