@@ -148,6 +148,13 @@ def service() -> Dashboard:
                     " removed: gateway fleet remove.",
                 ),
                 lines(
+                    "Leader of each model's release",
+                    "short",
+                    Query(f"gateway_fleet_leader{{{here}}} == 1", "{{model}}: {{instance}}"),
+                    look="stepped",
+                    says="The host that runs the ramp and guards. A model without one has no host in contact.",
+                ),
+                lines(
                     "Stops that are not confirmed",
                     "short",
                     Query(f"gateway_fleet_stops_unconfirmed{{{here}}}", "{{instance}}"),

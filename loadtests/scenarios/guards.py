@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from loadtests import simulation
+from loadtests import simulation, spread
 from loadtests.report import RESULTS, write
 from loadtests.simulation import ALPHA, BASE_RATE, failures_to_stop, run_all, upper_limit
 
@@ -17,11 +17,15 @@ MISTAKES: Final = {
     "stopped, each request on its own": simulation.plain,
     "stopped, sticky, some always fail": simulation.sticky,
     "stopped, the same under a ramp": simulation.ramping,
+    "stopped, the same over twelve hosts": spread.spread,
     "stopped, three comparisons together": simulation.together,
     "paused, classes predicted alike": simulation.drifting,
     "called safe, fails 1.5 times as often": simulation.called_safe,
 }
-NAIVE: Final = "stopped, sticky, counted naively"
+NAIVE: Final = {
+    "stopped, sticky, counted naively": simulation.naive,
+    "stopped, sticky, twelve hosts' counts added": spread.added_up,
+}
 RUNS: Final = 5000
 HARMFUL_RUNS: Final = 1001
 MEDIANS: Final = {  # by weight and ratio: failures and requests, as simulated when the guards were designed
@@ -47,12 +51,13 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     part = min(rounds, 5) / 5
     mistakes, harmful = [], []
     with Progress(transient=True) as progress:
-        task = progress.add_task("simulating", total=len(MISTAKES) + 1 + len(MEDIANS))
+        task = progress.add_task("simulating", total=len(MISTAKES) + len(NAIVE) + len(MEDIANS))
         for name, simulate in MISTAKES.items():
             mistakes.append(_mistaken(name, simulate, round(RUNS * part), at_most=True))
             progress.advance(task)
-        mistakes.append(_mistaken(NAIVE, simulation.naive, round(1000 * part), at_most=False))
-        progress.advance(task)
+        for name, simulate in NAIVE.items():
+            mistakes.append(_mistaken(name, simulate, round(1000 * part), at_most=False))
+            progress.advance(task)
         for cell in MEDIANS:
             harmful.append(_harmful(*cell, round(HARMFUL_RUNS * part)))
             progress.advance(task)

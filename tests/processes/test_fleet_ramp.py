@@ -1,4 +1,4 @@
-"""Two gateways ramp one release together, over a real Redis, also when the one that runs the controller is suspended."""
+"""Two gateways ramp one release together, over a real Redis, also when the one that leads is suspended."""
 
 import json
 import os

@@ -18,6 +18,7 @@ from loadtests.simulation import (
     together,
     upper_limit,
 )
+from loadtests.spread import added_up, spread
 
 RUNS = 60
 
@@ -25,6 +26,16 @@ RUNS = 60
 @pytest.mark.parametrize("simulate", [plain, sticky, ramping, together, drifting, called_safe])
 def test_false_alarms_are_within_alpha(simulate: Callable[[int], bool]) -> None:
     assert is_explained_by_alpha(simulate)
+
+
+@pytest.mark.slow
+def test_false_alarms_of_a_fleet_whose_hosts_share_failing_customers_are_within_alpha() -> None:
+    assert is_explained_by_alpha(spread)
+
+
+@pytest.mark.slow
+def test_counts_of_hosts_that_each_count_a_customer_once_must_not_be_added() -> None:
+    assert not is_explained_by_alpha(added_up)
 
 
 def test_naive_guard_exceeds_alpha_in_the_same_simulation() -> None:
