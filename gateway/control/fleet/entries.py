@@ -15,7 +15,7 @@ from gateway.shm.failure_events import FailureEvent, FailureKind
 Entry = list[Any]
 FAILURE, FEEDBACK, PAIR, COMMAND = "failure", "feedback", "pair", "command"
 TRUTH, REWARD = "t", "r"  # parts of feedback; PAIR is one too
-MOST_KNOWN: Final = 200_000  # items of feedback that a host recognises, as FeedbackStats does
+MOST_KNOWN: Final = 50_000  # items of feedback that a host recognises, of one model: 10 MB
 MOST_RECENT: Final = 512  # of them, those that the digest names for the next leader
 
 

@@ -20,6 +20,7 @@ from gateway.errors import Conflict
 
 MOST_FOLDED: Final = 2000  # entries in one step, so that control's loop is not held up; the others with the next
 WRITE_S: Final = 5.0  # the digest is written at least so often, for the age of the ramp's step
+SILENT_S: Final = 3 * WRITE_S  # and a lease: a leader that has written nothing for so long is replaced
 COPY_S: Final = 1.0  # between two copies of the leader's controller on another host
 log: Final = logging.getLogger("gateway.control.fleet")
 
@@ -47,6 +48,7 @@ class Leader:
         self._epoch = 0
         self._epoch_since_s = -math.inf
         self._planned: Controller | None = None  # the one whose state is in the latest plan
+        self._heard, self._heard_s = 0, -math.inf  # the version of the leader's digest, and when it was new
         self._absent: dict[str, int] = {}  # since when hosts that have a log are no members, in ns
 
     def forget(self) -> None:
@@ -64,6 +66,7 @@ class Leader:
     def observe(self, one: ManagedRelease, sums: Sample) -> None:
         """What every host does but the leader: conditions are watched, and limits stop."""
         self._note_epoch(one)
+        one.controller.state.epoch_began_s = self._epoch_since_s
         self._place.run(one, one.controller.observe(self._place.now_s(), self._place.observation(one, sums)))
 
     def plan(self, one: ManagedRelease, settings: str, release: Release, sums: Sample) -> Plan | None:
@@ -73,12 +76,14 @@ class Leader:
             return None
         self._note_epoch(one)
         now_s, before_s = place.now_s(), self._planned_s
-        if now_s - before_s > place.timing.lease_ns / 1e9:
-            self.forget()  # contact was lost: the ramp's clock stood
+        if now_s - before_s > place.timing.lease_ns / 1e9:  # contact was lost: the ramp's clock stood
+            self.forget()
+            self._heard = -1
         self._planned_s = now_s
         base = evidence.newest(release.digest, self.kept)
         if not leads(host, release.digest):
-            if may_take_over(host, release, settings, place.now_ns(), place.timing):
+            silent = self._is_silent(release.digest)
+            if may_take_over(host, release, settings, place.now_ns(), place.timing, silent=silent):
                 log.info("this host runs the controller of '%s' for the fleet", one.name)
                 return self._begin(one, settings, base)
             return None
@@ -190,6 +195,13 @@ class Leader:
         if epoch != self._epoch:
             self._epoch_since_s = self._place.now_s() if self._epoch else self._epoch_since_s
             self._epoch = epoch
+
+    def _is_silent(self, digest: Digest | None) -> bool:
+        """Whether the leader has written nothing for long, as when it reaches the store with its beats alone."""
+        version, now_s = digest.version if digest is not None else 0, self._place.now_s()
+        if version != self._heard:
+            self._heard, self._heard_s = version, now_s
+        return now_s - self._heard_s >= max(SILENT_S, self._place.timing.longest_ns / 1e9)
 
     def _is_gone(self, incarnation: str) -> bool:
         """Whether a host has been no member for so long that it was not only unknown here yet."""

@@ -39,9 +39,12 @@ def leads(host: HostState, digest: Digest | None) -> bool:
     return digest is not None and digest.leader == host.incarnation
 
 
-def may_take_over(host: HostState, release: Release, settings: str, now_ns: int, timing: Timing) -> bool:
+def may_take_over(
+    host: HostState, release: Release, settings: str, now_ns: int, timing: Timing, *, silent: bool = False
+) -> bool:
     """Whether the host is to become the leader: there is none, or it is gone, or serves no candidate any more (then it
-    has no log). A host with other `settings` than the digest's does so only if no other host has these.
+    has no log), or has written no digest for long (`silent`). A host with other `settings` than the digest's does so
+    only if no other host has these.
     """
     digest = release.digest
     if not in_contact(host, now_ns):
@@ -51,7 +54,7 @@ def may_take_over(host: HostState, release: Release, settings: str, now_ns: int,
     present = {host_of(name) for name in release.logs}
     if digest.leader == host.incarnation:
         return False
-    if digest.leader in present and not is_gone(host, digest.leader, now_ns, timing):
+    if digest.leader in present and not silent and not is_gone(host, digest.leader, now_ns, timing):
         return False
     return settings == digest.settings or not _others_with(host, release.logs, digest.settings, now_ns, timing)
 

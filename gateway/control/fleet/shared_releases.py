@@ -19,6 +19,8 @@ from gateway.control.release.sharing import Sharing
 from gateway.control.release.stages import Event
 
 TICK_S: Final = 0.25
+LONGEST_TICK_S: Final = 1.0
+MOST_HOSTS: Final = 8  # with more, exchanges are rarer, since each host reads the logs of all
 LONGEST_PAUSE_S: Final = 2.0
 PAUSES: Final = 4  # times what a round of exchanges has taken: with very many releases the rounds are rarer
 MEMORY: Final = "fleet"  # in what is kept of a release
@@ -72,7 +74,7 @@ class SharedReleases:
             began_s = time_s()
             await self.exchange_all()
             pause_s = min(PAUSES * (time_s() - began_s), LONGEST_PAUSE_S)
-            await at_most(max(TICK_S, pause_s), self._kicked.wait())
+            await at_most(max(self._tick_s(), pause_s), self._kicked.wait())
             self._kicked.clear()
 
     async def exchange_all(self) -> None:
@@ -104,6 +106,9 @@ class SharedReleases:
                 self._place.put_weights(shared.one, {})
                 problems.append(f"'{name}': {problem}")
         self._note("; ".join(problems))
+
+    def _tick_s(self) -> float:
+        return min(TICK_S * max(1.0, len(self._place.host.members) / MOST_HOSTS), LONGEST_TICK_S)
 
     def _of(self, one: ManagedRelease) -> SharedRelease:
         shared = self.releases.get(one.name)

@@ -234,6 +234,7 @@ async def test_routes_close_where_only_the_ramps_documents_cannot_be_reached(
     redis: RedisServer, tmp_path: Path
 ) -> None:
     async with new_ramp(redis, tmp_path, "a", "b") as fleet:
+        leader(fleet).manager.command(MODEL, Event.HOLD, "ann", "", {})
         cut = others(fleet)[0]
         cut.wire.cut_documents = True
         await fleet.ticks(5)
@@ -257,3 +258,35 @@ async def test_a_stop_by_a_guard_does_not_wait_for_the_store(redis: RedisServer,
         assert leads.stopped(f"{MODEL}/2")
         await fleet.ticks(3)
         assert leads.done("stop") == ["stop"] and all(host.stopped(f"{MODEL}/2") for host in fleet.present)
+
+
+@asynchronous
+async def test_a_leader_that_beats_but_writes_nothing_is_replaced(redis: RedisServer, tmp_path: Path) -> None:
+    async with new_ramp(redis, tmp_path, "a", "b") as fleet:
+        old, (new,) = leader(fleet), others(fleet)
+        old.wire.cut_documents = True
+        await fleet.ticks(2)
+        assert not new.leads
+        await fleet.ticks(6)
+        assert new.leads and new.weight == 1
+        old.wire.cut_documents = False
+        await fleet.ticks(2)
+        assert fleet.leaders == [new.name] and old.weight == 1
+
+
+@asynchronous
+async def test_a_limit_does_not_stop_again_for_what_was_counted_before_the_resume(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with new_ramp(redis, tmp_path) as fleet:
+        for name in "ab":
+            fleet.ramp(name, release(guards={"limits": [LIMIT]}))
+        await fleet.ramping()
+        for _ in range(80):
+            fleet.present[0].failed_request()
+        await fleet.ticks(2, traffic=False)
+        assert all(host.stopped(f"{MODEL}/2") for host in fleet.present)
+        await fleet.present[1].resume()
+        await fleet.ticks(4, traffic=False)
+        assert not any(host.stopped(f"{MODEL}/2") for host in fleet.present)
+        assert [host.weight for host in fleet.present] == [1, 1]
