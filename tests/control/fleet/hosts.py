@@ -28,7 +28,7 @@ from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.board_clock import BoardClock
 from gateway.shm.switchboard import HEARTBEAT, Switchboard
-from tests.control.fleet.servers import LONG_S, RedisServer
+from tests.control.fleet.servers import LONG_S, RedisServer, StoreServer
 from tests.control.fleet.wire import Wire
 
 LEASE_NS = 30_000_000_000  # a third of it is the deadline of a call, in real time
@@ -171,7 +171,7 @@ class Host:
 class Fleet:
     """Hosts of one fleet."""
 
-    def __init__(self, server: RedisServer, folder: Path) -> None:
+    def __init__(self, server: StoreServer, folder: Path) -> None:
         self.server = server
         self.folder = folder
         self.name = f"fleet {next(numbers)}"
@@ -226,15 +226,17 @@ class Fleet:
 
     def write(self, hash_name: str, *fields: str) -> None:
         """Fields and values of one of the fleet's two hashes."""
+        assert isinstance(self.server, RedisServer)
         assert self.server.send("HSET", f"{{gateway:{self.name}}}:{hash_name}", *fields)[0] == ":"
 
     def wipe(self) -> None:
+        assert isinstance(self.server, RedisServer)
         for hash_name in ("core", "members"):
             self.server.send("DEL", f"{{gateway:{self.name}}}:{hash_name}")
 
 
 @asynccontextmanager
-async def new_fleet(server: RedisServer, folder: Path) -> AsyncIterator[Fleet]:
+async def new_fleet(server: StoreServer, folder: Path) -> AsyncIterator[Fleet]:
     """A fleet without hosts. In the end all are ended; none may have failed."""
     fleet = Fleet(server, folder)
     with patch.object(membership, "BEAT_S", BEAT_S):

@@ -35,7 +35,7 @@ from gateway.shm.slots import Slots
 from gateway.shm.switchboard import RELEASES
 from gateway.shm.tally import Tally
 from tests.control.fleet.hosts import Fleet, Host
-from tests.control.fleet.servers import RedisServer
+from tests.control.fleet.servers import RedisServer, StoreServer
 
 MODEL = "m"
 ROUTES = [{"name": "everyone", "weight": "ramp"}]
@@ -182,7 +182,7 @@ class RampHost(Host):
 class Ramping(Fleet):
     """A fleet whose hosts all serve release `m`. Hosts in `silent` are as if killed: they neither beat nor exchange."""
 
-    def __init__(self, server: RedisServer, folder: Path) -> None:
+    def __init__(self, server: StoreServer, folder: Path) -> None:
         super().__init__(server, folder)
         self.silent: set[str] = set()
 
@@ -209,6 +209,7 @@ class Ramping(Fleet):
 
     def wipe_release(self) -> None:
         """Delete what the store holds of the release."""
+        assert isinstance(self.server, RedisServer)
         for part in ("core", "members"):
             self.server.send("DEL", f"{{gateway:{self.name}}}:document:release:{MODEL}:{part}")
 
@@ -240,7 +241,7 @@ class Ramping(Fleet):
 
 
 @asynccontextmanager
-async def new_ramp(server: RedisServer, folder: Path, *names: str) -> AsyncIterator[Ramping]:
+async def new_ramp(server: StoreServer, folder: Path, *names: str) -> AsyncIterator[Ramping]:
     """A fleet that ramps from its first weight on. In the end all hosts are ended."""
     fleet = Ramping(server, folder)
     with patch.object(membership, "BEAT_S", 0.01):
