@@ -5,7 +5,7 @@ are a host's own: a host leaves out what it knows to be of an earlier epoch, for
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from gateway.control.guards.observation import FeedbackEvent, MirrorPair
@@ -80,6 +80,18 @@ class KnownFeedback:
 
     def __contains__(self, one: str) -> bool:
         return one in self._ids
+
+
+def feedback_ids(entries: Iterable[Entry]) -> Iterator[str]:
+    """The items of feedback among the entries, as `Batch.ids` has them. Failures, of which there may be many, cost
+    little.
+    """
+    for entry in entries:
+        match entry:
+            case [kind, int(nonce), _, _, _, _, _, wrong, reward] if kind == FEEDBACK:
+                yield from (f"{nonce}{part}" for part, there in ((TRUTH, wrong), (REWARD, reward)) if there is not None)
+            case [kind, int(nonce), _, _] if kind == PAIR:
+                yield f"{nonce}{PAIR}"
 
 
 def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:

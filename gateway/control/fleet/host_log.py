@@ -8,7 +8,7 @@ from gateway.control.fleet.entries import Entry
 from gateway.control.fleet.evidence import LOG_MARK, Log, uncounted
 from gateway.control.guards.window import Sample
 
-MOST_SENT: Final = 500  # entries in the store at a time
+MOST_SENT: Final = 250  # entries in the store at a time: what a second's exchanges take is four times that
 MOST_KEPT: Final = 10_000  # in memory: the oldest are kept, later ones are counted as lost
 _numbers: Final = itertools.count(1)  # of this process's logs
 

@@ -11,11 +11,12 @@ from typing import Final, NamedTuple
 from gateway.control.fleet import evidence
 from gateway.control.fleet.counters import NOTHING, added, has_fallen, sample_of
 from gateway.control.fleet.entries import (
+    FAILURE,
     KnownFeedback,
-    batch,
     command_entry,
     failure_entry,
     feedback_entry,
+    feedback_ids,
     pair_entry,
 )
 from gateway.control.fleet.evidence import Digest, Release
@@ -67,6 +68,7 @@ class SharedRelease:
         self._published = ""  # the run id of the store that has this log
         self._write: _Write | None = None
         self._release = Release()
+        self._recent: tuple[str, ...] = ()
         self._sums = NOTHING
         self._done_ns = place.now_ns()
         self.problem = ""
@@ -183,7 +185,10 @@ class SharedRelease:
         if digest is not None:
             self._log.drop_counted(digest.offsets.get(self._log.name, 0))
             counted = evidence.counted_between(before.logs, digest.offsets)
-            self._known.add([*digest.recent, *batch(counted, self._known).ids])
+            self._known.add(feedback_ids(entry for entry in counted if entry and entry[0] != FAILURE))
+            if digest.recent != self._recent:
+                self._recent = digest.recent
+                self._known.add(digest.recent)
         self._sample(release)
         self.problem = DIFFERS if digest is not None and digest.settings != self._settings else ""
         if not in_contact(self._place.host, self._place.now_ns()):
