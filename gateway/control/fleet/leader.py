@@ -18,7 +18,9 @@ from gateway.control.release.managed_release import ManagedRelease
 from gateway.control.release.persistence import dump, load
 from gateway.errors import Conflict
 
-MOST_FOLDED: Final = 1000  # entries in one step, which take some 10 ms, so that control's loop is not held up; the others with the next
+MOST_FOLDED: Final = (
+    1000  # entries in one step, which take some 10 ms, so that control's loop is not held up; the others with the next
+)
 WRITE_S: Final = 5.0  # the digest is written at least so often, for the age of the ramp's step
 SILENT_S: Final = 3 * WRITE_S  # and a lease: a leader that has written nothing for so long is replaced
 COPY_S: Final = 1.0  # between two copies of the leader's controller on another host

@@ -19,13 +19,14 @@ from gateway.control.fleet.entries import (
     feedback_ids,
     pair_entry,
 )
-from gateway.control.fleet.evidence import Digest, Release
+from gateway.control.fleet.evidence import Digest, Log, Release
 from gateway.control.fleet.host_log import HostLog
 from gateway.control.fleet.leader import Leader, Plan
 from gateway.control.fleet.leadership import Written, became, in_contact, leads
 from gateway.control.fleet.release_codec import ReleaseReader, encoded_digest, encoded_log
 from gateway.control.fleet.release_place import Place, fingerprint
 from gateway.control.fleet.store import Document, RecordChange, Snapshot, Transaction
+from gateway.control.fleet.store_state import Identity
 from gateway.control.guards.comparisons import earlier_marks
 from gateway.control.guards.window import Sample
 from gateway.control.release.actions import Stop
@@ -65,7 +66,8 @@ class SharedRelease:
         self._known = KnownFeedback()
         self._leader = Leader(place, self._known, kept)
         self._seen: Snapshot | None = None
-        self._published = ""  # the run id of the store that has this log
+        self._published: tuple[str, Identity | None] | None = None  # the life of the store that may have this log
+        self._there_ns = 0  # when the log was there, or was sent for the first time
         self._write: _Write | None = None
         self._release = Release()
         self._recent: tuple[str, ...] = ()
@@ -160,23 +162,35 @@ class SharedRelease:
             try:
                 snapshot = await self._document.commit(change)
             except BaseException:
-                self._log.sent(record)  # perhaps
+                self._sent(record, snapshot, there=before is None)  # perhaps
                 raise
             if snapshot.members.get(name) == after:
-                self._log.sent(record)
-                self._published = snapshot.run_id
+                self._sent(record, snapshot, there=True)
                 break
         self._seen = snapshot
         self._take(snapshot)
 
+    def _sent(self, record: Log, snapshot: Snapshot, *, there: bool) -> None:
+        """The store may have this record, in this life. `there`: if it has, then since now: a change of a record that
+        had no reply does not show that there still was one.
+        """
+        self._log.sent(record)
+        self._published = self._life(snapshot)
+        if there:
+            self._there_ns = self._place.now_ns()
+
+    def _life(self, snapshot: Snapshot) -> tuple[str, Identity | None]:
+        return snapshot.run_id, self._place.host.identity
+
     def _look_for_log(self, snapshot: Snapshot) -> None:
-        """Begin another log if a leader has removed this one; if the store has lost it, it is sent again."""
-        if not self._published or self._log.name in snapshot.members:
+        """Begin another log if a leader has removed this one, which it does only once this host was silent for long. If
+        the log has not arrived, or the store has lost it, it is sent again.
+        """
+        if self._log.name in snapshot.members:
             return
-        stored, before = self._reader.read(snapshot).digest, self.digest
-        if self._published == snapshot.run_id and stored and before and stored.version > before.version:
+        silent_ns = self._place.now_ns() - self._there_ns
+        if self._published == self._life(snapshot) and silent_ns >= self._place.timing.longest_ns:
             self._log.begin_anew()
-        self._published = ""
 
     def _take(self, snapshot: Snapshot) -> None:
         """What every host does with what it has read."""

@@ -45,6 +45,7 @@ class Wire:
         self._store = store
         self._held: list[Held] = []
         self.cut = False
+        self.log_replies_to_lose = 0
         self.cut_documents = False
         self.ended = False
         self.held_digest: Held | None = None
@@ -141,5 +142,8 @@ class WiredDocument:
         snapshot = await self._document.commit(transaction)
         if self._wire.replies_to_lose and transaction is not None and changes_core(transaction):
             self._wire.replies_to_lose -= 1
+            raise StoreUnavailable("no answer")
+        if self._wire.log_replies_to_lose and transaction is not None and not changes_core(transaction):
+            self._wire.log_replies_to_lose -= 1
             raise StoreUnavailable("no answer")
         return snapshot
