@@ -98,7 +98,8 @@ class Ramps:
         node.log = release.logs.get(host.incarnation)
         node.counted = max(node.counted, covered(node, release.digest))
         follows = leadership.in_contact(host, now_ns) and not leadership.leads(host, release.digest)
-        if release.digest is not None and follows:
+        known = node.digest.version if node.digest is not None else 0
+        if release.digest is not None and follows and release.digest.version >= known:
             node.digest = release.digest
         if node.write is not None and not self._settled(node, node.write, release.digest, life):
             self._world.send(node, self._store, node, starts, node.asked, node.write)
@@ -129,7 +130,7 @@ class Ramps:
         leads = leadership.leads(host, stored)
         if leads and base is stored:
             return self._stepped(node, base, release, now_ns)
-        if leads or leadership.may_take_over(host, release, "", now_ns, self._timing):
+        if leads or leadership.may_take_over(host, release, "", now_ns, self._timing, kept=node.digest):
             node.step_began_ns = step_began(now_ns, base.state)
             return base._replace(version=base.version + 1, leader=host.incarnation)
         return None

@@ -58,8 +58,9 @@ class Leader:
         self._version = 0
 
     def copy(self, one: ManagedRelease, digest: Digest) -> None:
-        """Take over the leader's state, soon."""
-        self.kept = digest
+        """Take over the leader's state, soon. An older one than is known here is replaced: see `may_take_over`."""
+        if self.kept is None or digest.version >= self.kept.version:
+            self.kept = digest
         now_s = self._place.now_s()
         if digest.version != self._version and now_s - self._copied_s >= COPY_S:
             self._copied_s = now_s
@@ -85,7 +86,8 @@ class Leader:
         base = evidence.newest(release.digest, self.kept)
         if not leads(host, release.digest):
             silent = self._is_silent(release.digest)
-            if may_take_over(host, release, settings, place.now_ns(), place.timing, silent=silent):
+            now_ns, kept = place.now_ns(), self.kept
+            if may_take_over(host, release, settings, now_ns, place.timing, kept=kept, silent=silent):
                 log.info("this host runs the controller of '%s' for the fleet", one.name)
                 return self._begin(one, settings, base)
             return None

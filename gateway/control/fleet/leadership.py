@@ -40,16 +40,24 @@ def leads(host: HostState, digest: Digest | None) -> bool:
 
 
 def may_take_over(
-    host: HostState, release: Release, settings: str, now_ns: int, timing: Timing, *, silent: bool = False
+    host: HostState,
+    release: Release,
+    settings: str,
+    now_ns: int,
+    timing: Timing,
+    *,
+    kept: Digest | None = None,
+    silent: bool = False,
 ) -> bool:
     """Whether the host is to become the leader: there is none, or it is gone, or serves no candidate any more (then it
-    has no log), or has written no digest for long (`silent`). A host with other `settings` than the digest's does so
-    only if no other host has these.
+    has no log), or has written no digest for long (`silent`), or goes on from an older one than this host has `kept`,
+    since the store has lost data. A host with other `settings` than the digest's does so only if no other host has
+    these.
     """
     digest = release.digest
     if not in_contact(host, now_ns):
         return False
-    if digest is None:
+    if digest is None or (kept is not None and kept.version > digest.version):
         return True
     present = {host_of(name) for name in release.logs}
     if digest.leader == host.incarnation:

@@ -26,7 +26,6 @@ from gateway.control.fleet.leadership import Written, became, in_contact, leads
 from gateway.control.fleet.release_codec import ReleaseReader, encoded_digest, encoded_log
 from gateway.control.fleet.release_place import Place, fingerprint
 from gateway.control.fleet.store import Document, RecordChange, Snapshot, Transaction
-from gateway.control.fleet.store_state import Identity
 from gateway.control.guards.comparisons import earlier_marks
 from gateway.control.guards.window import Sample
 from gateway.control.release.actions import Stop
@@ -66,8 +65,7 @@ class SharedRelease:
         self._known = KnownFeedback()
         self._leader = Leader(place, self._known, kept)
         self._seen: Snapshot | None = None
-        self._published: tuple[str, Identity | None] | None = None  # the life of the store that may have this log
-        self._there_ns = 0  # when the log was there, or was sent for the first time
+        self._there_ns: int | None = None  # when the log was there, or was sent for the first time
         self._write: _Write | None = None
         self._release = Release()
         self._recent: tuple[str, ...] = ()
@@ -162,34 +160,29 @@ class SharedRelease:
             try:
                 snapshot = await self._document.commit(change)
             except BaseException:
-                self._sent(record, snapshot, there=before is None)  # perhaps
+                self._sent(record, there=before is None)  # perhaps
                 raise
             if snapshot.members.get(name) == after:
-                self._sent(record, snapshot, there=True)
+                self._sent(record, there=True)
                 break
         self._seen = snapshot
         self._take(snapshot)
 
-    def _sent(self, record: Log, snapshot: Snapshot, *, there: bool) -> None:
-        """The store may have this record, in this life. `there`: if it has, then since now: a change of a record that
-        had no reply does not show that there still was one.
+    def _sent(self, record: Log, *, there: bool) -> None:
+        """The store may have this record. `there`: if it has, then since now: a change of a record that had no reply
+        does not show that there still was one.
         """
         self._log.sent(record)
-        self._published = self._life(snapshot)
         if there:
             self._there_ns = self._place.now_ns()
 
-    def _life(self, snapshot: Snapshot) -> tuple[str, Identity | None]:
-        return snapshot.run_id, self._place.host.identity
-
     def _look_for_log(self, snapshot: Snapshot) -> None:
-        """Begin another log if a leader has removed this one, which it does only once this host was silent for long. If
-        the log has not arrived, or the store has lost it, it is sent again.
+        """Begin another log if a leader may have removed this one, with all entries counted, which it does only once
+        this host was silent for long. One that has not arrived, or was deleted with the digest, is sent again.
         """
-        if self._log.name in snapshot.members:
+        if self._log.name in snapshot.members or self._there_ns is None:
             return
-        silent_ns = self._place.now_ns() - self._there_ns
-        if self._published == self._life(snapshot) and silent_ns >= self._place.timing.longest_ns:
+        if self._place.now_ns() - self._there_ns >= self._place.timing.longest_ns:
             self._log.begin_anew()
 
     def _take(self, snapshot: Snapshot) -> None:

@@ -131,6 +131,16 @@ def test_who_takes_over(state: HostState, release: Release, settings: str, expec
     assert may_take_over(state, release, settings, NOW, TIMING) is expected
 
 
+def test_a_host_that_knows_a_later_digest_takes_over() -> None:
+    for version, expected in ((2, False), (3, False), (4, True)):
+        assert may_take_over(host(), LED_BY_B, "s", NOW, TIMING, kept=Digest(version, "c", "s")) is expected
+    assert not may_take_over(host(open=False), LED_BY_B, "s", NOW, TIMING, kept=Digest(4, "c", "s"))
+
+
+def test_a_leader_that_writes_nothing_is_replaced() -> None:
+    assert may_take_over(host(), LED_BY_B, "s", NOW, TIMING, silent=True)
+
+
 FAILED = FailureEvent(5, 0, 1, 10_000, True, FailureKind.SLOW, 77)
 JUDGED = FeedbackEvent(6, 5, 10_000, False, None, True, 0.5, 9, (1 << 64) - 1)
 PAIRED = MirrorPair(True, False, 9, 12)
