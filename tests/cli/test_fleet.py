@@ -54,6 +54,17 @@ def test_status_says_why_candidates_are_closed_and_which_stops_are_not_confirmed
     ]
 
 
+def test_status_says_which_releases_have_no_leader_and_where_this_host_takes_no_part() -> None:
+    leaders = [
+        {"model": "digits", "leader": "b:8000", "here": False, "why": "other settings"},
+        {"model": "[t]", "leader": None, "here": False, "why": ""},
+    ]
+    assert lines({**FLEET, "leaders": leaders})[1:] == [
+        "digits: other settings",
+        "[t]: no host runs its ramp and guards yet",
+    ]
+
+
 def test_status_of_an_open_host_says_what_is_wrong() -> None:
     (line,) = lines({**FLEET, "why": "the store does not answer: no route"})
     assert line == "candidates get traffic on this host, but: the store does not answer: no route"
