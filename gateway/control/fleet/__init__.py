@@ -1,9 +1,9 @@
-"""Several hosts as one fleet: the protocol between hosts and their store, as pure functions.
+"""Several hosts as one fleet: the protocol between hosts and their store.
 
-Nothing here does I/O or reads a clock: times are passed in. `scripts` are what the store runs, each atomically; `host`
-is one host's state and what it does with a reply; `stop_call` decides when a stop may return; `leadership` and
-`evidence` are for the one controller. Control does not use it yet: the stores' adaptors and the wiring are to come.
-Simulated and checked exhaustively by `python -m loadtests fleet_simulation`.
+The protocol is pure functions, which neither do I/O nor read a clock. `scripts` are what the store runs, each
+atomically; `host` is one host's state and what it does with a reply; `stop_call` decides when a stop may return;
+`leadership` decides who runs a model's controller, and `evidence` what that counts. Simulated and checked exhaustively
+by `python -m loadtests fleet_simulation`. `membership` and `shared_releases` do the I/O, over a `store`.
 
 What holds: once a stop is confirmed, no host answers from the candidate in an epoch that was stopped, as long as
 - clocks that run differ in rate by at most `Timing.rate_error_ppm`, and no host is frozen between its last look at the
