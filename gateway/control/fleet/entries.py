@@ -20,10 +20,11 @@ MOST_RECENT: Final = 512  # of them, those that the digest names for the next le
 
 
 class Command(NamedTuple):
-    """A person's hold, continue or promotion, given on any host."""
+    """A person's hold, continue or promotion, given on any host in this epoch of the fleet."""
 
     event: Event
     by: str
+    epoch: int
 
 
 class Batch(NamedTuple):
@@ -52,9 +53,9 @@ def pair_entry(pair: MirrorPair) -> Entry:
     return [PAIR, pair.nonce, pair.candidate_wrong, pair.stable_wrong]
 
 
-def command_entry(event: Event, by: str) -> Entry:
-    """What a person asks of the ramp."""
-    return [COMMAND, str(event), by]
+def command_entry(event: Event, by: str, epoch: int) -> Entry:
+    """What a person asks of the ramp. `epoch`: the fleet's."""
+    return [COMMAND, str(event), by, epoch]
 
 
 def is_ripe(entry: Entry, epoch: int) -> bool:
@@ -134,8 +135,8 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
                     nonce, PAIR
                 ):
                     pairs.append(MirrorPair(candidate_wrong, stable_wrong))
-                case [kind, event, str(by)] if kind == COMMAND:
-                    commands.append(Command(Event(event), by))
+                case [kind, event, str(by), int(epoch)] if kind == COMMAND:
+                    commands.append(Command(Event(event), by, epoch))
         except ValueError:
             continue
     return Batch(tuple(failures), tuple(feedback), tuple(pairs), tuple(commands), tuple(ids))

@@ -33,12 +33,13 @@ class HostLog:
         """Entries that no digest in the store has counted."""
         return len(self._log.entries)
 
-    def add(self, entries: list[Entry]) -> None:
-        """Append entries, as far as there is room."""
+    def add(self, entries: list[Entry]) -> bool:
+        """Append entries, as far as there is room; returns whether there was for all."""
         log = self._log
         room = max(MOST_KEPT - len(log.entries), 0)
         lost = log.lost + max(len(entries) - room, 0)
         self._log = log._replace(entries=(*log.entries, *entries[:room]), lost=lost)
+        return lost == log.lost
 
     def count(self, sample: Sample) -> None:
         """Take in the present counters."""

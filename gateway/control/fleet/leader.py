@@ -12,10 +12,11 @@ from gateway.control.fleet.evidence import Digest, News, Release
 from gateway.control.fleet.leadership import in_contact, leads, may_take_over
 from gateway.control.fleet.release_place import Place
 from gateway.control.guards.window import Sample
-from gateway.control.release.actions import Action, Advance
+from gateway.control.release.actions import Action, Advance, Stop
 from gateway.control.release.controller import Controller
 from gateway.control.release.managed_release import ManagedRelease
 from gateway.control.release.persistence import dump, load
+from gateway.control.release.stages import Stage
 from gateway.errors import Conflict
 
 MOST_FOLDED: Final = (
@@ -24,6 +25,9 @@ MOST_FOLDED: Final = (
 WRITE_S: Final = 5.0  # the digest is written at least so often, for the age of the ramp's step
 SILENT_S: Final = 3 * WRITE_S  # and a lease: a leader that has written nothing for so long is replaced
 COPY_S: Final = 1.0  # between two copies of the leader's controller on another host
+LOST_STOP: Final = Stop(
+    "a host that ran the controller decided to stop the candidate, and was lost before it did", {}, "controller"
+)
 log: Final = logging.getLogger("gateway.control.fleet")
 
 
@@ -70,7 +74,8 @@ class Leader:
         """What every host does but the leader: conditions are watched, and limits stop."""
         self._note_epoch(one)
         one.controller.state.epoch_began_s = self._epoch_since_s
-        self._place.run(one, one.controller.observe(self._place.now_s(), self._place.observation(one, sums)))
+        actions = one.controller.observe(self._place.now_s(), self._place.observation(one, sums))
+        self._place.run(one, actions, self._place.epoch(one))
 
     def plan(self, one: ManagedRelease, settings: str, release: Release, sums: Sample) -> Plan | None:
         """The digest that this host should write next, if any."""
@@ -104,7 +109,7 @@ class Leader:
         self._known.add(plan.ids)
         if any(isinstance(action, Advance) for action in plan.actions):  # the step begins now that the store has it
             one.controller.state.step_started_s = self._place.now_s()
-        self._place.run(one, plan.actions)
+        self._place.run(one, plan.actions, plan.digest.epoch)
 
     def _begin(self, one: ManagedRelease, settings: str, base: Digest | None) -> Plan:
         """Become the leader, or go on with other settings: without a step, which only the leader may make."""
@@ -141,6 +146,8 @@ class Leader:
             self.forget()
             place.fail(one, error)
             return None
+        if self._has_lost_stop(one, epoch):
+            actions = (*actions, LOST_STOP)
         removed = evidence.retired(base._replace(offsets=news.offsets), release.logs, self._is_gone)
         old = place.now_s() - self._written_s >= WRITE_S
         if not (actions or removed or old or news.offsets != base.offsets):
@@ -148,6 +155,11 @@ class Leader:
         self._planned = one.controller
         digest = self._digest(one, base, news, found)
         return Plan(self._without(digest, release, removed, one), actions, found.ids, removed)
+
+    def _has_lost_stop(self, one: ManagedRelease, epoch: int) -> bool:
+        """Whether the leader before stored that it stops the release, but was lost before it did."""
+        state = one.controller.state
+        return state.stage is Stage.STOPPED and state.epoch == epoch and not self._place.stopped(one)
 
     def _digest(self, one: ManagedRelease, base: Digest, news: News, found: Batch) -> Digest:
         return base._replace(
@@ -172,7 +184,11 @@ class Leader:
         return digest._replace(offsets=offsets, gone=gone)
 
     def _obey(self, one: ManagedRelease, found: Batch) -> None:
+        epoch = self._place.epoch(one)
         for command in found.commands:
+            if command.epoch != epoch:
+                log.warning("'%s': %s by %s is of an earlier epoch and has no effect", one.name, *command[:2])
+                continue
             try:
                 one.controller.command(command.event, self._place.now_s())
             except Conflict as error:

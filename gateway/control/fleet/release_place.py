@@ -22,6 +22,7 @@ from gateway.shm.tally import BLOCK
 class Member(Protocol):
     """What is read of a membership."""
 
+    fleet: str
     host: HostState
     timing: Timing
 
@@ -56,6 +57,11 @@ class Place:
         """Its name in the store."""
         return self._member.host.incarnation
 
+    @property
+    def fleet(self) -> str:
+        """The fleet's name."""
+        return self._member.fleet
+
     def now_ns(self) -> int:
         """The time on the clock of all leases."""
         return self._member.now_ns()
@@ -73,7 +79,7 @@ class Place:
         return Observation(
             time_ns=time.time_ns(),
             epoch=self.epoch(one),
-            stopped=self._manager.stopped(one),
+            stopped=self.stopped(one),
             window=one.window,
             classes=class_counts(sums.stable, sums.candidate or NO_TOTALS),
         )
@@ -82,10 +88,16 @@ class Place:
         """Set the weights of the live routes; a route without one is closed."""
         self._manager.put_weights(one, [weights_ppm.get(route, 0) for route in one.live])
 
-    def run(self, one: ManagedRelease, actions: Sequence[Action]) -> None:
-        """Carry out what a controller has decided. What is stopped already is not stopped again."""
+    def stopped(self, one: ManagedRelease) -> bool:
+        """Whether the release is stopped on this host."""
+        return self._manager.stopped(one)
+
+    def run(self, one: ManagedRelease, actions: Sequence[Action], epoch: int) -> None:
+        """Carry out what a controller has decided in this epoch of the fleet. A stop has no effect on a later epoch,
+        nor on what is stopped already.
+        """
         for action in actions:
-            if not isinstance(action, Stop) or not self._manager.stopped(one):
+            if not isinstance(action, Stop) or (epoch == self.epoch(one) and not self.stopped(one)):
                 self._manager.actions.run(one, (action,))
 
     def fail(self, one: ManagedRelease, error: Exception) -> None:

@@ -35,6 +35,7 @@ from gateway.errors import Conflict
 
 TRIES: Final = 4  # of the write of the own log: a digest may come between
 NO_CONTACT: Final = "this host is not in contact with the fleet, so the leader cannot be asked; try again"
+NO_ROOM: Final = "too much waits here to be counted by the host that runs this release's controller; ask another host"
 NO_LEADER: Final = "no host of the fleet runs this release's controller yet; try again"
 DIFFERS: Final = (
     "the routing file has other settings for it here than at the host that runs its controller:"
@@ -113,7 +114,8 @@ class SharedRelease:
         if self.digest is None or self.problem:
             raise Conflict(self.problem or NO_LEADER)
         next_stage(self.one.controller.state.stage, event)
-        self._log.add([command_entry(event, by)])
+        if not self._log.add([command_entry(event, by, self._place.epoch(self.one))]):
+            raise Conflict(NO_ROOM)
 
     async def exchange(self) -> None:
         """Once. Raises StoreUnavailable; ValueError if the data in the store is damaged."""
@@ -125,7 +127,7 @@ class SharedRelease:
             self._seen = None  # what was sent may have been carried out
             if self._write is not None:  # a stop does not wait for that
                 stops = [action for action in self._write.plan.actions if isinstance(action, Stop)]
-                self._place.run(self._write.one, stops)
+                self._place.run(self._write.one, stops, self._write.plan.digest.epoch)
             raise
 
     def close_if_late(self) -> None:
@@ -244,8 +246,10 @@ class SharedRelease:
             self._leader.forget()
             return
         self._release = self._release._replace(digest=write.plan.digest)
-        self.problem = ""
+        self.problem = "" if write.plan.digest.settings == self._settings else DIFFERS
         self._leader.done(write.one, write.plan)
+        if write.one is not self.one:
+            self._leader.forget()
         self._put_weights()
 
 

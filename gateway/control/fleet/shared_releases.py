@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -23,6 +24,7 @@ LONGEST_TICK_S: Final = 1.0
 MOST_HOSTS: Final = 8  # with more, exchanges are rarer, since each host reads the logs of all
 LONGEST_PAUSE_S: Final = 2.0
 PAUSES: Final = 4  # times what a round of exchanges has taken: with very many releases the rounds are rarer
+MOST_FAILURES: Final = 2  # of the store in a round; with fewer, one model's damage would hold up all others
 MEMORY: Final = "fleet"  # in what is kept of a release
 log: Final = logging.getLogger("gateway.control.fleet")
 
@@ -48,6 +50,7 @@ class SharedReleases:
         self._document = document
         self._place = Place(member, manager)
         self.releases: dict[str, SharedRelease] = {}
+        self._waiting = deque[str]()  # models whose exchange is next, in their order
         self._kicked = asyncio.Event()
         self.problem = ""
         manager.sharing = self
@@ -65,7 +68,9 @@ class SharedReleases:
         """See Sharing."""
         shared = self.releases.get(one.name)
         kept = self._kept(one.name) if shared is None else shared.kept
-        return {} if kept is None else {MEMORY: kept._asdict() | {"recent": list(kept.recent)}}
+        if kept is None:
+            return {}
+        return {MEMORY: {"name": self._place.fleet, "digest": kept._asdict() | {"recent": list(kept.recent)}}}
 
     async def run_forever(self) -> None:
         """Exchange until cancelled."""
@@ -84,28 +89,39 @@ class SharedReleases:
         try:
             await self._exchange_each()
         finally:
-            for shared in self.releases.values():
-                shared.close_if_late()
+            for name, shared in self.releases.items():
+                if name in self._manager.managed:
+                    shared.close_if_late()
 
     async def _exchange_each(self) -> None:
+        """A round ends with the second failure of the store; the next one begins after that release."""
         problems: list[str] = []
-        for name, shared in [*self.releases.items()]:
-            if not in_contact(self._place.host, self._place.now_ns()):
-                return
+        failed = 0
+        self._waiting = deque(dict.fromkeys([*self._waiting, *self.releases]))
+        while self._waiting and failed < MOST_FAILURES and in_contact(self._place.host, self._place.now_ns()):
+            name = self._waiting.popleft()
+            shared = self.releases.get(name)
+            if shared is None:
+                continue
             try:
-                if name not in self._manager.managed:
-                    del self.releases[name]
-                    await shared.leave()
-                    continue
-                await shared.exchange()
+                await self._exchange(name, shared)
             except (StoreUnavailable, TimeoutError) as error:
-                self._note(f"'{name}': {error}")
-                return
+                failed += 1
+                problems.append(f"'{name}': {error}")
             except Exception as error:  # other releases, and stops, must go on
                 problem = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-                self._place.put_weights(shared.one, {})
+                if name in self._manager.managed:
+                    self._place.put_weights(shared.one, {})
                 problems.append(f"'{name}': {problem}")
         self._note("; ".join(problems))
+
+    async def _exchange(self, name: str, shared: SharedRelease) -> None:
+        if name in self._manager.managed:
+            await shared.exchange()
+            return
+        await shared.leave()
+        if name not in self._manager.managed:  # it may have come back meanwhile
+            del self.releases[name]
 
     def _tick_s(self) -> float:
         return min(TICK_S * max(1.0, len(self._place.host.members) / MOST_HOSTS), LONGEST_TICK_S)
@@ -121,7 +137,7 @@ class SharedReleases:
         """The digest that the last process kept; None if there is none, or it is damaged."""
         memory = self._manager.memory_of(name).get(MEMORY)
         try:
-            return None if memory is None else digest_of(memory)
+            return None if memory is None or memory["name"] != self._place.fleet else digest_of(memory["digest"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             log.error("what was kept of the fleet's state of '%s' is damaged: %r", name, error)
             return None

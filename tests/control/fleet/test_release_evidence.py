@@ -148,13 +148,13 @@ PAIRED = MirrorPair(True, False, 9, 12)
 
 def test_entries_come_back_from_json_as_they_were() -> None:
     entries = [
-        failure_entry(FAILED, 3), feedback_entry(JUDGED), pair_entry(PAIRED), command_entry(Event.HOLD, "ann"),
+        failure_entry(FAILED, 3), feedback_entry(JUDGED), pair_entry(PAIRED), command_entry(Event.HOLD, "ann", 3),
     ]  # fmt: skip
     found = batch(orjson.loads(orjson.dumps(entries)), KnownFeedback())
     assert found.failures == (FAILED._replace(epoch=3),)
     assert found.feedback == (JUDGED._replace(mark=0, nonce=0),)
     assert found.pairs == (PAIRED._replace(mark=0, nonce=0),)
-    assert found.commands == ((Event.HOLD, "ann"),)
+    assert found.commands == ((Event.HOLD, "ann", 3),)
 
 
 def test_feedback_counts_once_for_each_part_of_a_prediction() -> None:
