@@ -55,9 +55,10 @@ def _risen(now: _Seen, before: _Seen | None) -> tuple[Sample, _Seen]:
     """The increase, with the gauges of now, and from where to go on."""
     if before is None or before.run != now.run:
         return _difference(now.sample, now.sample), now
-    if has_fallen(now.sample, before.sample):  # an older record, from a store that has lost data
+    rise = _difference(now.sample, before.sample)
+    if _has_negative(rise):  # an older record, from a store that has lost data
         return _difference(now.sample, now.sample), before
-    return _difference(now.sample, before.sample), now
+    return rise, now
 
 
 def counts_of(sample: Sample, versions: tuple[int, int], run: int = 0) -> dict[str, Any]:
@@ -119,10 +120,15 @@ def _difference(sample: Sample, before: Sample) -> Sample:
 
 def has_fallen(now: Sample, before: Sample) -> bool:
     """Whether a counter is lower than it was: differences mean nothing then."""
-    pairs = (now.stable, before.stable), (now.candidate or NO_TOTALS, before.candidate or NO_TOTALS)
-    feedback = (now.stable_feedback, before.stable_feedback), (now.candidate_feedback, before.candidate_feedback)
-    return any(bool((a.evidence < b.evidence).any()) for a, b in pairs) or any(
-        a.labelled < b.labelled or a.rewarded < b.rewarded for a, b in feedback
+    rise = _difference(now, before)
+    stable, candidate = (Totals(totals.evidence) for totals in (rise.stable, rise.candidate or NO_TOTALS))
+    return _has_negative(replace(rise, stable=stable, candidate=candidate))
+
+
+def _has_negative(rise: Sample) -> bool:
+    feedback = rise.stable_feedback, rise.candidate_feedback
+    return any(int(totals.words.min()) < 0 for totals in (rise.stable, rise.candidate or NO_TOTALS)) or any(
+        part.labelled < 0 or part.rewarded < 0 for part in feedback
     )
 
 
