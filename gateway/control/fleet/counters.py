@@ -1,10 +1,17 @@
-"""A host's counters of a release as JSON, and their sums over hosts: samples that live metrics are computed from."""
+"""A host's counters of a release as JSON, and what they have risen by over all hosts, for live metrics.
+
+A host writes its counters as they are, so that no increase is lost with a message. But only increases are added up: a
+log that appears, or whose settings become the reader's, holds all that its host has ever counted, weeks perhaps, which
+must not look like the traffic of this moment.
+"""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from gateway.control.fleet.evidence import Log
 from gateway.control.guards.window import FeedbackCounts, Sample
 from gateway.shm.tally import BLOCK, Totals
 
@@ -12,10 +19,55 @@ NOTHING: Final = Sample(Totals(np.zeros(BLOCK, np.int64)), Totals(np.zeros(BLOCK
 NO_TOTALS: Final = Totals(np.zeros(BLOCK, np.int64))
 
 
-def counts_of(sample: Sample, versions: tuple[int, int]) -> dict[str, Any]:
-    """The counters, of which most are 0, with the `versions` (stable, candidate) that they belong to."""
+class _Seen(NamedTuple):
+    """The counters of a log that have been added up. `run`: see `counts_of`."""
+
+    run: Any
+    sample: Sample
+
+
+class FleetSums:
+    """Adds up what each host's counters have risen by since they were first read here."""
+
+    def __init__(self) -> None:
+        self._total = NOTHING
+        self._settings = ""
+        self._seen: dict[str, _Seen] = {}
+
+    def take(self, logs: Mapping[str, Log], settings: str, versions: tuple[int, int]) -> Sample:
+        """Take in the logs, and return the sums; gauges are those of now. What is read of a log for the first time is
+        where its increases begin, also after it was not there, or its settings were not these. Raises ValueError if
+        counters are damaged.
+        """
+        known = self._seen if settings == self._settings else {}
+        seen: dict[str, _Seen] = {}
+        rises = [replace(self._total, inflight=0, queue_depth=0)]
+        for name, log in logs.items():
+            now = sample_of(log.counts, versions) if log.settings == settings else None
+            if now is not None:
+                rise, seen[name] = _risen(_Seen(log.counts.get("run"), now), known.get(name))
+                rises.append(rise)
+        self._settings, self._seen, self._total = settings, seen, added(rises)
+        return self._total
+
+
+def _risen(now: _Seen, before: _Seen | None) -> tuple[Sample, _Seen]:
+    """The increase, with the gauges of now, and from where to go on."""
+    if before is None or before.run != now.run:
+        return _difference(now.sample, now.sample), now
+    rise = _difference(now.sample, before.sample)
+    if _has_negative(rise):  # an older record, from a store that has lost data
+        return _difference(now.sample, now.sample), before
+    return rise, now
+
+
+def counts_of(sample: Sample, versions: tuple[int, int], run: int = 0) -> dict[str, Any]:
+    """The counters, of which most are 0, with the layout and the `versions` (stable, candidate) that they belong to.
+    Within a `run` of a log they never fall.
+    """
     return {
-        "versions": list(versions),
+        "versions": [BLOCK, *versions],
+        "run": run,
         "stable": _sparse(sample.stable),
         "candidate": _sparse(sample.candidate or NO_TOTALS),
         "feedback": [_numbers(sample.stable_feedback), _numbers(sample.candidate_feedback)],
@@ -23,10 +75,12 @@ def counts_of(sample: Sample, versions: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def sample_of(counts: Mapping[str, Any], versions: tuple[int, int]) -> Sample:
-    """The counters; none if they are those of other versions. Raises ValueError if they are damaged."""
-    if not counts or counts.get("versions") != list(versions):
-        return NOTHING
+def sample_of(counts: Mapping[str, Any], versions: tuple[int, int]) -> Sample | None:
+    """The counters; None if they are those of other versions, or of a gateway that counts other things. Raises
+    ValueError if they are damaged.
+    """
+    if not counts or counts.get("versions") != [BLOCK, *versions]:
+        return None
     try:
         inflight, queue_depth = map(int, counts["gauges"])
         stable, candidate = (_feedback(numbers) for numbers in counts["feedback"])
@@ -38,7 +92,7 @@ def sample_of(counts: Mapping[str, Any], versions: tuple[int, int]) -> Sample:
 
 
 def added(samples: Iterable[Sample]) -> Sample:
-    """The sums over hosts."""
+    """Their sums."""
     total = NOTHING
     for one in samples:
         total = Sample(
@@ -52,7 +106,7 @@ def added(samples: Iterable[Sample]) -> Sample:
     return total
 
 
-def difference(sample: Sample, before: Sample) -> Sample:
+def _difference(sample: Sample, before: Sample) -> Sample:
     """The counters since `before`; gauges as they are."""
     return Sample(
         Totals(sample.stable.words - before.stable.words),
@@ -64,17 +118,17 @@ def difference(sample: Sample, before: Sample) -> Sample:
     )
 
 
-def without_gauges(sample: Sample) -> Sample:
-    """What remains of the counters of a host that is gone."""
-    return Sample(sample.stable, sample.candidate, sample.stable_feedback, sample.candidate_feedback)
-
-
 def has_fallen(now: Sample, before: Sample) -> bool:
-    """Whether a counter is lower than it was, as after a loss of the store's data: differences mean nothing then."""
-    pairs = (now.stable, before.stable), (now.candidate or NO_TOTALS, before.candidate or NO_TOTALS)
-    feedback = (now.stable_feedback, before.stable_feedback), (now.candidate_feedback, before.candidate_feedback)
-    return any(bool((a.words < b.words).any()) for a, b in pairs) or any(
-        a.labelled < b.labelled or a.rewarded < b.rewarded for a, b in feedback
+    """Whether a counter is lower than it was: differences mean nothing then."""
+    rise = _difference(now, before)
+    stable, candidate = (Totals(totals.evidence) for totals in (rise.stable, rise.candidate or NO_TOTALS))
+    return _has_negative(replace(rise, stable=stable, candidate=candidate))
+
+
+def _has_negative(rise: Sample) -> bool:
+    feedback = rise.stable_feedback, rise.candidate_feedback
+    return any(int(totals.words.min()) < 0 for totals in (rise.stable, rise.candidate or NO_TOTALS)) or any(
+        part.labelled < 0 or part.rewarded < 0 for part in feedback
     )
 
 

@@ -17,8 +17,8 @@ class Digest(NamedTuple):
     """`version` rises with every write. `leader`: an incarnation. `settings`: those of the release at the leader.
 
     `epoch`: the fleet's epoch of `state`, which is the controller's. `weights`: in ppm, by live route. `offsets`: by
-    log, the number of the last entry counted. `gone`: counters of logs that have been removed. `recent`: latest items
-    of feedback counted. `lost`: entries that were never counted, since the store or a host's memory had lost them.
+    log, the number of the last entry counted. `recent`: latest items of feedback counted. `lost`: entries that were
+    never counted, since the store or a host's memory had lost them.
     """
 
     version: int
@@ -28,7 +28,6 @@ class Digest(NamedTuple):
     state: Any = None
     weights: Mapping[str, int] = NO_WEIGHTS
     offsets: Mapping[str, int] = NO_OFFSETS
-    gone: Any = None
     recent: tuple[str, ...] = ()
     lost: int = 0
 

@@ -3,7 +3,7 @@
 import itertools
 from typing import Final
 
-from gateway.control.fleet.counters import NOTHING, counts_of, difference
+from gateway.control.fleet.counters import counts_of, has_fallen
 from gateway.control.fleet.entries import Entry
 from gateway.control.fleet.evidence import LOG_MARK, Log, uncounted
 from gateway.control.guards.window import Sample
@@ -21,7 +21,8 @@ class HostLog:
         self.name = self._new_name()
         self._log = Log(1)
         self._sent = 0  # number of the last entry that the store may have
-        self._sample = self._removed = self._stored = NOTHING
+        self._sample: Sample | None = None  # the latest
+        self._run = 0  # of counters that do not fall
 
     @property
     def lost(self) -> int:
@@ -42,7 +43,9 @@ class HostLog:
         return lost == log.lost
 
     def count(self, sample: Sample) -> None:
-        """Take in the present counters."""
+        """Take in the present counters. If they have fallen, as when a version is loaded anew, a run begins."""
+        if self._sample is None or has_fallen(sample, self._sample):
+            self._run += 1
         self._sample = sample
 
     def drop_counted(self, offset: int) -> None:
@@ -51,25 +54,26 @@ class HostLog:
 
     def drop_all(self) -> None:
         """Drop all entries: the release has other settings from now on. They are counted as lost."""
+        self._sample = None
         log = self._log
         end = log.first + len(log.entries)
         self._log = log._replace(first=end, entries=(), lost=log.lost + len(log.entries))
 
     def record(self, settings: str, versions: tuple[int, int]) -> Log:
         """The record for the store."""
-        log, counts = self._log, counts_of(difference(self._sample, self._removed), versions)
+        log, sample = self._log, self._sample
+        counts = {} if sample is None else counts_of(sample, versions, self._run)
         return log._replace(entries=log.entries[:MOST_SENT], settings=settings, counts=counts)
 
     def sent(self, record: Log) -> None:
         """The store may have this record now."""
         self._sent = max(self._sent, record.first + len(record.entries) - 1)
-        self._stored = self._sample
 
     def begin_anew(self) -> None:
         """Begin another log: a leader has counted all of this one that was in the store, and removed it."""
         entries = uncounted(self._log, self._sent).entries
         self._log = Log(1, entries, lost=self._log.lost)
-        self._removed, self._sent = self._stored, 0
+        self._sent = 0
         self.name = self._new_name()
 
     def _new_name(self) -> str:

@@ -3,10 +3,9 @@
 import logging
 import math
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.control.fleet import evidence
-from gateway.control.fleet.counters import added, counts_of, sample_of, without_gauges
 from gateway.control.fleet.entries import MOST_RECENT, Batch, KnownFeedback, batch, is_ripe
 from gateway.control.fleet.evidence import Digest, News, Release
 from gateway.control.fleet.leadership import in_contact, leads, may_take_over
@@ -116,7 +115,7 @@ class Leader:
         incarnation, now_s = self._place.incarnation, self._place.now_s()
         if base is None:  # this host's own state, in which the time without contact does not count
             one.controller.state.step_started_s = now_s
-            base = Digest(0, incarnation, settings, state=dump(one.controller, now_s), gone={})
+            base = Digest(0, incarnation, settings, state=dump(one.controller, now_s))
         weights = base.weights if base.settings == settings else {}
         self._load(one, base)
         self._planned = one.controller
@@ -154,7 +153,7 @@ class Leader:
             return None
         self._planned = one.controller
         digest = self._digest(one, base, news, found)
-        return Plan(self._without(digest, release, removed, one), actions, found.ids, removed)
+        return Plan(_without(digest, release, removed), actions, found.ids, removed)
 
     def _has_lost_stop(self, one: ManagedRelease, epoch: int) -> bool:
         """Whether the leader before stored that it stops the release, but was lost before it did."""
@@ -171,17 +170,6 @@ class Leader:
             recent=(*base.recent, *found.ids)[-MOST_RECENT:],
             lost=news.lost,
         )
-
-    def _without(self, digest: Digest, release: Release, removed: tuple[str, ...], one: ManagedRelease) -> Digest:
-        """The digest with the counters of logs that are removed, and without offsets of those that are not there."""
-        versions = one.settings.stable, one.candidate
-        there = {name: log for name, log in release.logs.items() if name not in removed}
-        offsets = {name: offset for name, offset in digest.offsets.items() if name in there}
-        gone: dict[str, Any] = digest.gone or {}
-        if removed:
-            samples = [without_gauges(sample_of(release.logs[name].counts, versions)) for name in removed]
-            gone = counts_of(added([sample_of(gone, versions), *samples]), versions)
-        return digest._replace(offsets=offsets, gone=gone)
 
     def _obey(self, one: ManagedRelease, found: Batch) -> None:
         epoch = self._place.epoch(one)
@@ -231,3 +219,9 @@ class Leader:
             return False
         since_ns = self._absent.setdefault(incarnation, place.now_ns())
         return place.now_ns() - since_ns >= place.timing.longest_ns
+
+
+def _without(digest: Digest, release: Release, removed: tuple[str, ...]) -> Digest:
+    """The digest without offsets of logs that are not there, or are removed."""
+    there = release.logs.keys() - set(removed)
+    return digest._replace(offsets={name: offset for name, offset in digest.offsets.items() if name in there})

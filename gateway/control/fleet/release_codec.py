@@ -8,7 +8,7 @@ import orjson
 from gateway.control.fleet.codec import typed
 from gateway.control.fleet.evidence import Digest, Log, Release
 
-DIGEST: Final = (int, str, str, int, dict, dict, dict, dict, list, int)
+DIGEST: Final = (int, str, str, int, dict, dict, dict, list, int)
 LOG: Final = (int, list, str, dict, int)
 
 

@@ -9,7 +9,7 @@ import secrets
 from typing import Final, NamedTuple
 
 from gateway.control.fleet import evidence
-from gateway.control.fleet.counters import NOTHING, added, has_fallen, sample_of
+from gateway.control.fleet.counters import NOTHING, FleetSums
 from gateway.control.fleet.entries import (
     FAILURE,
     KnownFeedback,
@@ -70,6 +70,7 @@ class SharedRelease:
         self._write: _Write | None = None
         self._release = Release()
         self._recent: tuple[str, ...] = ()
+        self._counters = FleetSums()
         self._sums = NOTHING
         self._done_ns = place.now_ns()
         self.problem = ""
@@ -214,12 +215,8 @@ class SharedRelease:
 
     def _sample(self, release: Release) -> None:
         versions = self.one.settings.stable, self.one.candidate
-        gone = release.digest.gone if release.digest is not None else {}
-        sums = added(sample_of(counts, versions) for counts in (gone, *(log.counts for log in release.logs.values())))
-        if has_fallen(sums, self._sums):
-            self.one.window.restart()
-        self._sums = sums
-        self.one.window.sample(self._place.now_s(), sums)
+        self._sums = self._counters.take(release.logs, self._settings, versions)
+        self.one.window.sample(self._place.now_s(), self._sums)
 
     async def _lead(self) -> None:
         """Write what this host has to write as the leader, or to become it."""

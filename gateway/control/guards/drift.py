@@ -63,10 +63,8 @@ class Drift:
         return [stratum.blocks for stratum in self._strata]
 
     def observe(self, counts: ClassCounts) -> None:
-        """Take in the present counters. If their shape has changed, so has the configuration: start over. If they have
-        fallen, as a fleet's do when its store loses data, rows are counted from here on.
-        """
-        if self._seen is None or self._seen.candidate.shape != counts.candidate.shape or _fell(self._seen, counts):
+        """Take in the present counters. If their shape has changed, so has the configuration: start over."""
+        if self._seen is None or self._seen.candidate.shape != counts.candidate.shape:
             self._seen = ClassCounts(counts.candidate.copy(), counts.stable.copy())
             if self._shape() != counts.candidate.shape:
                 self._strata = [Stratum() for _ in counts.candidate]
@@ -99,10 +97,6 @@ class Drift:
         """(routes, classes) of the blocks so far; None if there are none."""
         classes = {len(block.candidate) for stratum in self._strata for block in stratum.blocks}
         return (len(self._strata), *classes) if classes else None
-
-
-def _fell(before: ClassCounts, now: ClassCounts) -> bool:
-    return bool((now.candidate < before.candidate).any() or (now.stable < before.stable).any())
 
 
 def blocks_to_json(strata: Sequence[Sequence[Block]]) -> list[list[list[list[int]]]]:

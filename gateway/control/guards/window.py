@@ -102,11 +102,6 @@ class MetricWindow:
         """Keep these windows from now on, with the samples of those that were kept before. Called after an edit."""
         self._samples = {window_s: self._samples.get(window_s, deque()) for window_s in windows_s}
 
-    def restart(self) -> None:
-        """Forget all samples: the counters have begun anew."""
-        for past in self._samples.values():
-            past.clear()
-
     def sample(self, now_s: float, sample: Sample) -> None:
         """Take in the present counters. Called at each tick."""
         counts = {"stable": _Counts.of("stable", sample.stable, sample.stable_feedback)}

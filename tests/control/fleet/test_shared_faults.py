@@ -161,7 +161,7 @@ async def test_nothing_is_counted_twice_whatever_fails(redis: RedisServer, tmp_p
     async with new_ramp(redis, tmp_path, "a", "b", "c") as fleet:
         leader(fleet).manager.command(MODEL, Event.HOLD, "ann", "so that no step begins the evidence anew", {})
         await fleet.ticks(2)
-        before, failures, answers = max(host.sums for host in fleet.present), 0, 0
+        before, failures, answers = {host.name: host.sums for host in fleet.present}, 0, 0
         for _ in range(50):
             for host in fleet.present:
                 failed, answered = draw.randrange(4), draw.randrange(3)
@@ -185,6 +185,11 @@ async def test_nothing_is_counted_twice_whatever_fails(redis: RedisServer, tmp_p
             host.wire.replies_to_lose = host.wire.log_replies_to_lose = 0
             host.wire.cut_documents = host.wire.cut = False
         await fleet.ticks(30, traffic=False)
-        assert len({host.sums for host in fleet.present}) == 1
-        assert answers - 20 <= leader(fleet).sums - before <= answers
+        for host in fleet.present:  # what is counted at a host that is away is lost to live metrics
+            assert answers / 3 <= host.sums - before[host.name] <= answers
         assert failures - 20 <= sum(counted(leader(fleet)).values()) <= failures
+        before = {host.name: host.sums for host in fleet.present}
+        for host in fleet.present:
+            host.answer(7, 0)
+        await fleet.ticks(2, traffic=False)
+        assert {host.sums - before[host.name] for host in fleet.present} == {21}
