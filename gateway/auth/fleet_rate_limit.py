@@ -4,16 +4,14 @@ A share is a whole number of requests per window, so a window holds at least ten
 requests in ten seconds, and a host that has a tenth of it may admit one.
 """
 
-import math
 from pathlib import Path
 from typing import Final
 
-from gateway.auth.rate_limit import Quota, RateLimiter, attach_rate_counters, has_limits, quota_of, wait_ns
+from gateway.auth.rate_limit import Quota, RateLimiter, attach_rate_counters, has_limits, quota_of
 from gateway.errors import RateExceeded
 from gateway.settings.gateway import RateSettings
 from gateway.shm.rate_counters import ROW_PLACES, RateCounters
 from gateway.shm.rate_shares import RateShares
-from gateway.shm.scoreboard import SHED_RATE
 
 LEAST: Final = 10
 WITHOUT_SHARE_NS: Final = 1_000_000_000  # a host that is asked gets a share within this time, if any is left
@@ -31,31 +29,12 @@ class FleetRateLimiter(RateLimiter):
         self._shares = shares.words
         self._refused = shares.refusals(worker)
 
-    def admit(self, customer: str | None, now_ns: int) -> None:
-        """Count a request in; raises RateExceeded. As without a fleet, but for the limit."""
-        quota = self._quota(customer or "")
-        if quota is None:
-            return
-        _, window_ns, places = quota
-        limit = self._shares[places[0]]
-        window = now_ns // window_ns
-        left = 1 - (now_ns - window * window_ns) / window_ns
-        book = self._counters
-        for place in places:
-            before, now = book.counts(place, window)
-            if now + before * left < limit:
-                break
-        else:
-            raise self._share_exceeded(quota, limit, window, now_ns - window * window_ns)
-        book.add(places, self._worker, window)
-
-    def _share_exceeded(self, quota: Quota, share: int, window: int, elapsed_ns: int) -> RateExceeded:
+    def _rate_exceeded(self, quota: Quota, limit: int, window: int, elapsed_ns: int) -> RateExceeded:
         self._refused[quota.places[0]] += 1
-        self._head[SHED_RATE] += 1
-        mine, wait = quota._replace(limit=share), WITHOUT_SHARE_NS
-        if share:
-            wait = min(wait_ns(mine, *self._counters.counts(place, window), elapsed_ns) for place in quota.places)
-        return RateExceeded(quota.limit / quota.window_ns * 1e9, max(1, math.ceil(wait / 1e9)))
+        return super()._rate_exceeded(quota, limit, window, elapsed_ns)
+
+    def _wait_ns(self, quota: Quota, window: int, elapsed_ns: int) -> int:
+        return super()._wait_ns(quota, window, elapsed_ns) if quota.limit else WITHOUT_SHARE_NS
 
 
 def quotas_of(settings: RateSettings) -> list[Quota]:

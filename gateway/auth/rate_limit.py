@@ -60,6 +60,7 @@ class RateLimiter:
         self._counters = book
         self._worker = worker
         self._head = head
+        self._shares: memoryview[int] | None = None  # in a fleet: what is admitted here of the quota at each place
         self._quota = lru_cache(CACHED_CUSTOMERS)(self._quota_of)
 
     def admit(self, customer: str | None, now_ns: int) -> None:
@@ -68,6 +69,8 @@ class RateLimiter:
         if quota is None:
             return
         limit, window_ns, places = quota
+        if self._shares is not None:
+            limit = self._shares[places[0]]
         window = now_ns // window_ns
         left = 1 - (now_ns - window * window_ns) / window_ns
         book = self._counters
@@ -76,13 +79,17 @@ class RateLimiter:
             if now + before * left < limit:
                 break
         else:
-            raise self._rate_exceeded(quota, window, now_ns - window * window_ns)
+            raise self._rate_exceeded(quota, limit, window, now_ns - window * window_ns)
         book.add(places, self._worker, window)
 
-    def _rate_exceeded(self, quota: Quota, window: int, elapsed_ns: int) -> RateExceeded:
+    def _rate_exceeded(self, quota: Quota, limit: int, window: int, elapsed_ns: int) -> RateExceeded:
+        """Count the refusal. `limit`: what is admitted here, at most the quota's."""
         self._head[SHED_RATE] += 1
-        wait = min(wait_ns(quota, *self._counters.counts(place, window), elapsed_ns) for place in quota.places)
+        wait = self._wait_ns(quota._replace(limit=limit), window, elapsed_ns)
         return RateExceeded(quota.limit / quota.window_ns * 1e9, max(1, math.ceil(wait / 1e9)))
+
+    def _wait_ns(self, quota: Quota, window: int, elapsed_ns: int) -> int:
+        return min(wait_ns(quota, *self._counters.counts(place, window), elapsed_ns) for place in quota.places)
 
     def _quota_of(self, customer: str) -> Quota | None:
         own = self._own_quotas.get(customer)

@@ -20,6 +20,7 @@ from loadtests.fleet.rig.stores import PROGRAMS
 from loadtests.report import write
 
 BETWEEN_S: Final = 2.0  # from one host's upgrade to the next one's
+COUNTS: Final = ("times", "answers", "late", "failed", "lost")  # of a row
 
 
 def run(folder: Path, rounds: int, seconds: int, checkout: Path | None = None) -> bool:
@@ -38,9 +39,6 @@ def run(folder: Path, rounds: int, seconds: int, checkout: Path | None = None) -
         Console().print(f"{row.name}: {counts}{''.join(f'; {text}' for text in row.wrong)}")
     write("upgrade", {row.name: {**{name: getattr(row, name) for name in COUNTS}, "wrong": row.wrong} for row in rows})
     return all(row.met for row in rows)
-
-
-COUNTS: Final = ("times", "answers", "late", "failed", "lost")
 
 
 def _upgrade_all(folder: Path, checkout: Path, row: Row, *, stopped: bool) -> None:

@@ -1,4 +1,4 @@
-"""Hundreds of models, and versions replaced again and again beside them."""
+"""Many models, and versions replaced again and again beside them."""
 
 import shutil
 from pathlib import Path
@@ -42,7 +42,7 @@ def is_applied(found: Any, before: int) -> bool:
 
 
 @pytest.mark.slow
-def test_hundreds_of_models_with_dozens_of_version_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_models_with_many_version_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running_module, "READY_WITHIN_S", 300.0)
     models = repository(tmp_path / "models")
     with GatewayProcess(tmp_path, models, routing(1, 2), server={"workers": 2}) as running, httpx.Client() as client:

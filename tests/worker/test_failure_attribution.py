@@ -203,12 +203,10 @@ def test_deadline_just_above_the_run_time_of_an_input_is_excused(
 
     async def test(bench: Bench) -> None:
         bench.set_pace(1_000_000)
-        asked = 0
-        while asked < 25 or (bench.candidate["excused"] < 13 and asked < 200):  # on a busy machine some are unknown
+        for _ in range(25):
             answer = await bench.ask(row(turns=400_000), variant="candidate", timeout_us=30_000)
             assert isinstance(answer, DeadlineExceeded)
             assert not bench.switch.tripped
-            asked += 1
         assert bench.candidate["excused"] > 12, "but where stable got no processor for its p99"
 
     on_loop(tmp_path, test, rules=routing(weight))

@@ -18,9 +18,7 @@ from gateway.control.release.persistence import dump, load
 from gateway.control.release.stages import Stage
 from gateway.errors import Conflict
 
-MOST_FOLDED: Final = (
-    1000  # entries in one step, which take some 10 ms, so that control's loop is not held up; the others with the next
-)
+MOST_FOLDED: Final = 1000  # entries in one step, which take some 10 ms of control's loop; the others with the next
 WRITE_S: Final = 5.0  # the digest is written at least so often, for the age of the ramp's step
 SILENT_S: Final = 3 * WRITE_S  # and a lease: a leader that has written nothing for so long is replaced
 COPY_S: Final = 1.0  # between two copies of the leader's controller on another host
@@ -92,7 +90,6 @@ class Leader:
             silent = self._is_silent(release.digest)
             now_ns, kept = place.now_ns(), self.kept
             if may_take_over(host, release, settings, now_ns, place.timing, kept=kept, silent=silent):
-                log.info("this host runs the controller of '%s' for the fleet", one.name)
                 return self._begin(one, settings, base)
             return None
         assert base is not None
@@ -102,6 +99,8 @@ class Leader:
 
     def done(self, one: ManagedRelease, plan: Plan) -> None:
         """The store has it."""
+        if self.kept is None or self.kept.leader != plan.digest.leader:
+            log.info("this host runs the controller of '%s' for the fleet", one.name)
         self.kept = plan.digest
         self._version = plan.digest.version if one.controller is self._planned else 0
         self._written_s = self._place.now_s()

@@ -24,7 +24,7 @@ from gateway.control.fleet.rates_state import (
 )
 from gateway.control.fleet.rates_step import Held, Seen, Step, next_step
 from gateway.control.fleet.rates_usage import RateUsage
-from gateway.control.fleet.store import FleetStore, RecordChange, Snapshot, StoreUnavailable, Transaction
+from gateway.control.fleet.store import OwnDocument, RecordChange, Snapshot, StoreUnavailable, Transaction
 from gateway.control.fleet.timing import Timing
 
 TICK_S: Final = 0.25
@@ -46,7 +46,7 @@ class FleetRates:
 
     def __init__(
         self,
-        store: FleetStore,
+        store: OwnDocument,
         timing: Timing,
         host: Callable[[], HostState],
         usage: RateUsage,

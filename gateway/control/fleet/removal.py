@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol
 
 from gateway.control.fleet.host import HostState, still
 from gateway.control.fleet.rates_state import RateRecord
-from gateway.control.fleet.store import FleetStore, StoreUnavailable, transact
+from gateway.control.fleet.store import OwnDocument, StoreUnavailable, transact
 from gateway.control.fleet.store_state import StoreState
 from gateway.control.fleet.timing import Timing
 from gateway.errors import Conflict, NotFound
@@ -54,7 +54,7 @@ class Removed:
 class HostRemoval:
     """`open_store`: opens the membership's store for one call, so that no beat waits."""
 
-    def __init__(self, membership: Watched, rates: Shares | None, open_store: Callable[[], FleetStore]) -> None:
+    def __init__(self, membership: Watched, rates: Shares | None, open_store: Callable[[], OwnDocument]) -> None:
         self._membership = membership
         self._rates = rates
         self._open_store = open_store

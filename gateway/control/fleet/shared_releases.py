@@ -24,7 +24,6 @@ LONGEST_TICK_S: Final = 1.0
 MOST_HOSTS: Final = 8  # with more, exchanges are rarer, since each host reads the logs of all
 LONGEST_PAUSE_S: Final = 2.0
 PAUSES: Final = 4  # times what a round of exchanges has taken: with very many releases the rounds are rarer
-MOST_FAILURES: Final = 2  # of the store in a round; with fewer, one model's damage would hold up all others
 MEMORY: Final = "fleet"  # in what is kept of a release
 log: Final = logging.getLogger("gateway.control.fleet")
 
@@ -94,11 +93,12 @@ class SharedReleases:
                     shared.close_if_late()
 
     async def _exchange_each(self) -> None:
-        """A round ends with the second failure of the store; the next one begins after that release."""
+        """A round ends with a failure of the store, which may be down. The next one begins after that release, so that
+        one model's damage does not hold up all others.
+        """
         problems: list[str] = []
-        failed = 0
         self._waiting = deque(dict.fromkeys([*self._waiting, *self.releases]))
-        while self._waiting and failed < MOST_FAILURES and in_contact(self._place.host, self._place.now_ns()):
+        while self._waiting and in_contact(self._place.host, self._place.now_ns()):
             name = self._waiting.popleft()
             shared = self.releases.get(name)
             if shared is None:
@@ -106,8 +106,8 @@ class SharedReleases:
             try:
                 await self._exchange(name, shared)
             except (StoreUnavailable, TimeoutError) as error:
-                failed += 1
                 problems.append(f"'{name}': {error}")
+                break
             except Exception as error:  # other releases, and stops, must go on
                 problem = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
                 if name in self._manager.managed:

@@ -65,17 +65,21 @@ class Document(Protocol):
         """
 
 
-class FleetStore(Document, Protocol):
-    """The fleet's document, over a connection of its own, so that nothing delays its beats; others beside it."""
+class OwnDocument(Document, Protocol):
+    """A document over a connection of its own, so that no other one delays it."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+class FleetStore(OwnDocument, Protocol):
+    """The fleet's document, whose beats nothing delays; others beside it."""
 
     def document(self, name: str) -> Document:
         """Another document of the same fleet. All of these share one more connection."""
 
     async def wait_urgent(self) -> None:
         """Return once a member has committed an urgent transaction since the last call. A hint: some may be missed."""
-
-    async def close(self) -> None:
-        """Close all connections."""
 
 
 async def transact(store: Document, seen: Snapshot | None, change: Change) -> tuple[Snapshot, StoreState]:

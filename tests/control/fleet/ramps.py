@@ -241,13 +241,15 @@ class Ramping(Fleet):
 
 
 @asynccontextmanager
-async def new_ramp(server: StoreServer, folder: Path, *names: str) -> AsyncIterator[Ramping]:
+async def new_ramp(
+    server: StoreServer, folder: Path, *names: str, settings: ReleaseSettings | None = None
+) -> AsyncIterator[Ramping]:
     """A fleet that ramps from its first weight on. In the end all hosts are ended."""
     fleet = Ramping(server, folder)
     with patch.object(membership, "BEAT_S", 0.01):
         try:
             for name in names:
-                fleet.ramp(name)
+                fleet.ramp(name, settings)
             if names:
                 await fleet.ramping()
             yield fleet

@@ -59,9 +59,6 @@ class Local:
     async def commit(self, transaction: Transaction | None) -> Snapshot:
         return self._store.commit(transaction)
 
-    async def wait_urgent(self) -> None:
-        raise NotImplementedError
-
     async def close(self) -> None:
         pass
 
@@ -78,9 +75,6 @@ class Wire:
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         self.call = transaction, future
         return await future
-
-    async def wait_urgent(self) -> None:
-        raise NotImplementedError
 
     async def close(self) -> None:
         pass

@@ -98,10 +98,7 @@ async def test_evidence_in_the_store_survives_its_leader(redis: RedisServer, tmp
 
 @asynchronous
 async def test_feedback_given_to_two_hosts_counts_once(redis: RedisServer, tmp_path: Path) -> None:
-    async with new_ramp(redis, tmp_path) as fleet:
-        for name in "ab":
-            fleet.ramp(name, release(guards={"comparisons": [WRONG]}))
-        await fleet.ramping()
+    async with new_ramp(redis, tmp_path, *"ab", settings=release(guards={"comparisons": [WRONG]})) as fleet:
         a, b = fleet.present
         tokens = [a.token(nonce) for nonce in range(6)]
         for host in (a, b):
@@ -121,10 +118,7 @@ async def test_feedback_given_to_two_hosts_counts_once(redis: RedisServer, tmp_p
 
 @asynchronous
 async def test_limits_and_the_ramps_requests_count_those_of_all_hosts(redis: RedisServer, tmp_path: Path) -> None:
-    async with new_ramp(redis, tmp_path) as fleet:
-        for name in "abc":
-            fleet.ramp(name, release(guards={"limits": [LIMIT]}))
-        await fleet.ramping()
+    async with new_ramp(redis, tmp_path, *"abc", settings=release(guards={"limits": [LIMIT]})) as fleet:
         for _ in range(2):
             for host in fleet.present:
                 for _ in range(7):
@@ -139,10 +133,7 @@ async def test_limits_and_the_ramps_requests_count_those_of_all_hosts(redis: Red
 
 @asynchronous
 async def test_a_limit_stops_while_there_is_no_leader(redis: RedisServer, tmp_path: Path) -> None:
-    async with new_ramp(redis, tmp_path) as fleet:
-        for name in "ab":
-            fleet.ramp(name, release(guards={"limits": [LIMIT]}))
-        await fleet.ramping()
+    async with new_ramp(redis, tmp_path, *"ab", settings=release(guards={"limits": [LIMIT]})) as fleet:
         fleet.silent.add(leader(fleet).name)
         (host,) = fleet.present
         for _ in range(50):
@@ -172,10 +163,7 @@ async def test_predicted_classes_of_all_hosts_make_the_drift(redis: RedisServer,
 async def test_a_limit_does_not_stop_again_for_what_was_counted_before_the_resume(
     redis: RedisServer, tmp_path: Path
 ) -> None:
-    async with new_ramp(redis, tmp_path) as fleet:
-        for name in "ab":
-            fleet.ramp(name, release(guards={"limits": [LIMIT]}))
-        await fleet.ramping()
+    async with new_ramp(redis, tmp_path, *"ab", settings=release(guards={"limits": [LIMIT]})) as fleet:
         for _ in range(80):
             fleet.present[0].failed_request()
         await fleet.ticks(2, traffic=False)
