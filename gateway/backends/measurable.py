@@ -1,6 +1,7 @@
 """What can be measured of a version's predictions, as plain values: for those that do not load models themselves."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.settings.model import Kind
 
@@ -18,3 +19,6 @@ class Measurable:
     reason: str = ""
     ranged: bool = False
     described: str = ""
+
+
+NOT_KNOWN: Final = Measurable()

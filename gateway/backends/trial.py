@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gateway.backends.measurable import Measurable
+from gateway.backends.measurable import NOT_KNOWN, Measurable
 from gateway.settings.model import Kind
 from gateway.system.scheduling import lower_priority
 
@@ -57,7 +57,7 @@ class LoadResult:
     providers: Sequence[str] = ()
     warning: str = ""
     off_loop_reason: str = ""
-    measurable: Measurable = Measurable()
+    measurable: Measurable = NOT_KNOWN
 
 
 def never_cancelled() -> str:

@@ -129,6 +129,8 @@ def _unpacked(kind: Kind, form: int, rows: int, payload: bytes, at: int) -> tupl
     if kind is Kind.MULTILABEL:
         (size,) = _SHORT.unpack_from(payload, at)
         at += _SHORT.size
+        if not 0 < size * rows <= len(payload) - at:
+            raise IndexError("the rows' labels are cut off")
         ends = range(at + size, at + size * (rows + 1), size)
         return [_labels(int.from_bytes(payload[end - size : end], "little")) for end in ends], at + size * rows
     size, none = (1, 0xFF) if form == _NARROW else (2, _MAX_SHORT)

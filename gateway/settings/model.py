@@ -63,6 +63,16 @@ class PredictionSettings(Settings):
                 raise ValueError(f"{name} goes with {needs}, and the kind is {self.kind or 'not given'}")
         return self
 
+    @property
+    def loss_range(self) -> tuple[float, float] | None:
+        """The least and the greatest loss of one request, to scale it with; None if that is not known.
+
+        An error beyond the range counts as if it were as large as the range is wide.
+        """
+        if self.kind != Kind.REGRESSION:
+            return 0.0, 1.0
+        return None if self.range is None else (0.0, self.range[1] - self.range[0])
+
 
 _KINDS_WITH: Final[Mapping[str, tuple[str | None, ...]]] = {
     "labels": (None, Kind.CLASSIFICATION, Kind.MULTILABEL),

@@ -67,7 +67,7 @@ class FeedbackEntries:
             "metrics": metrics,
             "comment": _comment(entry.get("comment")),
             "customer": customer,
-            "outcomes": {**judgement.outcomes, **_means(reward, metrics)},
+            "outcomes": {**judgement.outcomes, **dict(_means(reward, metrics))},
         }
         line = line_of(fields if row is None else {**fields, "row": row})
         if len(line) > MAX_LINE_BYTES:

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -26,8 +25,7 @@ _NO_VALUE: Final[Mapping[Kind, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """The truth of one output. `truth_class`, `correct`: of a classification, a list if the truth was one; `correct`
     also of labels. `uncounted`: why the truth says nothing of the prediction; empty if it does.
     """

@@ -15,7 +15,7 @@ from gateway.settings.model import MAX_PREDICTIONS, Kind
 
 SIGNER = Signer({7: bytes(range(32))}, 7)
 DECISION = Decision(2, Variant.CANDIDATE, "everyone", 123_456, 50_000, 0.05, True)
-FLOATS = st.none() | st.floats(-1e30, 1e30, width=32)
+FLOATS = st.none() | st.floats(-(2.0**100), 2.0**100, width=32)
 ROWS = {
     Kind.CLASSIFICATION: st.lists(st.none() | st.integers(0, 5000), min_size=1, max_size=200),
     Kind.MULTILABEL: st.lists(

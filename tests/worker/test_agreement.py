@@ -70,5 +70,5 @@ def test_answers_agree_by_kind(
 ) -> None:
     ours, theirs = np.array(stable, np.float32), np.array(candidate, np.float32)
     served = version(tmp_path, prediction, ours.shape[1])
-    distance = float(np.abs(ours - theirs).sum() / np.abs(ours).sum())
+    distance = float(np.abs(ours - theirs).sum() / max(np.abs(ours).sum(), 1e-9))
     assert agreement(served, [ours], served, [theirs], distance) is agrees
