@@ -57,7 +57,7 @@ class KeyBounds:
         return [[*bounds, keys] for bounds, keys in _by_bounds(self._known)]
 
     def to_packed(self) -> list[list[Any]]:
-        """As `to_json`, with most keys in texts of one to two characters a key. A later row on a key replaces one
+        """As `to_json`, with most keys in texts of two to three characters a key. A later row on a key replaces one
         before it. Costs little, however many keys there are.
         """
         return [*self._packed, *([*bounds, keys] for bounds, keys in _by_bounds(self._latest))]
