@@ -10,7 +10,7 @@ whatever m is, under any schedule of chances. Source: Waudby-Smith, Wu, Ramdas, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ Flags = npt.NDArray[np.bool_]  # whether it is the candidate's
 PRIOR: Final = 50  # outcomes' worth of trust in the weight, against the share of the outcomes that have come
 
 
-class Units(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Units:
     """Outcomes in order of arrival, one for each request or sticky key: values, whose they are, the chances."""
 
     values: Floats
@@ -32,7 +33,7 @@ class Units(NamedTuple):
 
     def of(self, chosen: Flags) -> "Units":
         """Those that are `chosen`."""
-        return Units(*(part[chosen] for part in self))
+        return Units(self.values[chosen], self.candidate[chosen], self.chances[chosen])
 
 
 def units(values: Sequence[float], candidate: Sequence[bool], chances: Sequence[float]) -> Units:
