@@ -8,7 +8,7 @@ import numpy as np
 
 from gateway.backends.class_output import ClassOutput, OutputKind
 from gateway.backends.classes import Classes
-from gateway.backends.measurable import Measurable
+from gateway.backends.measurable import Measurable, Measurables
 from gateway.backends.onnx import Result
 from gateway.protocol.classification import NO_CLASS
 from gateway.settings.model import Kind, PredictionSettings
@@ -77,11 +77,11 @@ class Predictions:
             self.classes = Classes(ClassOutput(OutputKind.NONE, no_class_reason=reason))
 
     @property
-    def measurable(self) -> Measurable:
-        """What can be measured of them."""
-        main = self.main
-        described = "; ".join(output.described for output in self.outputs)
-        return Measurable(main.kind, main.output, main.reason, main.settings.range is not None, described)
+    def measurable(self) -> Measurables:
+        """What can be measured of each output."""
+        return tuple(
+            Measurable(one.kind, one.output, one.reason, one.settings.loss_range, one.described) for one in self.outputs
+        )
 
 
 def _classes(output: OutputPrediction, results: Sequence[Result]) -> Rows:

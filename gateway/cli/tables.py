@@ -161,7 +161,7 @@ def check_table(verdicts: "list[LoadResult]") -> Table:
         else:
             takes = f"{verdict.single_us:,.0f} µs" if verdict.single_us else "not measured"
             ready = "[yellow]ready, but[/yellow]" if verdict.warning else "[green]ready[/green]"
-            predicts = escape(verdict.measurable.described)
+            predicts = escape("; ".join(one.described for one in verdict.measurable))
             table.add_row(trial.name, str(trial.version), ready, predicts, takes, _batches(verdict), _runs(verdict))
     return table
 
