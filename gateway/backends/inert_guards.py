@@ -9,11 +9,13 @@ from gateway.settings.model import Kind
 from gateway.settings.routing import ReleaseSettings
 
 LOSS: Final = "loss"
+PREDICTED_VALUE: Final = "predicted_value"
 _RIGHT_OR_WRONG: Final = frozenset({Kind.CLASSIFICATION, Kind.MULTILABEL})
 KINDS_WITH: Final[Mapping[str, frozenset[Kind]]] = {  # the kinds of predictions that have a metric; all have the others
     "wrong_feedback": _RIGHT_OR_WRONG,
     "accuracy": _RIGHT_OR_WRONG,
     "predicted_class": frozenset({Kind.CLASSIFICATION}),
+    PREDICTED_VALUE: frozenset({Kind.REGRESSION}),
     "mirror_disagreement": frozenset({Kind.CLASSIFICATION}),
     LOSS: _RIGHT_OR_WRONG | {Kind.REGRESSION, Kind.RANKING},
     "squared_error": frozenset({Kind.REGRESSION}),
@@ -81,8 +83,10 @@ def _why_not(metric: str, outputs: Measurables) -> str:
 
 
 def _unscaled(comparison: ComparisonSettings, outputs: Measurables) -> str:
-    """Why the loss of a regression, which is no share, cannot be compared; empty if it can."""
+    """Why the loss of a regression, which is no share, or its numbers cannot be compared; empty if they can."""
     name, outcome = _split(comparison.metric)
+    if outcome == PREDICTED_VALUE and outputs and outputs[0].loss_range is None:
+        return f"the range of '{outputs[0].output}' is not known: add range to its prediction in model.yaml"
     found = _output(name, outputs)
     if outcome != LOSS or found is None or found.kind is not Kind.REGRESSION or comparison.range is not None:
         return ""

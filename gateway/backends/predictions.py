@@ -11,6 +11,7 @@ from gateway.backends.classes import Classes
 from gateway.backends.measurable import Measurable, Measurables
 from gateway.backends.onnx import Result
 from gateway.protocol.classification import NO_CLASS
+from gateway.protocol.tensors import Array
 from gateway.settings.model import Kind, PredictionSettings
 
 THRESHOLD: Final = 0.5  # of a label's score
@@ -94,7 +95,7 @@ def _labels(output: OutputPrediction, results: Sequence[Result]) -> Rows:
     if scores is None or scores.ndim != 2 or scores.shape[1] != output.classes.count:
         return NO_ROWS
     threshold = output.settings.threshold
-    flags = scores >= (THRESHOLD if threshold is None else threshold)
+    flags: Array = scores >= (THRESHOLD if threshold is None else threshold)
     unknown = np.isnan(scores).any(axis=1) if scores.dtype.kind == "f" else np.zeros(len(scores), bool)
     return [
         None if missing else tuple(np.flatnonzero(row).tolist())

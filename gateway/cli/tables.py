@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
+from gateway.settings.guards import DRIFTS
 
 if TYPE_CHECKING:  # these imports are slow, and every command would wait for them
     from gateway.backends.trial import LoadResult
@@ -125,7 +126,7 @@ def _guard_line(guard: dict[str, Any]) -> str:
     name = f"guard {guard['name']} ({guard['metric']})"
     if guard["log10_e"] is None:
         return f"{name}: {guard.get('summary', 'no data yet')}"
-    beyond = "different" if guard["metric"] == "predicted_class" else "harmful"
+    beyond = "different" if guard["metric"] in DRIFTS else "harmful"
     evidence, threshold = guard["log10_e"], guard["threshold_log10"]
     return f"{name}: {guard['verdict']}, evidence 10^{evidence:.1f}, {beyond} from 10^{threshold:.1f}"
 
