@@ -140,8 +140,8 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
         elif comparison.metric in DRIFTS and (beyond := _beyond(release, reached)):
             yield (
                 f"{path} does not compare {_listed(beyond)}: {_COMPARED[comparison.metric]} are compared on the first"
-                f" {MAX_COMPARED} routes only; put the routes that should count before them, or let one route match what"
-                " several do"
+                f" {MAX_COMPARED} routes only; put the routes that should count before them, or let one route match"
+                " what several do"
             )
         elif comparison.action == "pause" and comparison.metric not in DRIFTS and not ramped:
             yield f"{path} {_NO_RAMP}"

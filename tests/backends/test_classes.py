@@ -340,7 +340,7 @@ def kind(kind: Kind, **more: Any) -> Measurable:
         ({"metric": "metrics.loss", "range": [0, 1], "direction": "increase"}, [kind(Kind.NONE, reason="none")], ""),
         ({"metric": "predicted_value"}, [kind(Kind.REGRESSION)], "add range to its prediction in model.yaml"),
         ({"metric": "predicted_value"}, [kind(Kind.REGRESSION, loss_range=(0, 1))], ""),
-        ({"metric": "predicted_value"}, [kind(Kind.CLASSIFICATION, loss_range=(0, 1))], "predicted_value needs regression"),
+        ({"metric": "predicted_value"}, [kind(Kind.CLASSIFICATION, loss_range=(0, 1))], "needs regression"),
         ({"metric": "complaints"}, [kind(Kind.NONE, reason="none")], ""),
         ({"metric": "wrong_feedback"}, [], ""),
     ],
