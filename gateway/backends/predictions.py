@@ -96,7 +96,7 @@ def _labels(output: OutputPrediction, results: Sequence[Result]) -> Rows:
         return NO_ROWS
     threshold = output.settings.threshold
     flags: Array = scores >= (THRESHOLD if threshold is None else threshold)
-    unknown = np.isnan(scores).any(axis=1) if scores.dtype.kind == "f" else np.zeros(len(scores), bool)
+    unknown: Array = np.isnan(scores).any(axis=1) if scores.dtype.kind == "f" else np.zeros(len(scores), bool)
     return [
         None if missing else tuple(np.flatnonzero(row).tolist())
         for row, missing in zip(flags, unknown.tolist(), strict=True)

@@ -152,8 +152,8 @@ def _report(
         for note in notes:
             click.echo(note, err=True)
         Console().print(check_table(verdicts))
-        for line in prediction_lines(verdicts):
-            click.echo(line)
+        for predicted in prediction_lines(verdicts):
+            click.echo(predicted)
         for verdict in verdicts:
             if verdict.warning:
                 click.echo(f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.warning}")
