@@ -30,11 +30,7 @@ class Effects:
     def add(self, new: Mapping[str, NewUnits], time_ns: int) -> None:
         """Take in new units by the outcome's name."""
         for name, added in new.items():
-            buffered = self._new.setdefault(name, NewUnits())
-            buffered.values += added.values
-            buffered.candidate += added.candidate
-            buffered.chances += added.chances
-            buffered.routes += added.routes
+            self._new.setdefault(name, NewUnits()).add(added)
         full = any(len(one.values) > MOST_BUFFERED for one in self._new.values())
         if self._new and (full or not 0 <= time_ns - self._added_ns < ADDED_EVERY_NS):
             self._added_ns = time_ns

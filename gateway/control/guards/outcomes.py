@@ -36,6 +36,13 @@ class NewUnits:
     chances: list[float] = field(default_factory=list)
     routes: list[str] = field(default_factory=list)
 
+    def add(self, later: "NewUnits") -> None:
+        """Add those that have come later."""
+        self.values += later.values
+        self.candidate += later.candidate
+        self.chances += later.chances
+        self.routes += later.routes
+
 
 class _Part:
     """One part of the feedback: its sticky keys, the candidate's share of what comes, and what waits to be older."""
