@@ -127,10 +127,8 @@ def later(seed: int, delay: int) -> int | None:
     candidate = generator.random(DRIFT_OUTCOMES) < 0.1
     level = DRIFT * (1 - np.arange(DRIFT_OUTCOMES) / DRIFT_OUTCOMES)
     values = np.clip(drawn(generator, "gauss", DRIFT_OUTCOMES) + level, 0, 1)
-    wait = (
-        {"name": "loss", "metric": "loss", "feedback_delay": f"{delay}s"} if delay else {"name": "a", "metric": "loss"}
-    )
-    outcomes, found = Outcomes([ComparisonSettings.model_validate(wait)]), NewUnits()
+    wait = ComparisonSettings.model_validate({"name": "loss", "metric": "loss", "feedback_delay": f"{delay}s"})
+    outcomes, found = Outcomes([wait]), NewUnits()
     comes = np.arange(DRIFT_OUTCOMES) + LATER * candidate
     for begin in range(0, DRIFT_OUTCOMES + LATER, LATER // 10):
         now = np.flatnonzero((comes >= begin) & (comes < begin + LATER // 10))

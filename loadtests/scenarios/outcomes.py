@@ -44,8 +44,8 @@ MEDIANS: Final[tuple[tuple[str, Callable[..., Any], tuple[Any, ...], int], ...]]
         for harm, row in ((0.03, (5032, 2804, 916)), (0.06, (1371, 735, 295)), (0.15, (467, 250, 97)))
         for chance, expected in zip(("0.05", "0.1", "0.5"), row, strict=True)
     ),
-    ("truths as often, errors × 2", outcomes.truths, (1.0, 2.0), 1577),
-    ("truths half as often, errors × 2", outcomes.truths, (0.5, 2.0), 2872),
+    ("truths as often, twice as wrong", outcomes.truths, (1.0, 2.0), 1577),
+    ("truths half as often, twice as wrong", outcomes.truths, (0.5, 2.0), 2872),
 )
 COVERED: Final = (("0.05", True), ("0.1", True), ("0.5", True), ("ramp", True), ("0.1", False), ("ramp", False))
 POWERED: Final = ("0.1", "0.5")
