@@ -10,6 +10,7 @@ from loadtests import outcomes
 from loadtests.simulation import ALPHA, at_most
 
 RUNS = 16
+HARMFUL_RUNS = 60
 SLOW_ONES = (outcomes.sticky, outcomes.later)  # of which fewer are run
 HARMLESS: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     *((outcomes.bounded, (shape, chance)) for shape in outcomes.SHAPES for chance in ("0.05", "ramp")),
@@ -56,7 +57,7 @@ def test_naive_counting_exceeds_alpha_in_the_same_simulation(
 def test_harmful_candidate_is_stopped_within_the_designed_number_of_outcomes(
     simulate: Callable[..., Any], arguments: tuple[Any, ...], expected: int
 ) -> None:
-    found = [simulate(seed, *arguments) for seed in range(RUNS)]
+    found = [simulate(seed, *arguments) for seed in range(HARMFUL_RUNS)]
     assert median(outcomes.OUTCOMES if after is None else after for after in found) == pytest.approx(expected, rel=0.3)
 
 
