@@ -1,7 +1,6 @@
 """Simulated outcomes of two versions, judged by the code that is shipped. Every run has its own seed."""
 
 import math
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -166,7 +165,7 @@ def covers(seed: int, chance: str, harm: float, known: bool) -> tuple[bool, bool
     sums, held = EffectSums((0.0, 1.0) if known else None), True
     ends = np.unique(np.geomspace(20, OUTCOMES, LOOKS).astype(int))
     for begin, end in zip([0, *ends[:-1]], ends, strict=True):
-        sums.add(part(all_units, slice(begin, end)))
+        sums.add(all_units.part(slice(begin, end)))
         interval = sums.interval()
         held &= interval is None or interval[0] <= harm <= interval[1]
     interval = sums.interval()
@@ -189,8 +188,3 @@ def stopped(units: Units, tolerance: float = 0.0) -> int | None:
     if not len(path) or not reached(float(path.max()), ALPHA):
         return None
     return int(np.searchsorted(np.maximum.accumulate(path), -math.log(ALPHA))) + 1
-
-
-def part(units: Units, which: slice) -> Units:
-    """Those in the slice."""
-    return replace(units, values=units.values[which], candidate=units.candidate[which], chances=units.chances[which])

@@ -14,7 +14,7 @@ from gateway.settings.guards import METRICS_PREFIX, SHARES, WORSE_IF_LOWER, Comp
 MOST_OUTCOMES: Final = 32  # those that came first
 MOST_ROUTES: Final = 20  # of each outcome, those that came first
 ADDED_EVERY_NS: Final = 10**9  # many small additions would cost much; what is not added is lost with the process
-MOST_BUFFERED: Final = 10_000
+MOST_BUFFERED: Final = 2000
 HARMS: Final = ("wrong", "loss", "squared_error")  # outcomes of which more is worse
 
 
@@ -103,7 +103,7 @@ class Effects:
                 if route not in routes and len(routes) > MOST_ROUTES:
                     continue
                 sums = routes.setdefault(route, EffectSums(routes[None].scale))
-                sums.add(added if len(names) == 1 else added.of(numbers == number))
+                sums.add(added if len(names) == 1 else added.part(numbers == number))
 
     def _scale(self, outcome: str) -> tuple[float, float] | None:
         """The lower end and the width of the outcome's range; None if it is unknown."""
