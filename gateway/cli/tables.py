@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.outcome_text import feedback_lines
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
 
@@ -101,11 +102,9 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
             memory = f", {process['memory_bytes'] / 2**20:,.0f} MiB" if process["memory_bytes"] else ""
             again = f", started {process['starts']} times" if process["starts"] > 1 else ""
             yield f"version {version['version']}: in a process of its own, {process['state']}{memory}{again}"
-        if version["accuracy"] is not None:
-            right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
-            yield f"version {version['version']}: {right} correct, of {of} with a truth"
         if refused := version["outcomes"].get("client_error"):
             yield f"version {version['version']}: {refused:,} invalid requests, which do not count as failures"
+    yield from feedback_lines(release)
     if not release.get("latency_compared", True) and release["candidate"] is not None:
         yield NOT_COMPARABLE
     yield from map(_guard_line, release.get("guards", ()))

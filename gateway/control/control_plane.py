@@ -66,7 +66,7 @@ class ControlPlane:
         measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)  # left by an earlier run
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
         self.releases = ReleaseSlots(RELEASES, self.board)
-        self.records = RecordCollector(settings.records, state, memory.name, workers)
+        self.records = RecordCollector(settings.records, state, memory.name, workers, self.decision_log.replace_file)
         limited = settings.limits.rate, self.scoreboard.segment.path, workers
         self._rate_counters = create_rate_counters(*limited)
         self._rate_shares = create_rate_shares(*limited) if settings.fleet is not None else None

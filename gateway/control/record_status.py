@@ -1,11 +1,14 @@
 """Statistics of the records (written, dropped, feedback, trace spans), collected for the metrics and the API."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from gateway.backends.repository import Repository
 from gateway.control.control_plane import ControlPlane
 from gateway.control.metrics.data_metrics import DataMetrics
+from gateway.control.metrics.outcome_metrics import OutcomeLabels, OutcomeMetrics
+from gateway.control.record_writer.outcome_sums import ClassTruths, ReceivedSum
 from gateway.errors import GatewayError
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
 from gateway.shm.scoreboard import (
@@ -54,16 +57,25 @@ class ClassLabels:
 
 def data_metrics(control: ControlPlane) -> DataMetrics:
     """Counts of records written and dropped, feedback received, and spans exported, with the record writer's error."""
-    feedback: dict[tuple[str, int, str], int] = {}
-    for (model, version, _), credit in list(control.records.feedback.by_version.items()):
-        for verdict, count in credit.received.items():
-            feedback[model, version, verdict] = feedback.get((model, version, verdict), 0) + count
+    feedback: Counter[tuple[str, int, str]] = Counter()
+    sums: dict[OutcomeLabels, ReceivedSum] = {}
+    classes: dict[tuple[str, int, int], ClassTruths] = {}
+    for (model, version, variant), credit in list(control.records.feedback.by_version.items()):
+        received = credit.copy()
+        for verdict, count in received.received.items():
+            feedback[model, version, verdict] += count
+        for (route, outcome), one in received.received_routes.items():
+            sums[OutcomeLabels(model, version, variant, route, outcome)] = one
+        for index, truths in received.received_classes.items():
+            key = model, version, index
+            classes[key] = classes.get(key, ClassTruths()).plus(*truths)
     return DataMetrics(
         {KINDS[stream]: count for stream, count in control.records.writer.written.items()},
         dropped(control),
         feedback,
         control.records.writer.error,
         {result: control.scoreboard.total(word) for result, word in SPANS.items()},
+        OutcomeMetrics(sums, classes),
     )
 
 

@@ -69,8 +69,45 @@ class ProcessDocument(TypedDict):
     memory_bytes: int
 
 
+class MeasureDocument(TypedDict):
+    """A measure of quality, from the latest feedback on each prediction. `metric`: accuracy, loss, mae, rmse, bias,
+    ndcg, mrr, reward, complaints, or metrics.NAME; of an output other than the first, after its name and a dot.
+
+    `count` predictions have the `outcome` that it is computed from, and `sum` is that outcome's. `form`: share (0 to
+    1), number or count. `higher_is_better`: null if that is not known.
+    """
+
+    metric: str
+    label: str
+    value: float
+    count: int
+    outcome: str
+    sum: float
+    form: str
+    higher_is_better: bool | None
+
+
+class RouteMeasuresDocument(TypedDict):
+    """The measures of one route's requests."""
+
+    route: str
+    measures: list[MeasureDocument]
+
+
+class ClassDocument(TypedDict):
+    """Rows of which this is the true class, by name or index, and the share of them that were predicted right: recall.
+
+    `other` stands for all classes that are not counted one by one.
+    """
+
+    name: str
+    rows: int
+    recall: float
+
+
 class VersionDocument(TypedDict):
-    """One version's statistics since the gateway started. Latencies are None before the first request.
+    """One version's statistics since the gateway started; those of feedback, since the version's first feedback.
+    Latencies are None before the first request.
 
     `runs_on`: ONNX Runtime's execution providers that run it; `warning`: those that were requested and cannot be used.
     `process`: None if it runs in the workers. `errors` are the version's own failures, and `error_rate` their share of
@@ -91,6 +128,9 @@ class VersionDocument(TypedDict):
     accuracy: float | None
     labelled: int
     reward_mean: float | None
+    measures: list[MeasureDocument]
+    routes: list[RouteMeasuresDocument]
+    classes: list[ClassDocument]
     runs_on: list[str]
     warning: str | None
     process: ProcessDocument | None

@@ -16,6 +16,13 @@ from gateway.control.api.documents import (
     UnsplitDocument,
     VersionDocument,
 )
+from gateway.control.api.feedback_rendering import (
+    LabelsOf,
+    class_documents,
+    measure_documents,
+    no_labels,
+    route_documents,
+)
 from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.comparisons import Assessment, GuardVerdict
 from gateway.control.guards.evidence import alpha_of
@@ -46,7 +53,7 @@ def decision_document(decision: ReleaseDecision) -> DecisionDocument:
     }
 
 
-def release_document(overview: ReleaseStatus) -> ReleaseDocument:
+def release_document(overview: ReleaseStatus, labels_of: LabelsOf = no_labels) -> ReleaseDocument:
     """The document of one release, with its ramp, guards and forecast if it has them."""
     document: ReleaseDocument = {
         "model": overview.model,
@@ -63,7 +70,7 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
             }
             for route, ppm in overview.configured_ppm.items()
         ],
-        "versions": [_version(counted) for counted in overview.versions],
+        "versions": [_version(counted, labels_of(overview.model, counted.version)) for counted in overview.versions],
         "latency_compared": overview.latency_compared,
     }
     if overview.candidate is not None:
@@ -117,7 +124,7 @@ def _forecast(progress: Progress) -> ForecastDocument:
     }
 
 
-def _version(counted: VersionStatus) -> VersionDocument:
+def _version(counted: VersionStatus, labels: Sequence[str]) -> VersionDocument:
     outcomes = counted.totals.outcomes(counted.variant)
     answered, failed = request_counts(outcomes)
     latency = counted.totals.latency(counted.variant)
@@ -139,6 +146,9 @@ def _version(counted: VersionStatus) -> VersionDocument:
         "accuracy": credit.accuracy,
         "labelled": credit.labelled,
         "reward_mean": credit.reward_mean,
+        "measures": measure_documents(credit.outcomes),
+        "routes": route_documents(credit),
+        "classes": class_documents(credit, labels),
         "runs_on": list(counted.providers),
         "warning": counted.warning or None,
         "process": _process(counted.process),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.control.metrics.process_metrics import ProcessStatus
-from gateway.control.record_writer.feedback_stats import VersionFeedback
+from gateway.control.record_writer.outcome_sums import VersionFeedback
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
 from gateway.shm.tally import Totals
