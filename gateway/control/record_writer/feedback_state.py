@@ -57,7 +57,8 @@ class FeedbackState:
                 "segment": self._place.segment,
                 "offset": self._place.offset,
                 "versions": [_entry(key, credit) for key, credit in self._feedback.by_version.items()],
-            }
+            },
+            default=list,  # of a sum
         )
         self._replace_file(self._file, lambda: content)
 

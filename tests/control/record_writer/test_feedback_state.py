@@ -46,10 +46,11 @@ def _write(path: Path, content: Callable[[], bytes]) -> None:
 
 
 STABLE = replace(DECISION, version=1, variant=Variant.STABLE)
+RIGHT, MISTAKEN, NUMBER = prediction(1), prediction(2, STABLE), prediction(3)
 LINES = [
-    judged(prediction(1), True, truth_class=3, reward=1.0, metrics={"sales": 3.0}),
-    judged(prediction(2, STABLE), False, truth_class=5),
-    feedback_line(prediction(3), truth=7.0, outcomes=REGRESSION),
+    judged(RIGHT, True, truth_class=3, reward=1.0, metrics={"sales": 3.0}),
+    judged(MISTAKEN, False, truth_class=5),
+    feedback_line(NUMBER, truth=7.0, outcomes=REGRESSION),
 ]
 
 
@@ -73,7 +74,7 @@ def test_what_was_recorded_after_the_last_save_is_counted_once(tmp_path: Path) -
     assert {key: one.outcomes for key, one in second.feedback.by_version.items()} == {
         key: one.outcomes for key, one in first.feedback.by_version.items()
     }
-    second.record(judged(prediction(2, STABLE), True, truth_class=5))
+    second.record(judged(MISTAKEN, True, truth_class=5))
     assert second.feedback.by_version["digits", 1, "stable"].outcomes["wrong"] == (1, 0.0), "it was corrected"
     second.state.save()
     assert Run(tmp_path).feedback.by_version["digits", 1, "stable"].outcomes["wrong"] == (1, 0.0)
@@ -84,7 +85,7 @@ def test_correction_after_a_restart_replaces_what_was_counted_before_it(tmp_path
     first.record(LINES[2])
     first.state.save()
     second = Run(tmp_path)
-    second.record(feedback_line(prediction(3), truth=6.0, outcomes={**REGRESSION, "loss": 1.0}))
+    second.record(feedback_line(NUMBER, truth=6.0, outcomes={**REGRESSION, "loss": 1.0}))
     assert credit(second.feedback).outcomes["loss"] == (1, 1.0)
     assert second.feedback.take_new() == [], "it was evidence in the former run"
 

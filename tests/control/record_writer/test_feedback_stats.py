@@ -85,11 +85,12 @@ def test_truth_after_a_reward_is_new_evidence(ledger: FeedbackStats) -> None:
 
 
 def test_truth_that_cannot_be_compared_is_counted_as_unknown(ledger: FeedbackStats) -> None:
-    ledger.add(judged(prediction(1), None))
-    ledger.add(judged(prediction(1), None))
+    one = prediction(1)
+    ledger.add(judged(one, None))
+    ledger.add(judged(one, None))
     assert (credit(ledger).received["unknown"], credit(ledger).accuracy, credit(ledger).labelled) == (1, None, 0)
     assert ledger.take_new() == []
-    ledger.add(judged(prediction(1), True))
+    ledger.add(judged(one, True))
     assert credit(ledger).accuracy == 1.0
     assert [heard.outcomes for heard in ledger.take_new()] == [{"wrong": 0.0, "loss": 0.0}]
 
@@ -146,8 +147,9 @@ def test_outcomes_in_a_line_are_summed_whatever_their_kind(ledger: FeedbackStats
 
 
 def test_correction_of_a_number_replaces_it(ledger: FeedbackStats) -> None:
-    ledger.add(feedback_line(prediction(1), truth=7.0, outcomes=REGRESSION))
-    ledger.add(feedback_line(prediction(1), truth=5.0, outcomes={"loss": 0.5, "squared_error": 0.25, "error": 0.5}))
+    one = prediction(1)
+    ledger.add(feedback_line(one, truth=7.0, outcomes=REGRESSION))
+    ledger.add(feedback_line(one, truth=5.0, outcomes={"loss": 0.5, "squared_error": 0.25, "error": 0.5}))
     counted = credit(ledger)
     assert counted.outcomes == {"loss": (1, 0.5), "squared_error": (1, 0.25), "error": (1, 0.5)}
     assert counted.received_sums["error"] == (2, 0.5, 2.0)
@@ -156,9 +158,10 @@ def test_correction_of_a_number_replaces_it(ledger: FeedbackStats) -> None:
 
 
 def test_classes_are_counted_by_what_is_true(ledger: FeedbackStats) -> None:
-    ledger.add(b"".join(judged(prediction(n), n < 3, truth_class=n % 2) for n in range(6)))
+    ids = [prediction(n) for n in range(6)]
+    ledger.add(b"".join(judged(one, n < 3, truth_class=n % 2) for n, one in enumerate(ids)))
     assert credit(ledger).classes == {0: (2, 1), 1: (1, 2)}
-    ledger.add(judged(prediction(0), False, truth_class=1))
+    ledger.add(judged(ids[0], False, truth_class=1))
     assert credit(ledger).classes == {0: (1, 1), 1: (1, 3)}
     assert credit(ledger).received_classes == {0: (2, 1), 1: (1, 3)}, "it never falls"
     assert credit(ledger).classes[1].recall == 0.25
@@ -173,12 +176,12 @@ def test_rows_of_a_request_are_one_outcome_and_several_truths(ledger: FeedbackSt
 
 
 def test_many_true_classes_of_a_request_are_counted_once(ledger: FeedbackStats) -> None:
-    classes = list(range(100))
+    one, classes = prediction(1), list(range(100))
     rows = {"truth": classes, "truth_class": classes, "correct": [True] * 100}
-    ledger.add(feedback_line(prediction(1), **rows, outcomes={"wrong": 0.0, "loss": 0.0}))
+    ledger.add(feedback_line(one, **rows, outcomes={"wrong": 0.0, "loss": 0.0}))
     assert len(credit(ledger).classes) == 64
     assert credit(ledger).classes[63] == (37, 0)
-    ledger.add(feedback_line(prediction(1), **rows | {"correct": [False] * 100}, outcomes={"wrong": 1.0, "loss": 1.0}))
+    ledger.add(feedback_line(one, **rows | {"correct": [False] * 100}, outcomes={"wrong": 1.0, "loss": 1.0}))
     assert credit(ledger).outcomes["wrong"] == (1, 1.0)
     assert credit(ledger).classes[63] == (37, 0), "a correction of so many is not taken apart"
 
