@@ -46,7 +46,7 @@ def failure_entry(event: FailureEvent, epoch: int) -> Entry:
 
 def feedback_entry(event: FeedbackEvent) -> Entry:
     """Without the mark."""
-    return [FEEDBACK, event.nonce, *event[:6], dict(event.outcomes), event.route]
+    return [FEEDBACK, event.nonce, *event[:5], dict(event.outcomes), event.route]
 
 
 def pair_entry(pair: MirrorPair) -> Entry:
@@ -146,7 +146,7 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
                     new = {name: value for name, value in named.items() if first(_item(nonce, name))}
                     if new:
                         route = last if isinstance(last, str) else ""
-                        feedback.append(FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, route=route))
+                        feedback.append(FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, route))
                 case [kind, int(nonce), bool(candidate_wrong), bool(stable_wrong)] if kind == PAIR and first(
                     _item(nonce, PAIR)
                 ):

@@ -153,7 +153,7 @@ def test_entries_come_back_from_json_as_they_were() -> None:
     ]  # fmt: skip
     found = batch(orjson.loads(orjson.dumps(entries)), KnownFeedback())
     assert found.failures == (FAILED._replace(epoch=3),)
-    assert found.feedback == (JUDGED._replace(mark=0, nonce=0),)
+    assert found.feedback == (JUDGED._replace(mark=0),)
     assert found.pairs == (PAIRED._replace(mark=0, nonce=0),)
     assert found.commands == ((Event.HOLD, "ann", 3),)
 
