@@ -61,12 +61,11 @@ def data_metrics(control: ControlPlane) -> DataMetrics:
     sums: dict[OutcomeLabels, ReceivedSum] = {}
     classes: dict[tuple[str, int, int], ClassTruths] = {}
     for (model, version, variant), credit in list(control.records.feedback.by_version.items()):
-        received = credit.copy()
-        for verdict, count in received.received.items():
+        for verdict, count in dict(credit.received).items():
             feedback[model, version, verdict] += count
-        for (route, outcome), one in received.received_routes.items():
+        for (route, outcome), one in credit.received_sums().items():
             sums[OutcomeLabels(model, version, variant, route, outcome)] = one
-        for index, truths in received.received_classes.items():
+        for index, truths in dict(credit.received_classes).items():
             key = model, version, index
             classes[key] = classes.get(key, ClassTruths()).plus(*truths)
     return DataMetrics(

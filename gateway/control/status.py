@@ -18,7 +18,7 @@ from gateway.control.metrics.prometheus import GatewayMetrics, GuardMetrics, Rel
 from gateway.control.pool.heartbeats import LOAD_REASON, SILENT_REASON
 from gateway.control.pool.worker_handle import WorkerState
 from gateway.control.record_status import data_metrics
-from gateway.control.record_writer.outcome_sums import VersionFeedback
+from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.control.release.audit import LN_10
 from gateway.control.release.forecast import Progress
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
@@ -112,10 +112,11 @@ def _version_statuses(control: ControlPlane, name: str, stable: int, candidate: 
     for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
-            credit = control.records.feedback.by_version.get((name, number, variant), VersionFeedback()).copy()
+            credit = control.records.feedback.by_version.get((name, number, variant))
+            sums = credit.sums if credit is not None else FeedbackSums()
             runs_on = control.runs_on(name, number) or RunsOn(())
             process = control.processes.status_of(name, number)
-            yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning, process)
+            yield VersionStatus(number, variant, totals, sums, runs_on.providers, runs_on.warning, process)
 
 
 def gateway_metrics(control: ControlPlane) -> GatewayMetrics:

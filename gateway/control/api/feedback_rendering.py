@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.control.api.documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
+from gateway.control.api.feedback_documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
 from gateway.control.metrics.class_names import class_name
-from gateway.control.record_writer.outcome_sums import VersionFeedback
+from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.records.measures import Measure, OutcomeSum, measures
 
 LabelsOf = Callable[[str, int], Sequence[str]]  # a version's class names by model and version; empty if not known
@@ -20,14 +20,14 @@ def measure_documents(outcomes: Mapping[str, OutcomeSum]) -> list[MeasureDocumen
     return [_document(one) for one in measures(outcomes)]
 
 
-def route_documents(feedback: VersionFeedback) -> list[RouteMeasuresDocument]:
+def route_documents(feedback: FeedbackSums) -> list[RouteMeasuresDocument]:
     """The measures by route, in the order of the routes' names."""
     return [
         {"route": route, "measures": measure_documents(outcomes)} for route, outcomes in sorted(feedback.routes.items())
     ]
 
 
-def class_documents(feedback: VersionFeedback, labels: Sequence[str]) -> list[ClassDocument]:
+def class_documents(feedback: FeedbackSums, labels: Sequence[str]) -> list[ClassDocument]:
     """Recall by class, in the classes' order."""
     return [
         {"name": class_name(index, labels), "rows": one.correct + one.wrong, "recall": one.recall}

@@ -15,9 +15,11 @@ from gateway.control.record_writer.outcome_sums import (
 )
 from gateway.records.measures import METRICS
 from gateway.records.outcomes import is_countable
+from gateway.shm.tally import CLASSES
 
 MOST_CLASSES: Final = 4  # true classes of a prediction that are remembered, to be replaced when it is corrected
 MOST_SHARED: Final = 10_000
+SIMPLE: Final = frozenset((0.0, 1.0))
 _shared: dict["Said", "Said"] = {}  # most classifications have one of few results, kept once
 _names: dict[tuple[str, ...], tuple[str, ...]] = {}
 
@@ -25,13 +27,15 @@ _names: dict[tuple[str, ...], tuple[str, ...]] = {}
 class Said(NamedTuple):
     """What has been said of one prediction. `verdict`: "" without a truth. `names` and `values`: its outcomes.
 
-    Two tuples, because hundreds of thousands are kept in memory.
+    `rows`: of how many rows each value is the mean, if they were judged one by one, 0 if the request was judged as a
+    whole; empty if all were. Tuples, because hundreds of thousands are kept in memory.
     """
 
     verdict: str = ""
     names: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
     classes: ClassRows = ()
+    rows: tuple[int, ...] = ()
 
     @property
     def outcomes(self) -> dict[str, float]:
@@ -39,31 +43,58 @@ class Said(NamedTuple):
         return dict(zip(self.names, self.values, strict=True))
 
     def amended(self, later: "Said") -> "Said":
-        """What holds after `later` was said, too: it replaces what both say."""
+        """What holds after `later` was said of the whole request, too: it replaces what both say."""
+        classes = later.classes if later.verdict else self.classes
+        verdict = later.verdict or self.verdict
         if later.names == self.names or not self.names:
-            names, values = later.names, later.values
-        else:
-            both = self.outcomes | later.outcomes
-            names, values = tuple(both), tuple(both.values())
-        return Said(later.verdict or self.verdict, names, values, later.classes if later.verdict else self.classes)
+            return Said(verdict, later.names, later.values, classes)
+        both = self.outcomes | later.outcomes
+        counts = dict(zip(self.names, self.rows, strict=False)) | dict.fromkeys(later.names, 0)
+        rows = tuple(counts[name] for name in both) if self.rows else ()
+        return Said(verdict, tuple(both), tuple(both.values()), classes, rows)
+
+    def with_row(self, row: "Said", before: "Said") -> "Said":
+        """What holds after `row` was said of a single row, of which `before` was said earlier: means over the rows.
+
+        A row changes nothing of what was said of the whole request.
+        """
+        values, earlier = self.outcomes, before.outcomes
+        counts = dict(zip(self.names, self.rows or (0,) * len(self.names), strict=True))
+        for name, value in row.outcomes.items():
+            count = counts.get(name)
+            if count is None:
+                values[name], counts[name] = value, 1
+            elif count and name in earlier:
+                values[name] += (value - earlier[name]) / count
+            elif count:
+                values[name] += (value - values[name]) / (count + 1)
+                counts[name] = count + 1
+        verdict = WRONG if WRONG in (self.verdict, row.verdict) else row.verdict or self.verdict
+        return Said(
+            verdict, tuple(values), tuple(values.values()), self.classes, tuple(counts[name] for name in values)
+        )
 
     @property
     def remembered(self) -> "Said":
         """What is kept of it: a request's many true classes are not, so corrections of them are not counted."""
         short = self if len(self.classes) <= MOST_CLASSES else self._replace(classes=())
-        if len(_names) < MOST_SHARED:
-            short = short._replace(names=_names.setdefault(short.names, short.names))
-        if not {0.0, 1.0}.issuperset(short.values):
+        if not SIMPLE.issuperset(short.values):
             return short
         return _shared.setdefault(short, short) if len(_shared) < MOST_SHARED else _shared.get(short, short)
 
 
-def read_said(record: Mapping[str, Any]) -> Said:
-    """Read a line's record. Lines of earlier gateways name no outcomes, but have `correct`, `reward` and `metrics`."""
+def read_said(record: Mapping[str, Any]) -> tuple[Said, dict[str, float]]:
+    """Read a line's record; return the outcomes by name, too. Lines of earlier gateways name none, but have `correct`,
+    `reward` and `metrics`.
+    """
     named = record.get("outcomes")
-    outcomes = _countable(named if isinstance(named, dict) else _earlier_outcomes(record))
-    verdict = "" if record.get("truth") is None else _verdict(outcomes)
-    return Said(verdict, tuple(outcomes), tuple(outcomes.values()), _classes(record) if verdict else ())
+    given = named if isinstance(named, dict) else _earlier_outcomes(record)
+    outcomes = {name: float(value) for name, value in given.items() if is_countable(value)}
+    names = tuple(outcomes)
+    names = _names.setdefault(names, names) if len(_names) < MOST_SHARED else names
+    if record.get("truth") is None:
+        return Said("", names, tuple(outcomes.values())), outcomes
+    return Said(_verdict(outcomes), names, tuple(outcomes.values()), _classes(record)), outcomes
 
 
 def parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -75,10 +106,6 @@ def parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(record, dict) and isinstance(record.get("prediction_id"), str):
             yield record
-
-
-def _countable(named: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in named.items() if is_countable(value)}
 
 
 def _earlier_outcomes(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +125,9 @@ def _verdict(outcomes: Mapping[str, float]) -> str:
 
 def _classes(record: Mapping[str, Any]) -> ClassRows:
     truths, correct = record.get("truth_class"), record.get("correct")
+    if type(truths) is int and type(correct) is bool:
+        return ((min(truths, CLASSES - 1), int(correct), int(not correct)),)
     if not isinstance(truths, list) or not isinstance(correct, list):
-        truths, correct = [truths], [correct]
+        return ()
     judged = zip(truths, correct, strict=False)
     return class_rows((truth, right) for truth, right in judged if type(truth) is int and type(right) is bool)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.control.record_writer.feedback_stats import MOST_VERSIONS, FeedbackStats, Key, Place
-from gateway.control.record_writer.outcome_sums import ClassTruths, VersionFeedback
+from gateway.control.record_writer.outcome_sums import ClassTruths, FeedbackSums, VersionFeedback
 from gateway.records.measures import OutcomeSum
 
 FILE: Final = "feedback.json"
@@ -65,13 +65,14 @@ class FeedbackState:
 
 def _entry(key: Key, credit: VersionFeedback) -> dict[str, Any]:
     model, version, variant = key
+    sums = credit.sums
     return {
         "model": model,
         "version": version,
         "variant": variant,
-        "outcomes": credit.outcomes,
-        "routes": credit.routes,
-        "classes": {str(index): one for index, one in credit.classes.items()},
+        "outcomes": sums.outcomes,
+        "routes": sums.routes,
+        "classes": {str(index): one for index, one in sums.classes.items()},
     }
 
 
@@ -89,14 +90,14 @@ def _read(file: Path) -> tuple[Place, dict[Key, VersionFeedback]]:
 
 
 def _credit(entry: Mapping[str, Any]) -> tuple[Key, VersionFeedback]:
-    credit = VersionFeedback(
+    kept = FeedbackSums(
         outcomes=_sums(entry["outcomes"]),
         routes={str(route): _sums(outcomes) for route, outcomes in entry["routes"].items()},
         classes={
             _natural(int(index)): ClassTruths(*map(_natural, counts)) for index, counts in entry["classes"].items()
         },
     )
-    return (str(entry["model"]), _natural(entry["version"]), str(entry["variant"])), credit
+    return (str(entry["model"]), _natural(entry["version"]), str(entry["variant"])), VersionFeedback(kept)
 
 
 def _sums(document: Mapping[str, Any]) -> dict[str, OutcomeSum]:

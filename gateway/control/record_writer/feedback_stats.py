@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from gateway.control.record_writer.feedback_lines import Said, parsed, read_said
-from gateway.control.record_writer.outcome_sums import CORRECT, UNLABELLED, WRONG, VersionFeedback
+from gateway.control.record_writer import feedback_memory
+from gateway.control.record_writer.feedback_lines import parsed
+from gateway.control.record_writer.feedback_memory import Change, FeedbackMemory, RecentValues
+from gateway.control.record_writer.outcome_sums import UNLABELLED, VersionFeedback
 from gateway.errors import InvalidRequest
 from gateway.records.segments import FEEDBACK, segment_name, segments
 from gateway.records.token import Signer, Token
 
-MAX_REMEMBERED: Final = 200_000  # latest predictions whose feedback is recognised when repeated; older ones count again
 MOST_VERSIONS: Final = 2000  # kept: those with the latest feedback
 MAX_BUFFERED: Final = 100_000  # most items buffered for the guards: more push the oldest out, but are counted
 CHUNK_BYTES: Final = 1 << 20
-NOTHING: Final = Said()
 Key = tuple[str, int, str]  # model, version, variant
 log: Final = logging.getLogger("gateway.control.record_writer")
 
@@ -50,22 +50,6 @@ class Place(NamedTuple):
 START: Final = Place()
 
 
-class _RecentValues:
-    """The last value of each of the latest `MAX_REMEMBERED` keys; keys that came first are evicted first."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[int, Any] = OrderedDict()  # popping the first key of a dict gets slower and slower
-
-    def put(self, key: int, value: Any) -> None:
-        self._values[key] = value
-        if len(self._values) > MAX_REMEMBERED:
-            self._values.popitem(last=False)
-
-    def get(self, key: int) -> Any:
-        """Return the value; None if there is none."""
-        return self._values.get(key)
-
-
 class FeedbackStats:
     """Sums feedback by model, version and variant (`by_version`), and buffers new feedback for the guards.
 
@@ -76,8 +60,8 @@ class FeedbackStats:
     def __init__(self, signer: Signer) -> None:
         self.by_version: OrderedDict[Key, VersionFeedback] = OrderedDict()
         self._signer = signer
-        self._known = _RecentValues()
-        self._discordant = _RecentValues()
+        self._memory = FeedbackMemory()
+        self._discordant: RecentValues[int] = RecentValues()
         self._new: deque[CreditedFeedback] = deque(maxlen=MAX_BUFFERED)
 
     def load(self, folder: Path, counted: Place = START) -> Place:
@@ -92,17 +76,22 @@ class FeedbackStats:
             for offset, line in _lines(path):
                 place = Place(name.number if name else 0, offset)
                 for record in parsed((line,)):
-                    if place >= counted:
-                        self._count(record, evidence=False)
-                    else:
-                        self._remember(record)
+                    change = self._memory.put(record)
+                    if change is not None and place >= counted:
+                        self._count(record, change)
                 end = max(end, Place(place.segment, offset + len(line)))
         return end
 
     def add(self, lines: bytes) -> None:
         """Count recorded feedback lines."""
         for record in parsed(lines.splitlines()):
-            self._count(record, evidence=True)
+            change = self._memory.put(record)
+            token = self._count(record, change) if change is not None else None
+            if token is None or change is None:
+                continue
+            new = {name: value for name, value in change.received.items() if name not in change.before}
+            if new:
+                self._new.append(CreditedFeedback(token, record["time_ns"], new, self._mirrored_wrong(record)))
 
     def add_mirrors(self, lines: bytes) -> None:
         """Remember the candidate's answers to mirrored requests, if they disagree with stable's."""
@@ -117,32 +106,21 @@ class FeedbackStats:
             taken.append(self._new.popleft())
         return taken
 
-    def _count(self, record: Mapping[str, Any], *, evidence: bool) -> None:
-        key = hash(record["prediction_id"])
-        before, said = self._known.get(key), read_said(record)
-        earlier = before or NOTHING
-        now = earlier.amended(said)
-        if before is not None and now.remembered == before:
-            return  # a repetition
+    def _count(self, record: Mapping[str, Any], change: Change) -> Token | None:
+        """Count what has changed; return the prediction's token, None if an earlier run's key has signed it, which has
+        been removed.
+        """
         try:
             token = self._signer.read(record["prediction_id"])
         except InvalidRequest:
-            return  # signed with an earlier run's key, which has been removed
-        self._known.put(key, now.remembered)
-        counted = earlier.outcomes
-        news = {name: value for name, value in said.outcomes.items() if counted.get(name) != value}
+            return None
+        said = change.said
         credit = self._credit((token.model, token.version, token.variant))
-        credit.received[said.verdict if said.verdict != earlier.verdict and said.verdict else UNLABELLED] += 1
-        credit.put(token.route, credit.admitted(news), counted)
-        if said.classes and (earlier.classes or earlier.verdict not in (CORRECT, WRONG)):
-            credit.put_classes(said.classes, earlier.classes)
-        first = {name: value for name, value in news.items() if name not in counted}
-        if evidence and first:
-            self._new.append(CreditedFeedback(token, record["time_ns"], first, self._mirrored_wrong(record)))
-
-    def _remember(self, record: Mapping[str, Any]) -> None:
-        key = hash(record["prediction_id"])
-        self._known.put(key, (self._known.get(key) or NOTHING).amended(read_said(record)).remembered)
+        credit.received[said.verdict if change.truth else UNLABELLED] += 1
+        credit.put(token.route, change.before, change.now, change.received)
+        if change.classes_before is not None:
+            credit.put_classes(said.classes, change.classes_before)
+        return token
 
     def _credit(self, key: Key) -> VersionFeedback:
         credit = self.by_version.get(key)
@@ -160,11 +138,11 @@ class FeedbackStats:
 
 
 def _newest(folder: Path) -> list[Path]:
-    """The newest segments that hold MAX_REMEMBERED lines together, in order."""
+    """The newest segments that hold as many lines as are remembered, in order."""
     paths: list[Path] = []
     lines = 0
     for path in reversed(segments(folder, FEEDBACK)):
-        if lines >= MAX_REMEMBERED:
+        if lines >= feedback_memory.MAX_REMEMBERED:
             break
         paths.insert(0, path)
         with contextlib.suppress(OSError), path.open("rb") as file:

@@ -32,9 +32,16 @@ class ReceivedSum(NamedTuple):
     def total(self) -> float:
         return self.positive - self.negative
 
-    def plus(self, value: float) -> "ReceivedSum":
-        """Return the sum with one value more."""
-        return ReceivedSum(self.count + 1, self.positive + max(value, 0.0), self.negative + max(-value, 0.0))
+
+@dataclass(slots=True)
+class OutcomeTally:
+    """One outcome on one route: its present values, and all that have come (see ReceivedSum)."""
+
+    count: int = 0
+    total: float = 0.0
+    received: int = 0
+    positive: float = 0.0
+    negative: float = 0.0
 
 
 class ClassTruths(NamedTuple):
@@ -57,25 +64,16 @@ class ClassTruths(NamedTuple):
 ClassRows = tuple[tuple[int, int, int], ...]  # class index, rows predicted right, rows predicted wrong
 
 
-@dataclass(slots=True, kw_only=True)
-class VersionFeedback:
-    """One version's feedback in one variant. The latest feedback on a prediction replaces earlier feedback on it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackSums:
+    """The latest feedback on each prediction of a version in one variant, at one moment.
 
     `outcomes` by name, and again by route; `classes` by the true class's index, those from CLASSES - 1 on as one.
-    They survive restarts. What is received (`received` by verdict, `received_sums` by outcome, `received_routes` by
-    route and outcome, `received_classes` by class) counts corrections again and begins with the process: it never
-    falls, for windows and Prometheus.
-
-    Values in the dictionaries are replaced, never changed, so that `copy` can run in another thread.
     """
 
-    outcomes: dict[str, OutcomeSum] = field(default_factory=dict)
-    routes: dict[str, dict[str, OutcomeSum]] = field(default_factory=dict)
-    classes: dict[int, ClassTruths] = field(default_factory=dict)
-    received: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
-    received_sums: dict[str, ReceivedSum] = field(default_factory=dict)
-    received_routes: dict[tuple[str, str], ReceivedSum] = field(default_factory=dict)
-    received_classes: dict[int, ClassTruths] = field(default_factory=dict)
+    outcomes: Mapping[str, OutcomeSum] = field(default_factory=dict)
+    routes: Mapping[str, Mapping[str, OutcomeSum]] = field(default_factory=dict)
+    classes: Mapping[int, ClassTruths] = field(default_factory=dict)
 
     @property
     def labelled(self) -> int:
@@ -93,47 +91,104 @@ class VersionFeedback:
         """Mean of the latest rewards; None if there are none."""
         return self.outcomes.get("reward", OutcomeSum()).mean
 
-    def admitted(self, outcomes: Mapping[str, float]) -> dict[str, float]:
-        """Return those outcomes that there is room for: clients choose the names of business metrics."""
-        return {name: value for name, value in outcomes.items() if name in self.outcomes or self._has_room(name)}
 
-    def _has_room(self, name: str) -> bool:
-        business = name.startswith(METRICS)
-        kept = sum(one.startswith(METRICS) == business for one in self.outcomes)
-        return kept < (MOST_METRICS if business else MOST_OUTCOMES)
+class VersionFeedback:
+    """One version's feedback in one variant: `sums`, which survive restarts, and counters of what has been received.
 
-    def put(self, route: str, outcomes: Mapping[str, float], before: Mapping[str, float]) -> None:
-        """Count the outcomes of a prediction on this route. `before`: what was counted of them earlier."""
-        if route not in self.routes and len(self.routes) >= MOST_ROUTES:
-            route = OTHER_ROUTES
-        of_route = dict(self.routes.get(route, {}))
-        for name, value in outcomes.items():
-            change = (0, value - before[name]) if name in before else (1, value)
-            self.outcomes[name] = self.outcomes.get(name, OutcomeSum()).plus(*change)
-            of_route[name] = of_route.get(name, OutcomeSum()).plus(*change)
-            self.received_sums[name] = self.received_sums.get(name, ReceivedSum()).plus(value)
-            self.received_routes[route, name] = self.received_routes.get((route, name), ReceivedSum()).plus(value)
-        self.routes[route] = of_route
+    Those count corrections again and begin with the process: they never fall, for windows and Prometheus. `received`
+    counts items by verdict, `received_classes` rows by true class. One thread counts; any may read.
+    """
+
+    def __init__(self, kept: FeedbackSums = FeedbackSums()) -> None:
+        self.received = dict.fromkeys(VERDICTS, 0)
+        self.received_classes: dict[int, ClassTruths] = {}
+        self._classes = dict(kept.classes)
+        self._names = set(kept.outcomes)
+        self._routes = {
+            route: {name: OutcomeTally(*one) for name, one in outcomes.items()}
+            for route, outcomes in kept.routes.items()
+        }
+
+    @property
+    def sums(self) -> FeedbackSums:
+        """The latest feedback on each prediction."""
+        routes = {
+            route: {name: OutcomeSum(one.count, one.total) for name, one in tallies}
+            for route, tallies in self._tallies()
+        }
+        outcomes: dict[str, OutcomeSum] = {}
+        for of_route in routes.values():
+            for name, one in of_route.items():
+                outcomes[name] = outcomes.get(name, OutcomeSum()).plus(*one)
+        return FeedbackSums(outcomes=outcomes, routes=routes, classes=dict(self._classes))
+
+    def received_of(self, outcome: str) -> ReceivedSum:
+        """What has been received of an outcome, on all routes."""
+        found = [tallies[outcome] for tallies in list(self._routes.values()) if outcome in tallies]
+        return (
+            ReceivedSum(*(sum(column) for column in zip(*map(_received, found), strict=True)))
+            if found
+            else ReceivedSum()
+        )
+
+    def received_sums(self) -> dict[tuple[str, str], ReceivedSum]:
+        """What has been received by route and outcome."""
+        return {
+            (route, name): _received(one) for route, tallies in self._tallies() for name, one in tallies if one.received
+        }
+
+    def put(
+        self, route: str, before: Mapping[str, float], now: Mapping[str, float], received: Mapping[str, float]
+    ) -> None:
+        """Count a prediction's outcomes on this route. `before` and `now`: all that were counted of it, and that are
+        to be counted of it from now on; `received`: those that feedback has just given.
+        """
+        tallies = self._routes.get(route)
+        if tallies is None:
+            route = route if len(self._routes) < MOST_ROUTES else OTHER_ROUTES
+            tallies = self._routes.setdefault(route, {})
+        for name, value in received.items():
+            tally = tallies.get(name)
+            if tally is None:
+                if not self._admits(name):
+                    continue
+                tally = tallies[name] = OutcomeTally()
+            if name in before:
+                tally.total += now[name] - before[name]
+            else:
+                tally.total += now[name]
+                tally.count += 1
+            tally.received += 1
+            if value >= 0:
+                tally.positive += value
+            else:
+                tally.negative -= value
 
     def put_classes(self, rows: ClassRows, before: ClassRows) -> None:
         """Count rows by their true class, instead of those that were counted for the same prediction `before`."""
         for index, correct, wrong in before:
-            _add(self.classes, index, -correct, -wrong)
+            _add(self._classes, index, -correct, -wrong)
         for index, correct, wrong in rows:
-            _add(self.classes, index, correct, wrong)
+            _add(self._classes, index, correct, wrong)
             _add(self.received_classes, index, correct, wrong)
 
-    def copy(self) -> "VersionFeedback":
-        """A copy that no thread changes."""
-        return VersionFeedback(
-            outcomes=dict(self.outcomes),
-            routes=dict(self.routes),
-            classes=dict(self.classes),
-            received=dict(self.received),
-            received_sums=dict(self.received_sums),
-            received_routes=dict(self.received_routes),
-            received_classes=dict(self.received_classes),
-        )
+    def _admits(self, name: str) -> bool:
+        """Whether the outcome is counted: clients choose the names of business metrics, so their number is bounded."""
+        if name not in self._names:
+            business = name.startswith(METRICS)
+            kept = sum(one.startswith(METRICS) == business for one in self._names)
+            if kept >= (MOST_METRICS if business else MOST_OUTCOMES):
+                return False
+            self._names.add(name)
+        return True
+
+    def _tallies(self) -> list[tuple[str, list[tuple[str, OutcomeTally]]]]:
+        """A copy of the dictionaries, which the counting thread may fill meanwhile."""
+        return [(route, list(tallies.items())) for route, tallies in list(self._routes.items())]
+
+
+def _received(tally: OutcomeTally) -> ReceivedSum:
+    return ReceivedSum(tally.received, tally.positive, tally.negative)
 
 
 def class_rows(truths: Iterable[tuple[int, bool]]) -> ClassRows:

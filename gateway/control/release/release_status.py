@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.control.metrics.process_metrics import ProcessStatus
-from gateway.control.record_writer.outcome_sums import VersionFeedback
+from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
 from gateway.shm.tally import Totals
@@ -21,7 +21,7 @@ class VersionStatus:
     version: int
     variant: str
     totals: Totals
-    feedback: VersionFeedback
+    feedback: FeedbackSums
     providers: tuple[str, ...] = ()
     warning: str = ""
     process: ProcessStatus | None = None

@@ -61,8 +61,8 @@ def test_sums_are_the_same_after_a_restart(tmp_path: Path) -> None:
     second = Run(tmp_path)
     for key, counted in first.feedback.by_version.items():
         again = second.feedback.by_version[key]
-        assert (again.outcomes, again.routes, again.classes) == (counted.outcomes, counted.routes, counted.classes)
-        assert again.received_sums == {}, "counters of the process begin anew"
+        assert again.sums == counted.sums
+        assert again.received_sums() == {}, "counters of the process begin anew"
 
 
 def test_what_was_recorded_after_the_last_save_is_counted_once(tmp_path: Path) -> None:
@@ -71,13 +71,13 @@ def test_what_was_recorded_after_the_last_save_is_counted_once(tmp_path: Path) -
     first.state.save()
     first.record(b"".join(LINES[1:]))  # and then it is killed
     second = Run(tmp_path)
-    assert {key: one.outcomes for key, one in second.feedback.by_version.items()} == {
-        key: one.outcomes for key, one in first.feedback.by_version.items()
+    assert {key: one.sums for key, one in second.feedback.by_version.items()} == {
+        key: one.sums for key, one in first.feedback.by_version.items()
     }
     second.record(judged(MISTAKEN, True, truth_class=5))
-    assert second.feedback.by_version["digits", 1, "stable"].outcomes["wrong"] == (1, 0.0), "it was corrected"
+    assert second.feedback.by_version["digits", 1, "stable"].sums.outcomes["wrong"] == (1, 0.0), "it was corrected"
     second.state.save()
-    assert Run(tmp_path).feedback.by_version["digits", 1, "stable"].outcomes["wrong"] == (1, 0.0)
+    assert Run(tmp_path).feedback.by_version["digits", 1, "stable"].sums.outcomes["wrong"] == (1, 0.0)
 
 
 def test_correction_after_a_restart_replaces_what_was_counted_before_it(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_correction_after_a_restart_replaces_what_was_counted_before_it(tmp_path
     first.state.save()
     second = Run(tmp_path)
     second.record(feedback_line(NUMBER, truth=6.0, outcomes={**REGRESSION, "loss": 1.0}))
-    assert credit(second.feedback).outcomes["loss"] == (1, 1.0)
+    assert credit(second.feedback).sums.outcomes["loss"] == (1, 1.0)
     assert second.feedback.take_new() == [], "it was evidence in the former run"
 
 
@@ -115,5 +115,5 @@ def test_damaged_file_is_replaced_by_what_the_records_hold(
     first.record(LINES[0])
     first.state.save()
     (tmp_path / FILE).write_bytes(damaged)
-    assert credit(Run(tmp_path).feedback).outcomes == credit(first.feedback).outcomes
+    assert credit(Run(tmp_path).feedback).sums.outcomes == credit(first.feedback).sums.outcomes
     assert "cannot be used" in caplog.text

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.control.guards.comparisons import ComparisonResult, Guards, GuardVerdict
 from gateway.control.guards.observation import ClassCounts, Observation
-from gateway.control.record_writer.outcome_sums import VersionFeedback
+from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.control.release.release_status import VersionStatus
 from gateway.control.release.wording import verdict_text
 from gateway.errors import Outcome, request_counts
@@ -24,7 +24,7 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Vers
     for outcome, count in failed.items():
         for _ in range(count):
             tally.failure(variant, Outcome(outcome), 1000)
-    return VersionStatus(1, variant, tally.read(), VersionFeedback(outcomes={"wrong": OutcomeSum(labelled)}))
+    return VersionStatus(1, variant, tally.read(), FeedbackSums(outcomes={"wrong": OutcomeSum(labelled)}))
 
 
 @pytest.mark.parametrize(
