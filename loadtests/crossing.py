@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.control.guards.comparisons import RATIOS
 from gateway.control.guards.evidence import alpha_of, log_combined, log_harm
+from gateway.control.guards.failure_sources import RATIOS
 from gateway.records.segments import FEEDBACK, PREDICTIONS, segments
 
 PPM: Final = 1_000_000

@@ -149,13 +149,11 @@ class ComparisonSettings(Settings):
     name: Name
     """Its name in decisions and metrics."""
     metric: ComparisonMetric
-    """What is compared: of `failures`, `slow_requests` and `complaints` how often the candidate has them beside stable,
-    of outcomes the mean: `wrong_feedback`, `loss`, `reward`, a business metric as `metrics.NAME`."""
+    """What is compared: how often there are such events, or means of feedback; business metrics as `metrics.NAME`."""
     threshold: Seconds | None = None
     """For `slow_requests` only: a request is slow if it takes longer. Stable then runs in threads too."""
     range: Range | None = None
-    """The lowest and the highest value of the outcome; values outside count as these. Needed for `reward`,
-    `metrics.NAME` and `squared_error`; by default 0 to 1 for the others: set it for the `loss` of a regression."""
+    """The outcome's lowest and highest value, beyond which it is clipped; by default 0 to 1 for what is a share."""
     tolerance: Level | None = None
     """The difference of means up to which the candidate may be worse, in the outcome's unit; by default none."""
     direction: Direction | None = None

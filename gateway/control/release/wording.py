@@ -10,7 +10,8 @@ from gateway.errors import request_counts
 NO_DATA_TEXTS: Final[Mapping[str, str]] = {
     "failures": "no failures yet",
     "slow_requests": "no slow requests yet",
-    "wrong_feedback": "no wrong answers yet",
+    "wrong_feedback": "no feedback with a truth to compare yet",
+    "complaints": "no complaints yet",
     "mirror_disagreement": "no disagreements with feedback yet",
     "predicted_class": "too few rows yet",
 }
@@ -29,4 +30,4 @@ def verdict_text(found: ComparisonResult, versions: Sequence[VersionStatus]) -> 
         return "no feedback with a truth yet"
     if found.metric == "failures" and any(failed for _, failed in tallies):
         return "no failures to compare yet"  # they were not randomised, or are older than the evidence's last restart
-    return NO_DATA_TEXTS[found.metric]
+    return NO_DATA_TEXTS.get(found.metric) or f"no feedback with {found.metric} to compare yet"

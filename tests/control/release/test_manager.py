@@ -280,7 +280,7 @@ def test_wrong_feedback_counts_only_for_randomised_traffic(bench: Bench) -> None
     bench.serve(release(comparisons=[accuracy]))
     bench.tick()
     for weight_ppm, done in ((1_000_000, []), (0, []), (50_000, [("stop", "accuracy")])):
-        tell(bench, weight_ppm, Variant.CANDIDATE, 12)
+        tell(bench, weight_ppm)
         bench.tick()
         assert bench.done == done
 
@@ -297,11 +297,13 @@ def test_mirrored_pairs_count_at_any_weight(bench: Bench) -> None:
     assert bench.done == [("stop", "mirrored")]
 
 
-def tell(bench: Bench, weight_ppm: int, variant: Variant, count: int) -> None:
-    """Record feedback that so many predictions were wrong."""
-    for nonce in range(count):
+def tell(bench: Bench, weight_ppm: int) -> None:
+    """Record feedback that the candidate's predictions were wrong, a tenth of all, and stable's right."""
+    for nonce in range(200):
+        candidate = nonce % 10 == 0
+        variant = Variant.CANDIDATE if candidate else Variant.STABLE
         prediction_id = bench.token(weight_ppm + nonce, variant, weight_ppm)
-        bench.records.feedback.add(line_of(feedback(prediction_id, correct=False)))
+        bench.records.feedback.add(line_of(feedback(prediction_id, correct=not candidate)))
 
 
 def feedback(prediction_id: str, *, correct: bool) -> dict[str, Any]:
