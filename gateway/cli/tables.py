@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.outcome_text import feedback_lines
+from gateway.cli.outcome_text import effects_table, feedback_lines
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
 
@@ -74,7 +74,8 @@ def status_text(release: dict[str, Any]) -> RenderableType:
         table.add_column(heading, no_wrap=True)
     for version in release["versions"]:
         table.add_row(*_version_row(version))
-    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), Text())
+    better = [effects_table(effects)] if (effects := release.get("effects")) else []
+    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), *better, Text())
 
 
 def _version_row(version: dict[str, Any]) -> Iterator[str]:

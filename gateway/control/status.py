@@ -105,6 +105,7 @@ def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
         progress=progress,
         ramp_ppm=ramp_ppm,
         latency_compared=release.latency_compared,
+        effects=control.release_manager.effects(name),
     )
 
 

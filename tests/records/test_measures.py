@@ -36,7 +36,8 @@ def test_measures_are_named_as_people_know_them(sums: dict[str, tuple[int, float
 
 def test_measure_names_the_outcome_that_it_is_computed_from() -> None:
     (accuracy,) = measures({"wrong": OutcomeSum(8, 2.0)})
-    assert (accuracy.name, accuracy.outcome, accuracy.count, accuracy.total) == ("accuracy", "wrong", 8, 2.0)
-    assert accuracy.higher_is_better
+    assert (accuracy.shown.name, accuracy.outcome, accuracy.count, accuracy.total) == ("accuracy", "wrong", 8, 2.0)
+    assert accuracy.shown.higher_is_better
     (mae, _) = measures({"age.loss": OutcomeSum(2, 6.0), "age.squared_error": OutcomeSum(2, 18.0)})
-    assert (mae.name, mae.label, mae.outcome, mae.higher_is_better) == ("age.mae", "age MAE", "age.loss", False)
+    assert (mae.shown.name, mae.shown.label, mae.outcome) == ("age.mae", "age MAE", "age.loss")
+    assert mae.shown.higher_is_better is False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NotRequired
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from gateway.control.api.feedback_documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
+from gateway.control.release.effect_document import EffectDocument
 
 if TYPE_CHECKING:  # else every CLI command would load the routing modules
     from gateway.routing.explanation import Explanation
@@ -168,6 +169,7 @@ class ReleaseDocument(TypedDict):
     ramp: NotRequired[RampDocument]
     guards: NotRequired[list[GuardDocument]]
     forecast: NotRequired[ForecastDocument]
+    effects: NotRequired[list[EffectDocument]]
 
 
 class UnavailableDocument(TypedDict):

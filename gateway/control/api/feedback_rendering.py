@@ -38,12 +38,12 @@ def class_documents(feedback: FeedbackSums, labels: Sequence[str]) -> list[Class
 
 def _document(one: Measure) -> MeasureDocument:
     return {
-        "metric": one.name,
-        "label": one.label,
+        "metric": one.shown.name,
+        "label": one.shown.label,
         "value": one.value,
         "count": one.count,
         "outcome": one.outcome,
         "sum": one.total,
-        "form": one.form,
-        "higher_is_better": one.higher_is_better,
+        "form": one.shown.form,
+        "higher_is_better": one.shown.higher_is_better,
     }

@@ -32,6 +32,7 @@ from gateway.control.record_status import KINDS, dropped
 from gateway.control.release.audit import LN_10
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
+from gateway.control.release.known_effects import effect_documents
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
 from gateway.control.release.wording import verdict_text
 from gateway.errors import Outcome, request_counts
@@ -80,6 +81,7 @@ def release_document(overview: ReleaseStatus, labels_of: LabelsOf = no_labels) -
             document["ramp"] = _ramp(overview.progress, overview.ramp_ppm)
         document["guards"] = _guards(overview.progress.assessment, overview.versions)
         document["forecast"] = _forecast(overview.progress)
+        document["effects"] = effect_documents(overview.effects)
     return document
 
 

@@ -1,7 +1,7 @@
 // "Is it better?": for each metric how much the candidate differs from stable, with the interval that holds it, and a
 // line at zero. Better is always to the right.
 
-import { count, el, say } from "/console/dom.js";
+import { count, el, percent, say } from "/console/dom.js";
 import { valueText } from "/console/outcomes.js";
 
 const ROOM = 1.12; // the scale's half, over what is farthest from zero
@@ -21,28 +21,45 @@ export class Effects {
   update(release) {
     const effects = release.effects ?? [];
     this.element.hidden = effects.length === 0;
-    const shape = JSON.stringify(effects.map((one) => [one.metric, one.route]));
+    const shape = JSON.stringify(effects.map((one) => [keyOf(one), one.higher_is_better]));
     if (shape !== this.shape) this.build(effects);
     this.shape = shape;
     for (const one of effects) this.rows.get(keyOf(one)).update(one);
-    const level = effects.find((one) => one.level)?.level;
-    say(this.note, `Candidate minus stable. The bar is the interval that holds the true difference with ${level ? valueText(level, "share") : "high"} probability, however often you look.`);
+    say(this.note, noteOn(effects));
   }
 
   build(effects) {
-    this.rows = new Map(effects.map((one) => [keyOf(one), new EffectRow(one)]));
-    const rowsOf = (route) => effects.filter((one) => one.route === route).map((one) => this.rows.get(keyOf(one)).element);
+    this.rows = new Map(effects.map((one) => [keyOf(one), new EffectRow()]));
     const routes = [...new Set(effects.map((one) => one.route).filter((route) => route !== null))];
-    this.overall.replaceChildren(axis(), ...rowsOf(null));
-    this.routes.replaceChildren(...routes.flatMap((route) => [el("h4", {}, route), axis(), ...rowsOf(route)]));
+    this.overall.replaceChildren(...this.groups(effects.filter((one) => one.route === null)));
+    this.routes.replaceChildren(
+      ...routes.flatMap((route) => [el("h4", {}, route), ...this.groups(effects.filter((one) => one.route === route))]));
     this.more.hidden = routes.length === 0;
   }
+
+  /** The rows with a known direction, then those of which nobody has said what is better. */
+  groups(effects) {
+    const directed = effects.filter((one) => one.higher_is_better !== null);
+    const others = effects.filter((one) => one.higher_is_better === null);
+    const rows = (some) => some.map((one) => this.rows.get(keyOf(one)).element);
+    return [
+      ...(directed.length ? [axis("← worse", "better →"), ...rows(directed)] : []),
+      ...(others.length ? [axis("← lower", "higher →"), ...rows(others)] : []),
+    ];
+  }
+}
+
+function noteOn(effects) {
+  const overall = effects.find((one) => one.route === null);
+  if (!overall) return "";
+  const rough = effects.some((one) => one.asymptotic && one.low !== null) ? " Where the metric has no range in the routing file, that holds for many outcomes only." : "";
+  return `Candidate minus stable, since this release began. The bar holds the true difference with a probability of ${percent(100 * overall.level)}, however often you look.${rough}`;
 }
 
 const keyOf = (one) => `${one.metric}\n${one.route ?? ""}`;
 
-function axis() {
-  return el("div", { class: "axis", "aria-hidden": "true" }, el("span", {}, "← worse"), el("span", {}, "better →"));
+function axis(left, right) {
+  return el("div", { class: "axis", "aria-hidden": "true" }, el("span", {}, left), el("span", {}, right));
 }
 
 class EffectRow {
@@ -57,30 +74,31 @@ class EffectRow {
   }
 
   update(one) {
-    const known = one.effect !== null;
+    const known = one.effect !== null && one.low !== null;
     this.element.dataset.verdict = one.verdict;
     this.element.classList.toggle("none", !known);
     say(this.name, one.label);
     say(this.verdict, one.verdict);
-    const text = known ? `${differenceText(one.effect, one.form)}, ${intervalText(one)}` : "";
-    say(this.detail, [sides(one), text, one.words].filter(Boolean).join(" · "));
+    const text = one.effect === null ? "" : differenceText(one.effect, one.form) + (known ? `, ${intervalText(one)}` : "");
+    say(this.detail, [sides(one), text, one.words === one.verdict ? "" : one.words].filter(Boolean).join(" · "));
     this.bar.setAttribute("aria-label", `${one.label}: ${text || "nothing to compare yet"}; ${one.words}`);
     if (known) this.draw(one);
   }
 
   draw({ effect, low, high, higher_is_better: higher }) {
-    const most = ROOM * Math.max(...[effect, low, high].filter((value) => value !== null).map(Math.abs)) || 1;
+    const most = ROOM * Math.max(...[effect, low, high].map(Math.abs)) || 1;
     const place = (value) => 50 * (1 + (higher === false ? -value : value) / most);
-    const ends = [low === null ? -most : low, high === null ? most : high].map(place).sort((a, b) => a - b);
+    const ends = [low, high].map(place).sort((a, b) => a - b);
     this.interval.style.left = `${ends[0]}%`;
     this.interval.style.width = `${ends[1] - ends[0]}%`;
     this.point.style.left = `${place(effect)}%`;
   }
 }
 
+/** Both means, each with the number of outcomes behind it. */
 function sides(one) {
-  if (one.stable === null || one.candidate === null) return "";
-  return `${valueText(one.stable, one.form)} → ${valueText(one.candidate, one.form)}`;
+  const side = (mean, units) => (mean === null ? "none" : `${valueText(mean, one.form)} (n=${count(units)})`);
+  return `stable ${side(one.stable, one.stable_units)}, candidate ${side(one.candidate, one.candidate_units)}`;
 }
 
 /** A difference with its sign; of shares in percentage points. */
@@ -89,7 +107,7 @@ function differenceText(value, form) {
   return `${value > 0 ? "+" : value < 0 ? "−" : "±"}${size}`;
 }
 
-function intervalText({ low, high, form, units_stable: stable, units_candidate: candidate }) {
-  const bounds = [low, high].map((value) => (value === null ? "?" : differenceText(value, form).replace(" points", "")));
-  return `interval ${bounds.join(" to ")} (n=${count(stable)} and ${count(candidate)})`;
+function intervalText({ low, high, form }) {
+  const ends = [low, high].map((value) => differenceText(value, form));
+  return `between ${form === "share" ? ends[0].replace(" points", "") : ends[0]} and ${ends[1]}`;
 }

@@ -110,9 +110,7 @@ def test_failures_in_proportion_to_the_weight_do_not_stop() -> None:
     ],
 )
 def test_each_comparison_stops_by_its_own_observations(comparison: dict, events: object) -> None:
-    others = [
-        guard for guard in (ERRORS, SLOW, ACCURACY, LOSS, REWARD) if guard["name"] != comparison["name"]
-    ]
+    others = [guard for guard in (ERRORS, SLOW, ACCURACY, LOSS, REWARD) if guard["name"] != comparison["name"]]
     for comparisons, stops in (([comparison], True), (others, False)):
         running = Running(release(comparisons=comparisons))
         running.tick()
