@@ -4,6 +4,7 @@
 import { count, el, percent, say } from "/console/dom.js";
 import { valueText } from "/console/outcomes.js";
 
+const UNKNOWN = "not known yet";
 const ROOM = 1.12; // the scale's half, over what is farthest from zero
 
 /** All effects of a release: on all traffic, and by route, to be opened. Open parts stay open. */
@@ -31,21 +32,16 @@ export class Effects {
   build(effects) {
     this.rows = new Map(effects.map((one) => [keyOf(one), new EffectRow()]));
     const routes = [...new Set(effects.map((one) => one.route).filter((route) => route !== null))];
-    this.overall.replaceChildren(...this.groups(effects.filter((one) => one.route === null)));
+    const rowsOf = (some) => some.map((one) => this.rows.get(keyOf(one)).element);
+    const overall = effects.filter((one) => one.route === null);
+    const [directed, others] = [overall.filter(isDirected), overall.filter((one) => !isDirected(one))];
+    this.overall.replaceChildren(
+      ...(directed.length ? [axis("← worse", "better →"), ...rowsOf(directed)] : []),
+      ...(others.length ? [axis("← lower", "higher →"), ...rowsOf(others)] : []));
+    const ends = effects.every(isDirected) ? ["← worse", "better →"] : ["← worse, or lower", "better, or higher →"];
     this.routes.replaceChildren(
-      ...routes.flatMap((route) => [el("h4", {}, route), ...this.groups(effects.filter((one) => one.route === route))]));
+      axis(...ends), ...routes.flatMap((route) => [el("h4", {}, route), ...rowsOf(effects.filter((one) => one.route === route))]));
     this.more.hidden = routes.length === 0;
-  }
-
-  /** The rows with a known direction, then those of which nobody has said what is better. */
-  groups(effects) {
-    const directed = effects.filter((one) => one.higher_is_better !== null);
-    const others = effects.filter((one) => one.higher_is_better === null);
-    const rows = (some) => some.map((one) => this.rows.get(keyOf(one)).element);
-    return [
-      ...(directed.length ? [axis("← worse", "better →"), ...rows(directed)] : []),
-      ...(others.length ? [axis("← lower", "higher →"), ...rows(others)] : []),
-    ];
   }
 }
 
@@ -55,6 +51,9 @@ function noteOn(effects) {
   const rough = effects.some((one) => one.asymptotic && one.low !== null) ? " Where the metric has no range in the routing file, that holds for many outcomes only." : "";
   return `Candidate minus stable, since this release began. The bar holds the true difference with a probability of ${percent(100 * overall.level)}, however often you look.${rough}`;
 }
+
+/** Whether somebody has said which direction is better. */
+const isDirected = (one) => one.higher_is_better !== null;
 
 const keyOf = (one) => `${one.metric}\n${one.route ?? ""}`;
 
@@ -69,8 +68,10 @@ class EffectRow {
     this.point = el("span", { class: "point" });
     this.bar = el("div", { class: "span", role: "img" }, el("span", { class: "zero" }), this.interval, this.point);
     this.verdict = el("span", { class: "verdict" });
-    this.detail = el("span", { class: "detail" });
-    this.element = el("div", { class: "difference" }, this.name, this.bar, this.verdict, this.detail);
+    this.difference = el("b", {});
+    this.detail = el("span", {});
+    this.element = el("div", { class: "difference" }, this.name, this.bar, this.verdict,
+      el("span", { class: "detail" }, this.difference, this.detail));
   }
 
   update(one) {
@@ -78,9 +79,11 @@ class EffectRow {
     this.element.dataset.verdict = one.verdict;
     this.element.classList.toggle("none", !known);
     say(this.name, one.label);
-    say(this.verdict, one.verdict);
+    say(this.verdict, one.verdict === UNKNOWN ? "not known" : one.verdict);
     const text = one.effect === null ? "" : differenceText(one.effect, one.form) + (known ? `, ${intervalText(one)}` : "");
-    say(this.detail, [sides(one), text, one.words === one.verdict ? "" : one.words].filter(Boolean).join(" · "));
+    say(this.difference, text);
+    const more = one.words === one.verdict ? "" : one.words.replace(`${UNKNOWN}: `, "");
+    say(this.detail, [sides(one), more].filter(Boolean).join("; "));
     this.bar.setAttribute("aria-label", `${one.label}: ${text || "nothing to compare yet"}; ${one.words}`);
     if (known) this.draw(one);
   }
