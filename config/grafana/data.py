@@ -55,14 +55,14 @@ def data() -> Dashboard:
             "Outcomes": [
                 lines(
                     "Mean $outcome of each version",
-                    "short",
+                    "none",
                     Query(mean_outcome(chosen, both, over), "{{variant}} {{version}}"),
                     says="wrong: the share of wrong answers. loss: the absolute error of a number, 1 - NDCG of a "
                     "ranking. squared_error: its root is the RMSE. error: the bias. metrics.NAME: a business metric.",
                 ),
                 lines(
                     "Mean $outcome of each route",
-                    "short",
+                    "none",
                     Query(mean_outcome(chosen, f"{both}, route", over), "{{variant}} {{version}}: {{route}}"),
                 ),
                 lines(

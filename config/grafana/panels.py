@@ -55,7 +55,7 @@ def lines(title: str, unit: str, *queries: Query, says: str = "", width: int = 8
         panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL).group("A"))
     for pattern, color in COLORS.items():
         panel.override_by_regexp(f"/{pattern}/", [_fixed(color)])
-    return _filled(panel.min(0) if unit not in ("none", "short") else panel, title, unit, queries, says, width)
+    return _filled(panel.min(0) if unit != "none" else panel, title, unit, queries, says, width)
 
 
 def number(title: str, unit: str, query: Query, *, says: str = "", width: int = 4, bad: str = "") -> Any:
