@@ -12,6 +12,7 @@ from rich.text import Text
 from gateway.cli.outcome_text import effects_table, feedback_lines
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
+from gateway.settings.guards import DRIFTS
 
 if TYPE_CHECKING:  # these imports are slow, and every command would wait for them
     from gateway.backends.trial import LoadResult
@@ -125,7 +126,7 @@ def _guard_line(guard: dict[str, Any]) -> str:
     name = f"guard {guard['name']} ({guard['metric']})"
     if guard["log10_e"] is None:
         return f"{name}: {guard.get('summary', 'no data yet')}"
-    beyond = "different" if guard["metric"] == "predicted_class" else "harmful"
+    beyond = "different" if guard["metric"] in DRIFTS else "harmful"
     evidence, threshold = guard["log10_e"], guard["threshold_log10"]
     return f"{name}: {guard['verdict']}, evidence 10^{evidence:.1f}, {beyond} from 10^{threshold:.1f}"
 
@@ -161,7 +162,7 @@ def check_table(verdicts: "list[LoadResult]") -> Table:
         else:
             takes = f"{verdict.single_us:,.0f} µs" if verdict.single_us else "not measured"
             ready = "[yellow]ready, but[/yellow]" if verdict.warning else "[green]ready[/green]"
-            predicts = escape(verdict.measurable.described)
+            predicts = escape("; ".join(one.described for one in verdict.measurable))
             table.add_row(trial.name, str(trial.version), ready, predicts, takes, _batches(verdict), _runs(verdict))
     return table
 

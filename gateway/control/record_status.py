@@ -11,6 +11,8 @@ from gateway.control.metrics.outcome_metrics import OutcomeLabels, OutcomeMetric
 from gateway.control.record_writer.outcome_sums import ClassTruths, ReceivedSum
 from gateway.errors import GatewayError
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
+from gateway.records.value_bins import bin_names
+from gateway.settings.model import PredictionSettings
 from gateway.shm.scoreboard import (
     DROPPED,
     EVENTS_DROPPED,
@@ -44,15 +46,19 @@ class ClassLabels:
         self._known: dict[VersionKey, Sequence[str]] = {}
 
     def of(self, name: str, version: int) -> Sequence[str]:
-        """The labels in class order; empty if model.yaml names none or cannot be read now."""
+        """The labels in class order, or a regression's bins; empty if model.yaml has none or cannot be read now."""
         key = name, version
         if key not in self._known:
             try:
                 prediction = self._repository.settings(name).main_prediction
             except (GatewayError, OSError):  # it is being edited: try again at the next call
                 return ()
-            self._known[key] = prediction.labels if prediction else ()
+            self._known[key] = _names(prediction) if prediction else ()
         return self._known[key]
+
+
+def _names(prediction: PredictionSettings) -> Sequence[str]:
+    return bin_names(prediction.range) if prediction.range else prediction.labels
 
 
 def data_metrics(control: ControlPlane) -> DataMetrics:

@@ -34,6 +34,7 @@ class FeedbackEntries:
     def __init__(self, catalog: ModelCatalog, signer: Signer) -> None:
         self._catalog = catalog
         self._signer = signer
+        self._last: tuple[object, Token] | None = None  # rows of one request often come one after the other
 
     def line(self, entry: Any, customer: str | None) -> tuple[bytes, str]:
         """The entry's record line, and why its truth does not count, "" if it does or there is none.
@@ -44,7 +45,7 @@ class FeedbackEntries:
             raise InvalidRequest(f"must be an object with prediction_id, got {short(entry)}")
         if unknown := sorted(set(entry) - KEYS):
             raise InvalidRequest(f"unknown key {short(unknown[0])}; known are {', '.join(sorted(KEYS))}")
-        token = self._signer.read(entry.get("prediction_id"))
+        token = self._token(entry.get("prediction_id"))
         truth = entry.get("truth")
         if all(entry.get(key) is None for key in REQUIRED_KEYS):
             raise InvalidRequest("is empty: give at least one of truth, reward, metrics")
@@ -75,6 +76,12 @@ class FeedbackEntries:
                 f"takes {len(line):,} bytes as a record, and at most {MAX_LINE_BYTES:,} may be: give fewer rows each"
             )
         return line, judgement.uncounted
+
+    def _token(self, prediction_id: object) -> Token:
+        last = self._last
+        if last is None or last[0] != prediction_id:
+            last = self._last = prediction_id, self._signer.read(prediction_id)
+        return last[1]
 
     def _allowed(self, token: Token) -> FeedbackSettings:
         served = self._catalog.models.get(token.model)

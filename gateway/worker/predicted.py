@@ -9,6 +9,7 @@ from gateway.backends.version import ModelVersion
 from gateway.protocol.classification import NO_CLASS
 from gateway.records.carried import Carried, encoded, one_number
 from gateway.records.token import CARRIED, SEVERAL_ROWS
+from gateway.records.value_bins import bin_of
 from gateway.settings.model import Kind
 
 _RECORDED = frozenset({Kind.CLASSIFICATION, Kind.MULTILABEL, Kind.REGRESSION})
@@ -16,12 +17,14 @@ _RECORDED = frozenset({Kind.CLASSIFICATION, Kind.MULTILABEL, Kind.REGRESSION})
 
 class Predicted(NamedTuple):
     """`said`: what stands in the place of the class in the prediction id, followed by `payload` after the names.
-    `rows`: what was predicted for each row, by output, for the record; None if there is nothing to record.
+    `rows`: what was predicted for each row, by output, for the record; None if there is nothing to record. `counted`:
+    the counter of each row's class, or of its number.
     """
 
     said: int
     payload: bytes = b""
     rows: Mapping[str, Sequence[Any]] | None = None
+    counted: Sequence[int] = ()
 
 
 _NOTHING = Predicted(NO_CLASS)
@@ -38,26 +41,36 @@ def predicted_beyond_one_class(version: ModelVersion, answer: Answer, classes: S
         return _NOTHING if count == 1 else _carrying([Carried(Kind.NONE, count)], None)
     rows = _rows(output, answer, classes)
     if output.kind is Kind.REGRESSION and len(rows) == 1:
-        return Predicted(NO_CLASS, CARRIED + one_number(rows[0]), {output.output: rows})
+        return Predicted(
+            NO_CLASS, CARRIED + one_number(rows[0]), {output.output: rows}, _counted(output, rows, classes)
+        )
     recorded = {output.output: rows} if rows and output.kind in _RECORDED else None
-    return _carrying([_carried(output, rows, version, answer)], recorded)
+    return _carrying([_carried(output, rows, version, answer)], recorded, counted=_counted(output, rows, classes))
 
 
 def _several_outputs(version: ModelVersion, answer: Answer, classes: Sequence[int]) -> Predicted:
-    carried, recorded = [], {}
+    carried, recorded, counted = [], {}, classes
     for output in version.predictions.outputs:
         rows = _rows(output, answer, classes if output is version.predictions.main else ())
         carried.append(_carried(output, rows, version, answer))
         if rows and output.kind in _RECORDED:
             recorded[output.output] = rows
+        if output is version.predictions.main:
+            counted = _counted(output, rows, classes)
     one_class = len(classes) == 1 and carried[0].rows == 1
-    return _carrying(carried, recorded or None, classes[0] if one_class else NO_CLASS)
+    return _carrying(carried, recorded or None, classes[0] if one_class else NO_CLASS, counted)
 
 
 def _rows(output: OutputPrediction, answer: Answer, classes: Sequence[int]) -> Rows:
     if output.kind is Kind.CLASSIFICATION and classes:
         return [None if index == NO_CLASS else index for index in classes]
     return output.rows(answer)
+
+
+def _counted(output: OutputPrediction, rows: Rows, classes: Sequence[int]) -> Sequence[int]:
+    """The counters of the main output's rows."""
+    bounds = output.settings.range
+    return classes if bounds is None else [NO_CLASS if value is None else bin_of(value, bounds) for value in rows]
 
 
 def _carried(output: OutputPrediction, rows: Rows, version: ModelVersion, answer: Answer) -> Carried:
@@ -67,7 +80,10 @@ def _carried(output: OutputPrediction, rows: Rows, version: ModelVersion, answer
 
 
 def _carrying(
-    carried: Sequence[Carried], rows: Mapping[str, Sequence[Any]] | None, one_class: int = NO_CLASS
+    carried: Sequence[Carried],
+    rows: Mapping[str, Sequence[Any]] | None,
+    one_class: int = NO_CLASS,
+    counted: Sequence[int] = (),
 ) -> Predicted:
     said = SEVERAL_ROWS if carried[0].rows != 1 else one_class
-    return Predicted(said, CARRIED + encoded(carried), rows)
+    return Predicted(said, CARRIED + encoded(carried), rows, counted)

@@ -105,6 +105,6 @@ def test_check_says_what_each_version_predicts_and_refuses_what_cannot_be(tmp_pa
     assert "regression on variable (progression, 0 to 350)" in checked(running, 0)
     routing["models"]["diabetes"]["guards"] = guards
     inert = GatewayProcess(tmp_path / "inert", tmp_path / "models", routing)
-    assert "output 'variable' is of kind regression, and wrong_feedback is of" in checked(inert, 1)
+    assert "output 'variable' is of kind regression, and wrong_feedback needs" in checked(inert, 1)
     (tmp_path / "models" / "diabetes" / "model.yaml").write_text("features: [age, sex]\n")
     assert "features names 2 columns, but input 'X', FP32 [-1, 10], has 10 columns" in checked(running, 1)
