@@ -60,6 +60,14 @@ def test_comparison_without_evidence_says_what_is_missing(
     )
 
 
+def test_means_that_seem_worse_have_a_forecast() -> None:
+    found = ComparisonResult(
+        name="g", metric="loss", action="stop", share=1, verdict=GuardVerdict.INCONCLUSIVE, log_e=1, log_safe=0,
+        more_units=1200,
+    )  # fmt: skip
+    assert verdict_text(found, []) == "inconclusive: if it is as it seems, 1,200 outcomes more to act"
+
+
 @pytest.mark.parametrize("verdict", [verdict for verdict in GuardVerdict if verdict is not GuardVerdict.NO_DATA])
 def test_comparison_with_a_verdict_is_worded_by_the_verdict(verdict: GuardVerdict) -> None:
     assert (
