@@ -42,7 +42,8 @@ METRICS: Final = (
     "gateway.inflight",
     "gateway.queue_depth",
 )
-COUNTED: Final = ("failures", "slow_requests", "complaints", "predicted_class", "mirror_disagreement")
+DRIFTS: Final = ("predicted_class", "predicted_value")  # which differ, without being better or worse
+COUNTED: Final = ("failures", "slow_requests", "complaints", *DRIFTS, "mirror_disagreement")
 WRONG_FEEDBACK: Final = "wrong_feedback"
 METRICS_PREFIX: Final = "metrics."  # of the outcomes that are business metrics
 SHARES: Final = ("wrong", "loss", "reciprocal_rank", "ndcg")  # outcomes from 0 to 1, the loss where it is not an error
@@ -142,8 +143,8 @@ class LimitSettings(Settings):
 class ComparisonSettings(Settings):
     """A sequential test of the candidate against stable; it stays valid although it is evaluated continuously.
 
-    The default action of predicted_class is pause: under sticky traffic the two versions have different customers, who
-    may send different requests.
+    The default action of predicted_class and predicted_value is pause: under sticky traffic the two versions have
+    different customers, who may send different requests.
     """
 
     name: Name
@@ -161,7 +162,7 @@ class ComparisonSettings(Settings):
     feedback_delay: Seconds | None = None
     """An outcome counts once its prediction is so old, such as `1h`: for feedback that comes later for one version."""
     action: Action = "stop"
-    """Stop the candidate, or only pause its ramp; the default of `predicted_class` is `pause`."""
+    """Stop the candidate, or only pause its ramp; the default of `predicted_class` and `predicted_value` is `pause`."""
 
     @property
     def outcome(self) -> str:
@@ -183,7 +184,7 @@ class ComparisonSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _drift_pauses(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("metric") == "predicted_class":
+        if isinstance(value, dict) and value.get("metric") in DRIFTS:
             return {"action": "pause", **value}
         return value
 

@@ -14,6 +14,7 @@ from gateway.control.guards.failure_sources import FAILURES_BY_METRIC, RATIOS, i
 from gateway.control.guards.mean_evidence import MeanEvidence
 from gateway.control.guards.observation import Observation
 from gateway.control.guards.outcomes import Outcomes
+from gateway.control.guards.value_drift import ValueDrift
 from gateway.evidence.effect import Effect
 from gateway.settings.guards import Action, ComparisonSettings, GuardsSettings
 
@@ -26,7 +27,9 @@ HARM_TEXTS: Final = {
     "complaints": "complaints come more often about the candidate than about stable",
     "mirror_disagreement": "where the two disagree on the same input, the candidate is wrong more often",
     "predicted_class": "the candidate's distribution of predicted classes differs from stable's",
+    "predicted_value": "the candidate's distribution of predicted numbers differs from stable's",
 }
+_DRIFTS: Final[Mapping[str, type[Drift]]] = {"predicted_class": Drift, "predicted_value": ValueDrift}
 FAILURES: Final = ComparisonSettings(name="failures", metric="failures")
 
 
@@ -242,4 +245,5 @@ def _power(log: float) -> str:
 def _process(settings: ComparisonSettings) -> FailureCounts | MeanEvidence | Drift:
     if settings.outcome:
         return MeanEvidence(settings)
-    return Drift() if settings.metric == "predicted_class" else FailureCounts(RATIOS[settings.metric])
+    drift = _DRIFTS.get(settings.metric)
+    return drift() if drift else FailureCounts(RATIOS[settings.metric])

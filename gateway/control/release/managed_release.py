@@ -5,7 +5,8 @@ from typing import Final
 
 from gateway.control.guards.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
 from gateway.control.guards.window import FeedbackCounts, MetricWindow
-from gateway.control.record_writer.feedback_stats import CORRECT, WRONG, CreditedFeedback, VersionFeedback
+from gateway.control.record_writer.feedback_stats import CreditedFeedback
+from gateway.control.record_writer.outcome_sums import CORRECT, WRONG, VersionFeedback
 from gateway.control.release.controller import Controller
 from gateway.routing.buckets import BUCKETS
 from gateway.routing.release import Variant
@@ -118,4 +119,5 @@ def feedback_counts(credit: VersionFeedback | None) -> FeedbackCounts:
     if credit is None:
         return FeedbackCounts()
     correct, wrong = credit.received[CORRECT], credit.received[WRONG]  # a window needs counters that never fall
-    return FeedbackCounts(correct + wrong, correct, credit.received_rewards, credit.received_reward_sum)
+    rewards = credit.received_of("reward")
+    return FeedbackCounts(correct + wrong, correct, rewards.count, rewards.total)

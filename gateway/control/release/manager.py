@@ -26,6 +26,7 @@ from gateway.control.release.sharing import Sharing
 from gateway.control.release.stages import Event
 from gateway.control.release.step_scheduler import StepScheduler
 from gateway.errors import Conflict, NotFound, request_counts
+from gateway.evidence.effect import Effect
 from gateway.routing.release import Variant
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.boards import Boards
@@ -196,6 +197,11 @@ class ReleaseManager:
         stable = self._totals(name, one.settings.stable)
         requests, failed = request_counts(stable.outcomes(Variant.STABLE))
         return progress(one.controller, self._clock(), failed / requests if requests else None)
+
+    def effects(self, name: str) -> tuple[Effect, ...]:
+        """Return what is known of the candidate's effect on each outcome; empty if there is no candidate."""
+        one = self._managed.get(name)
+        return () if one is None else one.controller.guards.effects()
 
     def weights_ppm(self, name: str) -> dict[str, int]:
         """Return the present weight of each live route in ppm, by route name."""

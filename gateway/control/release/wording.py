@@ -14,6 +14,7 @@ NO_DATA_TEXTS: Final[Mapping[str, str]] = {
     "complaints": "no complaints yet",
     "mirror_disagreement": "no disagreements with feedback yet",
     "predicted_class": "too few rows yet",
+    "predicted_value": "too few rows yet",
 }
 NEEDS_TRUTH: Final = frozenset({"wrong_feedback", "mirror_disagreement"})
 

@@ -65,7 +65,8 @@ class Bench:
         self.board = Switchboard.create(folder / "board", 1)
         self.scoreboard = Scoreboard.create(folder / "scores", 1)
         self.versions, self.releases = Slots(VERSIONS, "versions"), Slots(RELEASES, "releases")
-        self.records = RecordCollector(RecordsSettings(), folder, f"test-{time.time_ns()}", 1)
+        name = f"test-{time.time_ns()}"
+        self.records = RecordCollector(RecordsSettings(), folder, name, 1, lambda *file: self.stops.replace_file(*file))
         self.events = Ring.attach(self.records.rings[0].events)
         self.begin()
 
@@ -81,8 +82,8 @@ class Bench:
         self.stops.close()
 
     def close(self) -> None:
-        self.end()
         self.records.stop()
+        self.end()
         self.board.segment.remove()
         self.scoreboard.segment.remove()
 
