@@ -14,7 +14,7 @@ from gateway.control.guards.failure_sources import RATIOS
 from gateway.evidence.differences import OutcomeShares, units
 from gateway.evidence.means import MeanDifference
 from gateway.records.segments import FEEDBACK, PREDICTIONS, segments
-from gateway.settings.guards import WRONG_FEEDBACK
+from gateway.settings.metric_names import WRONG_FEEDBACK
 
 PPM: Final = 1_000_000
 FAILURES: Final = ("model_error", "invalid_output", "timeout")

@@ -12,7 +12,7 @@ from rich.text import Text
 from gateway.cli.outcome_text import effects_table, feedback_lines
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
-from gateway.settings.guards import DRIFTS
+from gateway.settings.metric_names import DRIFTS
 
 if TYPE_CHECKING:  # these imports are slow, and every command would wait for them
     from gateway.backends.trial import LoadResult

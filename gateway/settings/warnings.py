@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gateway.settings.coverage import conditions_of, matches_all, matches_nothing, unreachable_routes
-from gateway.settings.guards import DRIFTS, ConditionSettings, GuardsSettings, LimitSettings
+from gateway.settings.guards import ConditionSettings, GuardsSettings, LimitSettings
+from gateway.settings.metric_names import DRIFTS, METRICS_PREFIX
 from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings
 from gateway.settings.units import PPM
 
@@ -140,8 +141,8 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
         elif comparison.metric in DRIFTS and (beyond := _beyond(release, reached)):
             yield (
                 f"{path} does not compare {_listed(beyond)}: {_COMPARED[comparison.metric]} are compared on the first"
-                f" {MAX_COMPARED} routes only; put the routes that should count before them, or let one route match what"
-                " several do"
+                f" {MAX_COMPARED} routes only; put the routes that should count before them, or let one route match"
+                " what several do"
             )
         elif comparison.action == "pause" and comparison.metric not in DRIFTS and not ramped:
             yield f"{path} {_NO_RAMP}"
@@ -167,7 +168,7 @@ def _randomised(release: ReleaseSettings, route: RouteSettings) -> bool:
 def _certain(line: Line) -> bool | None:
     """Whether the metric is always (True) or never (False) beyond the level; None if it depends on the traffic."""
     name = line.metric.partition(".")[2]
-    lowest = None if name == "reward_mean" else 0.0
+    lowest = None if name == "reward_mean" or name.startswith(METRICS_PREFIX) else 0.0
     highest = 1.0 if name in SHARE_METRICS else None
     if line.above is not None:
         if highest is not None and line.above >= highest:

@@ -9,7 +9,8 @@ from gateway.control.guards.outcomes import NewUnits
 from gateway.evidence.differences import units
 from gateway.evidence.effect import Effect, effect_of
 from gateway.evidence.intervals import EffectSums
-from gateway.settings.guards import METRICS_PREFIX, SHARES, WORSE_IF_LOWER, ComparisonSettings
+from gateway.settings.guards import ComparisonSettings
+from gateway.settings.metric_names import METRICS_PREFIX, SHARES, WORSE_IF_LOWER
 
 MOST_OUTCOMES: Final = 32  # those that came first
 MOST_ROUTES: Final = 20  # of each outcome, those that came first

@@ -18,7 +18,8 @@ from gateway.control.guards.observation import FeedbackEvent
 from gateway.evidence.differences import OutcomeShares
 from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
-from gateway.settings.guards import METRICS_PREFIX, ComparisonSettings
+from gateway.settings.guards import ComparisonSettings
+from gateway.settings.metric_names import METRICS_PREFIX
 
 MOST_PARTS: Final = 32  # of the feedback, those that came first
 MOST_KEYS: Final = 50_000  # sticky keys known of one part; outcomes of others are no evidence

@@ -277,8 +277,8 @@ class ReleaseManager:
         return Sample(
             stable,
             candidate,
-            feedback_counts(counts.get((one.name, one.settings.stable, Variant.STABLE))),
-            feedback_counts(counts.get((one.name, one.candidate, Variant.CANDIDATE))),
+            feedback_counts(counts.get((one.name, one.settings.stable, Variant.STABLE)), one.outcomes),
+            feedback_counts(counts.get((one.name, one.candidate, Variant.CANDIDATE)), one.outcomes),
             inflight,
             stable.waiting + candidate.waiting,
         )

@@ -285,6 +285,18 @@ def test_wrong_feedback_counts_only_for_randomised_traffic(bench: Bench) -> None
         assert bench.done == done
 
 
+@pytest.mark.parametrize(("above", "done"), [(0.5, [("stop", "far-off")]), (0.7, [])])
+def test_limit_on_the_mean_of_an_outcome(bench: Bench, above: float, done: list[tuple[str, str]]) -> None:
+    limit = {"name": "far-off", "metric": "candidate.loss", "above": above, "min_requests": 20}
+    bench.serve(release(guards={"limits": [limit]}))
+    bench.tick()
+    for nonce in range(30):
+        told = feedback(bench.token(nonce, Variant.CANDIDATE, 50_000), correct=False)
+        bench.records.feedback.add(line_of({**told, "outcomes": {"loss": 0.6}}))
+    bench.tick()
+    assert bench.done == done
+
+
 def test_mirrored_pairs_count_at_any_weight(bench: Bench) -> None:
     mirrored = {"name": "mirrored", "metric": "mirror_disagreement"}
     bench.serve(release([], comparisons=[mirrored], mirror={"weight": 100}))
