@@ -87,7 +87,7 @@ def sample_of(counts: Mapping[str, Any], versions: tuple[int, int]) -> Sample | 
         return Sample(
             _dense(counts["stable"]), _dense(counts["candidate"]), stable, candidate, inflight, queue_depth
         )  # fmt: skip
-    except (KeyError, TypeError, IndexError, OverflowError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(f"a host's counters are damaged ({type(error).__name__}: {error})") from None
 
 
@@ -154,13 +154,8 @@ def _numbers(counts: FeedbackCounts) -> list[Any]:
 
 
 def _feedback(numbers: list[Any]) -> FeedbackCounts:
-    match numbers:
-        case [*four] if len(four) == 4:
-            outcomes: dict[str, tuple[int, float]] = {}
-        case [*four, dict(found)]:
-            outcomes = {str(name): (int(count), float(total)) for name, (count, total) in found.items()}
-        case _:
-            four = []
+    *four, found = numbers if len(numbers) == 5 else [*numbers, {}]
     if len(four) != 4 or any(type(number) not in (int, float) for number in four):
         raise TypeError(f"{numbers!s:.80} are not four numbers")
-    return FeedbackCounts(*four, outcomes)
+    outcomes = {str(name): (int(count), float(total)) for name, (count, total) in found.items()}
+    return FeedbackCounts(four[0], four[1], four[2], four[3], outcomes)

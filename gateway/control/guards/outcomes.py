@@ -96,6 +96,13 @@ class Outcomes:
                 _count(part, event, outcomes, new)
         return new
 
+    def inherit_waiting(self, before: "Outcomes") -> None:
+        """Take over what waits to be older; it is not in `to_json`."""
+        for name, part in before._parts.items():
+            own = self._part(name)
+            if own is not None:
+                own.waiting = part.waiting
+
     def feedback_ratio(self, outcome: str) -> float | None:
         """How many times as often the outcome comes for the candidate as for stable; None unless it is certain that it
         comes more often for one of them (sample ratio mismatch).

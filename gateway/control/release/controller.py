@@ -233,9 +233,9 @@ class Controller:
 def outcomes_read(settings: ReleaseSettings) -> tuple[str, ...]:
     """Return the names of the outcomes whose means limits and conditions read."""
     split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
-    lines = [*guards.limits, *(condition for route in split.routes for condition in route.while_)]
-    names = {line.metric.partition(".")[2] for line in lines if line.metric not in METRICS}
-    return tuple(sorted(names))
+    metrics = {limit.metric for limit in guards.limits}
+    metrics |= {condition.metric for route in split.routes for condition in route.while_}
+    return tuple(sorted({metric.partition(".")[2] for metric in metrics.difference(METRICS)}))
 
 
 def windows_s(settings: ReleaseSettings) -> set[float]:

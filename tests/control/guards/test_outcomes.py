@@ -58,6 +58,18 @@ def test_outcome_counts_once_its_prediction_is_old_enough_in_the_order_of_the_pr
     assert units.ingest([], 18 * 10**9)["loss"].values == [0.2]
 
 
+@pytest.mark.parametrize(("delay", "at_s"), [("10s", 11), ("0s", 2)])
+def test_waiting_outcomes_are_taken_over_after_an_edit(delay: str, at_s: int) -> None:
+    def outcomes(delay: str) -> Outcomes:
+        return Outcomes([ComparisonSettings.model_validate({"name": "c", "metric": "loss", "feedback_delay": delay})])
+
+    before, after = outcomes("20s"), outcomes(delay)
+    before.ingest([event(True, 7, loss=0.5)._replace(decided_ns=10**9)], 10**9)
+    after.restore(orjson.loads(orjson.dumps(before.to_json())))
+    after.inherit_waiting(before)
+    assert not after.ingest([], at_s * 10**9 - 1 - 10**9) and after.ingest([], at_s * 10**9)["loss"].values == [0.5]
+
+
 def test_number_of_parts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PARTS", 2)
     new = Outcomes(()).ingest([event(True, **{f"metrics.{name}": 1.0}) for name in "abc"], 0)
