@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gateway.backends.measurable import Measurable, Measurables
-from gateway.settings.guards import OUTCOMES, ComparisonSettings
+from gateway.settings.guards import ComparisonSettings
+from gateway.settings.metric_names import OUTCOMES
 from gateway.settings.model import Kind
 from gateway.settings.routing import ReleaseSettings
 

@@ -9,9 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.outcome_text import effects_table, feedback_lines
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
-from gateway.settings.guards import DRIFTS
+from gateway.settings.metric_names import DRIFTS
 
 if TYPE_CHECKING:  # these imports are slow, and every command would wait for them
     from gateway.backends.trial import LoadResult
@@ -74,7 +75,8 @@ def status_text(release: dict[str, Any]) -> RenderableType:
         table.add_column(heading, no_wrap=True)
     for version in release["versions"]:
         table.add_row(*_version_row(version))
-    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), Text())
+    better = [effects_table(effects)] if (effects := release.get("effects")) else []
+    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), *better, Text())
 
 
 def _version_row(version: dict[str, Any]) -> Iterator[str]:
@@ -102,11 +104,9 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
             memory = f", {process['memory_bytes'] / 2**20:,.0f} MiB" if process["memory_bytes"] else ""
             again = f", started {process['starts']} times" if process["starts"] > 1 else ""
             yield f"version {version['version']}: in a process of its own, {process['state']}{memory}{again}"
-        if version["accuracy"] is not None:
-            right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
-            yield f"version {version['version']}: {right} correct, of {of} with a truth"
         if refused := version["outcomes"].get("client_error"):
             yield f"version {version['version']}: {refused:,} invalid requests, which do not count as failures"
+    yield from feedback_lines(release)
     if not release.get("latency_compared", True) and release["candidate"] is not None:
         yield NOT_COMPARABLE
     yield from map(_guard_line, release.get("guards", ()))

@@ -1,11 +1,14 @@
 """Statistics of the records (written, dropped, feedback, trace spans), collected for the metrics and the API."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from gateway.backends.repository import Repository
 from gateway.control.control_plane import ControlPlane
 from gateway.control.metrics.data_metrics import DataMetrics
+from gateway.control.metrics.outcome_metrics import OutcomeLabels, OutcomeMetrics
+from gateway.control.record_writer.outcome_sums import ClassTruths, ReceivedSum
 from gateway.errors import GatewayError
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
 from gateway.records.value_bins import bin_names
@@ -60,16 +63,24 @@ def _names(prediction: PredictionSettings) -> Sequence[str]:
 
 def data_metrics(control: ControlPlane) -> DataMetrics:
     """Counts of records written and dropped, feedback received, and spans exported, with the record writer's error."""
-    feedback: dict[tuple[str, int, str], int] = {}
-    for (model, version, _), credit in list(control.records.feedback.by_version.items()):
-        for verdict, count in credit.received.items():
-            feedback[model, version, verdict] = feedback.get((model, version, verdict), 0) + count
+    feedback: Counter[tuple[str, int, str]] = Counter()
+    sums: dict[OutcomeLabels, ReceivedSum] = {}
+    classes: dict[tuple[str, int, int], ClassTruths] = {}
+    for (model, version, variant), credit in list(control.records.feedback.by_version.items()):
+        for verdict, count in dict(credit.received).items():
+            feedback[model, version, verdict] += count
+        for (route, outcome), one in credit.received_sums().items():
+            sums[OutcomeLabels(model, version, variant, route, outcome)] = one
+        for index, truths in dict(credit.received_classes).items():
+            key = model, version, index
+            classes[key] = classes.get(key, ClassTruths()).plus(*truths)
     return DataMetrics(
         {KINDS[stream]: count for stream, count in control.records.writer.written.items()},
         dropped(control),
         feedback,
         control.records.writer.error,
         {result: control.scoreboard.total(word) for result, word in SPANS.items()},
+        OutcomeMetrics(sums, classes),
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gateway.settings.coverage import conditions_of, matches_all, matches_nothing, unreachable_routes
-from gateway.settings.guards import DRIFTS, ConditionSettings, GuardsSettings, LimitSettings
+from gateway.settings.guards import ConditionSettings, GuardsSettings, LimitSettings
+from gateway.settings.metric_names import DRIFTS, METRICS_PREFIX
 from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings
 from gateway.settings.units import PPM
 
@@ -167,7 +168,7 @@ def _randomised(release: ReleaseSettings, route: RouteSettings) -> bool:
 def _certain(line: Line) -> bool | None:
     """Whether the metric is always (True) or never (False) beyond the level; None if it depends on the traffic."""
     name = line.metric.partition(".")[2]
-    lowest = None if name == "reward_mean" else 0.0
+    lowest = None if name == "reward_mean" or name.startswith(METRICS_PREFIX) else 0.0
     highest = 1.0 if name in SHARE_METRICS else None
     if line.above is not None:
         if highest is not None and line.above >= highest:

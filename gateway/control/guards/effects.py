@@ -9,12 +9,13 @@ from gateway.control.guards.outcomes import NewUnits
 from gateway.evidence.differences import units
 from gateway.evidence.effect import Effect, effect_of
 from gateway.evidence.intervals import EffectSums
-from gateway.settings.guards import METRICS_PREFIX, SHARES, WORSE_IF_LOWER, ComparisonSettings
+from gateway.settings.guards import ComparisonSettings
+from gateway.settings.metric_names import METRICS_PREFIX, SHARES, WORSE_IF_LOWER
 
 MOST_OUTCOMES: Final = 32  # those that came first
 MOST_ROUTES: Final = 20  # of each outcome, those that came first
 ADDED_EVERY_NS: Final = 10**9  # many small additions would cost much; what is not added is lost with the process
-MOST_BUFFERED: Final = 10_000
+MOST_BUFFERED: Final = 2000
 HARMS: Final = ("wrong", "loss", "squared_error")  # outcomes of which more is worse
 
 
@@ -30,11 +31,7 @@ class Effects:
     def add(self, new: Mapping[str, NewUnits], time_ns: int) -> None:
         """Take in new units by the outcome's name."""
         for name, added in new.items():
-            buffered = self._new.setdefault(name, NewUnits())
-            buffered.values += added.values
-            buffered.candidate += added.candidate
-            buffered.chances += added.chances
-            buffered.routes += added.routes
+            self._new.setdefault(name, NewUnits()).add(added)
         full = any(len(one.values) > MOST_BUFFERED for one in self._new.values())
         if self._new and (full or not 0 <= time_ns - self._added_ns < ADDED_EVERY_NS):
             self._added_ns = time_ns
@@ -107,7 +104,7 @@ class Effects:
                 if route not in routes and len(routes) > MOST_ROUTES:
                     continue
                 sums = routes.setdefault(route, EffectSums(routes[None].scale))
-                sums.add(added if len(names) == 1 else added.of(numbers == number))
+                sums.add(added if len(names) == 1 else added.part(numbers == number))
 
     def _scale(self, outcome: str) -> tuple[float, float] | None:
         """The lower end and the width of the outcome's range; None if it is unknown."""

@@ -1,6 +1,6 @@
 """A comparison of means: an outcome scaled by its range, so that higher is worse, and the betting process on it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,15 +10,14 @@ from gateway.evidence.differences import Units, units
 from gateway.evidence.means import MeanDifference
 from gateway.settings.guards import ComparisonSettings
 
-MOST_LISTED: Final = 1000  # outcomes that a record of evidence holds one by one: unless more come at once
+MOST_LISTED: Final = 300  # outcomes that a record of evidence holds one by one, the latest
 
 
 class MeanEvidence:
     """The evidence since the last restart, in natural logarithms.
 
     `counts`, `sums`: of stable's and the candidate's outcomes as they came. `clipped`: outcomes outside of the range.
-    `checkpoint`, `listed`: from a state of the process and the outcomes after it, as (chance, whether the candidate's,
-    value from 0 to 1), the evidence can be recomputed.
+    `checkpoint`, `listed`: from a state of the process and the outcomes after it the evidence can be recomputed.
     """
 
     def __init__(self, settings: ComparisonSettings) -> None:
@@ -43,9 +42,8 @@ class MeanEvidence:
         values = np.array(new.values)
         scaled = (values - self._lowest) / self._width
         inside = np.clip(scaled if self._rises else 1 - scaled, 0, 1)
-        added = units(inside.tolist(), new.candidate, new.chances)
+        added = Units(inside, np.array(new.candidate), np.array(new.chances))
         self._list(added)
-        self.process.add(added)
         self.clipped += int(((scaled < 0) | (scaled > 1)).sum())
         for number in (False, True):
             self.counts[number] += int((added.candidate == number).sum())
@@ -56,7 +54,7 @@ class MeanEvidence:
         self.process = MeanDifference(self._tolerance)
         self.counts, self.sums, self.clipped = [0, 0], [0.0, 0.0], 0
         self.checkpoint: Mapping[str, float] = self.process.to_json()
-        self.listed: list[list[Any]] = []
+        self.listed: list[Units] = []
 
     reset = restart
 
@@ -82,7 +80,7 @@ class MeanEvidence:
             "means": [total / number if number else None for total, number in zip(self.sums, self.counts, strict=True)],
             "clipped": self.clipped,
             "checkpoint": dict(self.checkpoint),
-            "since": [row[:] for row in self.listed],
+            "since": self._rows(),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -93,7 +91,7 @@ class MeanEvidence:
             "sums": self.sums[:],
             "clipped": self.clipped,
             "checkpoint": self.checkpoint,
-            "listed": self.listed[:],
+            "listed": self._rows(),
         }
 
     def restore(self, kept: Mapping[str, Any]) -> None:
@@ -102,19 +100,34 @@ class MeanEvidence:
         if "process" in kept:
             self.process = MeanDifference.from_json({**kept["process"], "tolerance": self._tolerance})
             self.counts, self.sums, self.clipped = list(kept["counts"]), list(kept["sums"]), kept["clipped"]
-            self.checkpoint, self.listed = kept["checkpoint"], list(kept["listed"])
+            self.checkpoint, self.listed = kept["checkpoint"], [_units(kept["listed"])]
 
     def _list(self, added: Units) -> None:
-        """List the outcomes that come next, from a checkpoint before them if they are too many with those before."""
-        if len(self.listed) + len(added) > MOST_LISTED:
+        """Add outcomes to the process, of which the latest are listed."""
+        listed = sum(map(len, self.listed)) + len(added)
+        if listed > MOST_LISTED:
+            self.process.add(added.part(slice(0, -MOST_LISTED)))
+            added = added.part(slice(-MOST_LISTED, None))
             self.checkpoint, self.listed = self.process.to_json(), []
-        rows = zip(added.chances.tolist(), added.candidate.tolist(), added.values.tolist(), strict=True)
-        self.listed += [list(row) for row in rows]
+        self.listed.append(added)
+        self.process.add(added)
+
+    def _rows(self) -> list[list[Any]]:
+        """The listed outcomes as (chance, whether the candidate's, value from 0 to 1)."""
+        return [
+            [*row]
+            for one in self.listed
+            for row in zip(one.chances.tolist(), one.candidate.tolist(), one.values.tolist(), strict=True)
+        ]
+
+
+def _units(rows: Sequence[Sequence[Any]]) -> Units:
+    chances, candidate, values = zip(*rows, strict=True) if rows else ((), (), ())
+    return units(values, candidate, chances)
 
 
 def recomputed(record: Mapping[str, Any]) -> MeanDifference:
     """Return the process as it was when `MeanEvidence.record` was written, from its checkpoint and what came since."""
     process = MeanDifference.from_json(record["checkpoint"])
-    chances, candidate, values = zip(*record["since"], strict=True) if record["since"] else ((), (), ())
-    process.add(units(values, candidate, chances))
+    process.add(_units(record["since"]))
     return process

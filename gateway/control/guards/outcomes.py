@@ -8,6 +8,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from typing import Any, Final
 
@@ -17,7 +18,8 @@ from gateway.control.guards.observation import FeedbackEvent
 from gateway.evidence.differences import OutcomeShares
 from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
-from gateway.settings.guards import METRICS_PREFIX, ComparisonSettings
+from gateway.settings.guards import ComparisonSettings
+from gateway.settings.metric_names import METRICS_PREFIX
 
 MOST_PARTS: Final = 32  # of the feedback, those that came first
 MOST_KEYS: Final = 50_000  # sticky keys known of one part; outcomes of others are no evidence
@@ -36,6 +38,13 @@ class NewUnits:
     chances: list[float] = field(default_factory=list)
     routes: list[str] = field(default_factory=list)
 
+    def add(self, later: "NewUnits") -> None:
+        """Add those that have come later."""
+        self.values += later.values
+        self.candidate += later.candidate
+        self.chances += later.chances
+        self.routes += later.routes
+
 
 class _Part:
     """One part of the feedback: its sticky keys, the candidate's share of what comes, and what waits to be older."""
@@ -45,7 +54,7 @@ class _Part:
         self.keys = KeyBounds(MOST_KEYS)
         self.shares = OutcomeShares()
         self.counts: Counter[tuple[float, bool]] = Counter()  # as those of failures: chance, whether the candidate's
-        self.waiting: list[tuple[int, int, FeedbackEvent, dict[str, float]]] = []
+        self.waiting: list[tuple[int, int, FeedbackEvent, tuple[str, ...]]] = []
 
     def chance(self, event: FeedbackEvent) -> float:
         """Return the chance that the outcome is the candidate's; 0 or 1 if it is no evidence. Counts it."""
@@ -73,20 +82,26 @@ class Outcomes:
         """Take in events of this epoch, in order; return the new units by the outcome's name."""
         new: defaultdict[str, NewUnits] = defaultdict(NewUnits)
         for event in events:
-            for name, outcomes in _by_part(event.outcomes).items():
+            for name, outcomes in by_part(tuple(event.outcomes)):
                 part = self._part(name)
                 if part is None:
                     continue
-                if part.delay_ns:
-                    if len(part.waiting) < MOST_WAITING:
-                        heapq.heappush(part.waiting, (event.decided_ns, next(self._numbers), event, outcomes))
-                else:
+                if not part.delay_ns:
                     _count(part, event, outcomes, new)
+                elif len(part.waiting) < MOST_WAITING:
+                    heapq.heappush(part.waiting, (event.decided_ns, next(self._numbers), event, outcomes))
         for part in self._parts.values():
             while part.waiting and part.waiting[0][0] <= time_ns - part.delay_ns:
                 _, _, event, outcomes = heapq.heappop(part.waiting)
                 _count(part, event, outcomes, new)
         return new
+
+    def inherit_waiting(self, before: "Outcomes") -> None:
+        """Take over what waits to be older; it is not in `to_json`."""
+        for name, part in before._parts.items():
+            own = self._part(name)
+            if own is not None:
+                own.waiting = part.waiting
 
     def feedback_ratio(self, outcome: str) -> float | None:
         """How many times as often the outcome comes for the candidate as for stable; None unless it is certain that it
@@ -138,20 +153,23 @@ def part_of(outcome: str) -> str:
     return outcome.rpartition(".")[0]
 
 
-def _by_part(outcomes: Mapping[str, float]) -> Mapping[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for name, value in outcomes.items():
-        found.setdefault(part_of(name), {})[name] = value
-    return found
+@lru_cache(1024)
+def by_part(outcomes: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The names of outcomes by the part of the feedback that they come from."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in outcomes:
+        part = part_of(name)
+        found[part] = (*found.get(part, ()), name)
+    return tuple(found.items())
 
 
-def _count(part: _Part, event: FeedbackEvent, outcomes: Mapping[str, float], new: Mapping[str, NewUnits]) -> None:
+def _count(part: _Part, event: FeedbackEvent, outcomes: tuple[str, ...], new: Mapping[str, NewUnits]) -> None:
     chance = part.chance(event)
     if not 0 < chance < 1:
         return
-    for name, value in outcomes.items():
+    for name in outcomes:
         units = new[name]
-        units.values.append(value)
+        units.values.append(event.outcomes[name])
         units.candidate.append(event.candidate)
         units.chances.append(chance)
         units.routes.append(event.route)

@@ -9,7 +9,8 @@ import orjson
 
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Event, ReleaseState, Stage
-from gateway.settings.guards import DRIFTS, GuardsSettings
+from gateway.settings.guards import GuardsSettings
+from gateway.settings.metric_names import DRIFTS
 from gateway.settings.routing import ReleaseSettings, SplitSettings
 
 RAMP_STAGES = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)

@@ -20,9 +20,13 @@ NEEDS_TRUTH: Final = frozenset({"wrong_feedback", "mirror_disagreement"})
 
 
 def verdict_text(found: ComparisonResult, versions: Sequence[VersionStatus]) -> str:
-    """Return the verdict, or what is missing if there is no data. `versions`: both, counted since the start."""
+    """Return the verdict, with a forecast for means that seem worse, or what is missing if there is no data.
+
+    `versions`: both, counted since the start.
+    """
     if found.verdict is not GuardVerdict.NO_DATA:
-        return str(found.verdict)
+        more = "" if found.more_units is None else f": if it is as it seems, {found.more_units:,} outcomes more to act"
+        return f"{found.verdict}{more}"
     tallies = [request_counts(counted.totals.outcomes(counted.variant)) for counted in versions]
     for counted, (requests, _) in zip(versions, tallies, strict=True):
         if not requests and found.metric != "mirror_disagreement":

@@ -23,11 +23,11 @@ def counted(host: RampHost) -> dict[tuple[float, bool], int]:
     return dict(process.counts)
 
 
-def outcomes(host: RampHost) -> list[int]:
-    """Truths of stable's predictions and of the candidate's."""
+def process_of(host: RampHost) -> MeanEvidence:
+    """The evidence of truths."""
     (process,) = [one.process for one in host.guards.comparisons if one.settings.metric == "wrong_feedback"]
     assert isinstance(process, MeanEvidence)
-    return process.counts
+    return process
 
 
 def restarts(host: RampHost) -> int:
@@ -114,14 +114,16 @@ async def test_feedback_given_to_two_hosts_counts_once(redis: RedisServer, tmp_p
                 host.judge(token, correct=False)
         b.judge(b.token(77, candidate=False), correct=False)
         await fleet.ticks(3)
-        assert outcomes(leader(fleet)) == [1, 6]
+        old = process_of(leader(fleet))
+        assert old.counts == [1, 6] and old.log_e != 0
         for host in others(fleet):  # again, much later, and at another leader
             fleet.silent.add(leader(fleet).name)
             await fleet.ticks(9)
             host.judge(a.token(3), correct=False)
             b.records.feedback.take_new()
             await fleet.ticks(2)
-            assert outcomes(leader(fleet)) == [1, 6]
+            new = process_of(leader(fleet))
+            assert new is not old and new.to_json() == old.to_json()
 
 
 @asynchronous
