@@ -32,7 +32,7 @@ def analyze(model: str, config: Path, since: str | None, until: str | None, html
     """
     query = Query(model, time_range_of(since, until))
     recorded = RecordedModel(config, model)
-    prediction = recorded.settings.prediction
+    prediction = recorded.settings.main_prediction
     subject = Subject(
         recorded.records, query, recorded.labels, prediction.output if prediction else None, recorded.raw_input
     )

@@ -45,7 +45,8 @@ class RecordedModel:
     @property
     def labels(self) -> Sequence[str]:
         """The model's class names; empty if its folder does not name them."""
-        return self.settings.prediction.labels if self.settings.prediction else ()
+        prediction = self.settings.main_prediction
+        return prediction.labels if prediction else ()
 
     def raw_input(self, version: int) -> TensorSpec:
         """The input that raw bodies of a version hold; that of another version if this one is not on disk any more."""

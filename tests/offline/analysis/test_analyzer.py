@@ -25,9 +25,9 @@ from tests.recording import Recording, json_request, loaded
 def analysed(recording: Recording, folder: Path, **query: Any) -> Analysis:
     records = records_in(recording.save(folder / "records"))
     settings = loaded(recording.model, 1).settings
-    assert settings.prediction is not None
+    assert settings.main_prediction is not None
     (spec,) = loaded(recording.model, 1).session.signature.inputs
-    names, scores = settings.prediction.labels, settings.prediction.output
+    names, scores = settings.main_prediction.labels, settings.main_prediction.output
     subject = Subject(records, Query(recording.model, **query), names, scores, lambda version: spec)
     return analyse(subject, lambda size: None, lambda size: None)
 
