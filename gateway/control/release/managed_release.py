@@ -120,4 +120,4 @@ def feedback_counts(credit: VersionFeedback | None) -> FeedbackCounts:
         return FeedbackCounts()
     correct, wrong = credit.received[CORRECT], credit.received[WRONG]  # a window needs counters that never fall
     rewards = credit.received_of("reward")
-    return FeedbackCounts(correct + wrong, correct, rewards.count, rewards.total)
+    return FeedbackCounts(correct + wrong, correct, rewards.values, rewards.total)
