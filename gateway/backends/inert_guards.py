@@ -5,15 +5,17 @@ from typing import Final
 
 from gateway.backends.measurable import Measurable, Measurables
 from gateway.settings.guards import ComparisonSettings
-from gateway.settings.metric_names import OUTCOMES
+from gateway.settings.metric_names import METRICS_PREFIX, OUTCOMES
 from gateway.settings.model import Kind
 from gateway.settings.routing import ReleaseSettings
 
 LOSS: Final = "loss"
+WRONG: Final = "wrong"
 PREDICTED_VALUE: Final = "predicted_value"
 _RIGHT_OR_WRONG: Final = frozenset({Kind.CLASSIFICATION, Kind.MULTILABEL})
 KINDS_WITH: Final[Mapping[str, frozenset[Kind]]] = {  # the kinds of predictions that have a metric; all have the others
     "wrong_feedback": _RIGHT_OR_WRONG,
+    WRONG: _RIGHT_OR_WRONG,
     "accuracy": _RIGHT_OR_WRONG,
     "predicted_class": frozenset({Kind.CLASSIFICATION}),
     PREDICTED_VALUE: frozenset({Kind.REGRESSION}),
@@ -99,7 +101,9 @@ def _unscaled(comparison: ComparisonSettings, outputs: Measurables) -> str:
 def _split(metric: str) -> tuple[str, str]:
     """The output that a metric is about, "" for the main one, and the rest of its name."""
     name, _, outcome = metric.rpartition(".")
-    return (name, outcome) if outcome in OUTCOMES and name != "metrics" else ("", metric)
+    if metric.startswith(METRICS_PREFIX):
+        return "", metric
+    return (name, outcome) if outcome in (*OUTCOMES, WRONG) else ("", metric)
 
 
 def _output(name: str, outputs: Measurables) -> Measurable | None:

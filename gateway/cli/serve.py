@@ -19,7 +19,7 @@ from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadResult, LoadTrial, try_versions
 from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
 from gateway.cli.refusal import CommandError
-from gateway.cli.tables import check_table, release_table, warning_lines
+from gateway.cli.tables import check_table, prediction_lines, release_table, warning_lines
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.supervisor import supervise, worker_count
@@ -152,6 +152,8 @@ def _report(
         for note in notes:
             click.echo(note, err=True)
         Console().print(check_table(verdicts))
+        for predicted in prediction_lines(verdicts):
+            click.echo(predicted)
         for verdict in verdicts:
             if verdict.warning:
                 click.echo(f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.warning}")

@@ -153,18 +153,29 @@ def history_table(decisions: Sequence[DecisionDocument]) -> Table:
 def check_table(verdicts: "list[LoadResult]") -> Table:
     """Return a table with the result of each version's load trial."""
     table = Table(title="Checked", title_justify="left")
-    for heading in ("model", "version", "", "predicts", "one row takes", "batches", "runs in"):
+    for heading in ("model", "version", "", "one row takes", "batches", "runs in"):
         table.add_column(heading)
     for verdict in verdicts:
         trial = verdict.trial
         if verdict.error:
-            table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "", "", "")
+            table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "", "")
         else:
             takes = f"{verdict.single_us:,.0f} µs" if verdict.single_us else "not measured"
             ready = "[yellow]ready, but[/yellow]" if verdict.warning else "[green]ready[/green]"
-            predicts = escape("; ".join(one.described for one in verdict.measurable))
-            table.add_row(trial.name, str(trial.version), ready, predicts, takes, _batches(verdict), _runs(verdict))
+            table.add_row(trial.name, str(trial.version), ready, takes, _batches(verdict), _runs(verdict))
     return table
+
+
+def prediction_lines(verdicts: "list[LoadResult]") -> list[str]:
+    """Say what the versions of each model predict, those that predict the same in one line."""
+    versions: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        if described := "; ".join(one.described for one in verdict.measurable):
+            versions.setdefault((verdict.trial.name, described), []).append(str(verdict.trial.version))
+    return [
+        f"models.{name}: {'version' if len(numbers) == 1 else 'versions'} {' and '.join(numbers)}: {described}"
+        for (name, described), numbers in versions.items()
+    ]
 
 
 def _runs(verdict: "LoadResult") -> str:

@@ -4,10 +4,12 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from gateway.backends.measurable import Measurable
 from gateway.backends.trial import LoadResult, LoadTrial
 from gateway.cli.outcome_text import effects_table, known_text
-from gateway.cli.tables import MOST_ROWS, check_table, release_table, status_text
+from gateway.cli.tables import MOST_ROWS, check_table, prediction_lines, release_table, status_text
 from gateway.control.release.release_status import ReleaseStatus
+from gateway.settings.model import Kind
 
 
 def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
@@ -200,3 +202,16 @@ def test_status_says_when_latencies_are_not_comparable() -> None:
     for alike in (True, False):
         text = " ".join(status_lines({**RELEASE, "latency_compared": alike, "candidate": 2}))
         assert ("stable may run on the event loop" in text) == (not alike)
+
+
+def test_versions_that_predict_the_same_share_a_line() -> None:
+    kinds = {1: "classes: a, b", 2: "classes: a, b", 3: "regression on y"}
+    verdicts = [
+        LoadResult(LoadTrial("m", version, 1), "", measurable=[Measurable(Kind.NONE, described=described)])
+        for version, described in kinds.items()
+    ]
+    refused = LoadResult(LoadTrial("n", 1, 1), "broken")
+    assert prediction_lines([*verdicts, refused]) == [
+        "models.m: versions 1 and 2: classes: a, b",
+        "models.m: version 3: regression on y",
+    ]

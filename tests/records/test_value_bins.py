@@ -12,7 +12,7 @@ BOUNDS = (-10.0, 52.0)  # bins of a width of 1
 
 @pytest.mark.parametrize(
     ("value", "place"),
-    [(-10.1, 0), (-math.inf, 0), (-10, 1), (-9.01, 1), (-9, 2), (0.5, 11), (51.99, WITHIN), (52, CLASSES - 1), (1e300, 63)],
+    [(-10.1, 0), (-math.inf, 0), (-10, 1), (-9.01, 1), (-9, 2), (0.5, 11), (51.99, WITHIN), (52, 63), (1e9, 63)],
 )  # fmt: skip
 def test_number_is_counted_in_the_bin_that_holds_it(value: float, place: int) -> None:
     assert bin_of(value, BOUNDS) == place
