@@ -54,7 +54,8 @@ def test_console_shows_whether_the_candidate_is_better(judged: GatewayProcess, s
     expect(card.get_by_role("row", name="Accuracy")).to_contain_text("100%")
     revenue = card.get_by_role("img", name="revenue: +")
     expect(revenue).to_be_visible()
-    expect(card.locator(".difference", has=screen.get_by_role("img", name="revenue: +")).locator(".verdict")).to_have_text("better")
+    row = card.locator(".difference", has=screen.get_by_role("img", name="revenue: +"))
+    expect(row.locator(".verdict")).to_have_text("better")
     point, zero = (revenue.locator(f".{name}").bounding_box() for name in ("point", "zero"))
     assert point and zero and point["x"] > zero["x"] + 20, "better is right of zero"
     expect(card.get_by_role("img", name="clicks: ")).to_have_attribute("aria-label", re.compile("not known yet"))
