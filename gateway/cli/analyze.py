@@ -26,16 +26,14 @@ from gateway.offline.reader import Query
 )
 @JSON
 def analyze(model: str, config: Path, since: str | None, until: str | None, html: Path | None, as_json: bool) -> None:
-    """Show where a model is wrong, and which rows to label.
+    """Show where a model is wrong, how versions compare, and which rows to label.
 
-    Lists slices with more errors than the rest, contradicting labels, and the rows most worth labelling.
+    Lists how the candidate differs from stable, over all and slice by slice; slices that are worse than the rest;
+    contradicting labels; and the rows most worth labelling.
     """
     query = Query(model, time_range_of(since, until))
     recorded = RecordedModel(config, model)
-    prediction = recorded.settings.prediction
-    subject = Subject(
-        recorded.records, query, recorded.labels, prediction.output if prediction else None, recorded.raw_input
-    )
+    subject = Subject(recorded.records, query, recorded.predicting, recorded.raw_input, recorded.features)
     with shown_progress() as progress:
         feedback = meter(progress, "reading feedback", recorded.records.feedback)
         analysis = analyse(subject, feedback, meter(progress, "reading predictions", recorded.records.predictions))

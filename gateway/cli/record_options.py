@@ -14,7 +14,10 @@ from gateway.backends.repository import Repository
 from gateway.cli.options import progress_bar
 from gateway.cli.refusal import CommandError
 from gateway.errors import GatewayError
+from gateway.offline.analysis.features import FeatureNames
+from gateway.offline.examples import Predicting
 from gateway.offline.reader import OnProgress, Records, records_in, size_of
+from gateway.offline.replay.judgement import Agreeing
 from gateway.protocol.tensors import TensorSpec
 from gateway.records.segments import RecordSegment
 from gateway.records.time_range import EXAMPLES, TimeRange, parse_time_ns
@@ -43,9 +46,20 @@ class RecordedModel:
         self._raw: dict[int, TensorSpec] = {}
 
     @property
-    def labels(self) -> Sequence[str]:
-        """The model's class names; empty if its folder does not name them."""
-        return self.settings.prediction.labels if self.settings.prediction else ()
+    def predicting(self) -> Predicting:
+        """What the model predicts, as far as its folder says."""
+        said = self.settings.prediction
+        return Predicting(said.output, None, said.labels) if said else Predicting()
+
+    @property
+    def agreeing(self) -> Agreeing:
+        """When a replayed answer agrees with the recorded one."""
+        return Agreeing(self.predicting)
+
+    @property
+    def features(self) -> FeatureNames:
+        """The names of the inputs' columns."""
+        return FeatureNames()
 
     def raw_input(self, version: int) -> TensorSpec:
         """The input that raw bodies of a version hold; that of another version if this one is not on disk any more."""

@@ -58,7 +58,8 @@ def every_kind() -> Recording:
 def test_same_version_unbatched_answers_bit_for_bit(tmp_path: Path) -> None:
     (comparison,) = again(every_kind(), tmp_path, batched=False).by_version.values()
     assert comparison.matches == {Match.EXACT: 300, Match.CLOSE: 0, Match.DIFFERENT: 0}
-    assert (comparison.agreed, comparison.classed, comparison.failed, comparison.other_file) == (100, 100, 0, 0)
+    assert (comparison.judgement.agreed, comparison.judgement.compared) == (400, 400)
+    assert (comparison.failed, comparison.other_file) == (0, 0)
 
 
 def test_same_version_in_batches_answers_equal_but_for_rounding(tmp_path: Path) -> None:
@@ -99,15 +100,16 @@ def test_other_version_is_compared_where_the_truth_is_known(tmp_path: Path) -> N
     assert list(result.by_version) == [1, 2]
     assert [one.other_file for one in result.by_version.values()] == [0, 0]
     other = result.by_version[1]
+    judged = other.judgement
     answers = [loaded("digits", version).session.run({"image": rows[:200]})[0] for version in (1, 2)]
     first, second = (np.asarray(answer) for answer in answers)
-    assert (other.agreed, other.classed) == (int((first == second).sum()), 200)
-    assert (other.right_then, other.right_now) == (
+    assert (other.judgement.agreed, other.judgement.compared) == (int((first == second).sum()), 200)
+    assert (judged.right_then, judged.right_now) == (
         int((first == truths[:200]).sum()),
         int((second == truths[:200]).sum()),
     )
-    assert other.right_now - other.right_then == other.fixed - other.regressed > 0
-    assert other.accuracy_now.low < other.accuracy_now.value < other.accuracy_now.high
+    assert judged.right_now - judged.right_then == judged.fixed - judged.regressed > 0
+    assert judged.accuracy_now.low < judged.accuracy_now.value < judged.accuracy_now.high
     assert other.quantiles()["p95"] > 0.1
 
 
