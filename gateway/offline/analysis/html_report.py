@@ -28,7 +28,8 @@ h1 { font-size: 1.6rem; margin: 0 0 1rem; } h2 { font-size: 1.15rem; margin: 2.5
 p { max-width: 46rem; color: var(--soft); margin: .25rem 0 1rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); }
-th { font-weight: 600; color: var(--soft); font-size: .85rem; } td { overflow-wrap: anywhere; }
+th { font-weight: 600; color: var(--soft); font-size: .85rem; } td { white-space: nowrap; }
+td.long { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.5rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; }
 svg { max-width: 100%; height: auto; display: block; } text { font: 12px system-ui, sans-serif; fill: var(--ink); }
@@ -108,7 +109,10 @@ def _slices(analysis: Analysis) -> Iterator[str]:
         if all(min(one.rate.value, one.rest.value) >= 0 for one in mine):
             yield f"<h3>{escape(measure)}</h3>"
             yield svg.bars(f"Slices that are worse than the rest: {measure}", [_bar(one) for one in mine])
-    yield table(("", "slice", "rows", "in it [95%]", "the rest", "p", "q"), slice_rows(analysis.slices))
+    yield table(
+        ("", "slice", "rows", "in it [95%]", "the rest", "p", "q"),
+        slice_rows(analysis.slices[: html_versions.MAX_LISTED]),
+    )
 
 
 def _bar(one: Slice) -> svg.Bar:

@@ -12,6 +12,7 @@ from gateway.offline.analysis.versions import Comparison, Effect, Verdict
 
 MAX_CLASSES: Final = 24  # with more, a confusion matrix is too fine to read
 MAX_ROWS: Final = 20
+MAX_LISTED: Final = 40  # slices in a table; the JSON report has all
 _KINDS: Final = {Verdict.BETTER: "good", Verdict.WORSE: "bad"}
 
 
@@ -48,7 +49,8 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
         return
     yield (
         f"<p>{len(comparison.slices):,} of {comparison.tested:,} slices, by Welch's t-test with at most"
-        f" {FALSE_DISCOVERY_RATE:.0%} false discoveries (Benjamini and Hochberg); intervals of 95% each.</p>"
+        f" {FALSE_DISCOVERY_RATE:.0%} false discoveries (Benjamini and Hochberg); intervals of 95% each."
+        f" The first {MAX_ROWS} are drawn, {MAX_LISTED} listed; the report of --json has all.</p>"
     )
     yield svg_intervals.effects(
         "Slices in which the versions differ", [_row(one) for one in comparison.slices[:MAX_ROWS]]
@@ -58,7 +60,7 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
         (
             (f"{one.dimension}: {one.slice}", one.metric.name, f"{one.stable.count + one.candidate.count:,}",
              *summary_of_effect(one)[1:], f"{one.q_value:.2g}")
-            for one in comparison.slices
+            for one in comparison.slices[:MAX_LISTED]
         ),
     )  # fmt: skip
 
@@ -92,7 +94,8 @@ def residuals(analysis: Analysis) -> Iterator[str]:
         "Errors by slice and version",
         [
             svg_intervals.SpreadRow(
-                f"{one.slice or 'all rows'} · version {one.version}",
+                one.slice or "all rows",
+                f"version {one.version}",
                 series[one.version],
                 one.mean,
                 one.quantiles,

@@ -104,7 +104,7 @@ def worse(columns: Columns, rescues: RescueCounts) -> tuple[list[Slice], int]:
             tested += _tested(columns, dimension, metric)
     adjusted = q_values([test.p_value for test in tested])
     found = [replace(test, q_value=q) for test, q in zip(tested, adjusted, strict=True) if q <= FALSE_DISCOVERY_RATE]
-    return sorted(found, key=lambda one: (one.q_value, one.p_value)), len(tested)
+    return sorted(found, key=lambda one: (one.than is not Than.WORSE, one.q_value, one.p_value)), len(tested)
 
 
 def _tested(columns: Columns, dimension: Dimension, metric: Metric) -> Iterator[Slice]:

@@ -163,7 +163,7 @@ def svg(title: str, height: float, parts: Sequence[str], width: float = WIDTH) -
     """The picture; not smaller than its text can be read, so it scrolls where there is less room."""
     return (
         f'<div class="scroll"><svg viewBox="0 0 {width:.0f} {height:.0f}" style="min-width: {0.75 * width:.0f}px;'
-        f' max-width: {width:.0f}px" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></div>'
+        f' width: {max(width, 560) if width > 400 else width:.0f}px" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></div>'
     )
 
 

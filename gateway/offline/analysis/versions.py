@@ -121,7 +121,7 @@ def compare(columns: Columns, pair: Pair | None) -> Comparison | None:
         rows=int(drawn.sum()),
         units=len(np.unique(columns.key[drawn])),
         effects=effects,
-        slices=sorted(found, key=lambda one: (one.q_value, one.p_value)),
+        slices=sorted(found, key=lambda one: (not one.metric.harm, one.q_value, one.p_value)),
         tested=len(tested),
     )
 

@@ -9,8 +9,10 @@ import pytest
 
 from gateway.backends.loaded_version import load_version
 from gateway.errors import GatewayError
+from gateway.offline.examples import Predicting
 from gateway.offline.reader import Query, records_in
 from gateway.offline.replay.comparison import Match, difference
+from gateway.offline.replay.judgement import Agreeing
 from gateway.offline.replay.replay import Replay, replay
 from gateway.offline.replay.report import remarks
 from gateway.protocol.elements import to_bytes
@@ -31,6 +33,7 @@ def again(recording: Recording, folder: Path, version: int = 1, batched: bool = 
         batched=batched,
         feedback=lambda size: None,
         rows=lambda size: None,
+        **more,
     )
 
 
@@ -56,7 +59,8 @@ def every_kind() -> Recording:
 
 
 def test_same_version_unbatched_answers_bit_for_bit(tmp_path: Path) -> None:
-    (comparison,) = again(every_kind(), tmp_path, batched=False).by_version.values()
+    agreeing = Agreeing(Predicting("probabilities"))
+    (comparison,) = again(every_kind(), tmp_path, batched=False, agreeing=agreeing).by_version.values()
     assert comparison.matches == {Match.EXACT: 300, Match.CLOSE: 0, Match.DIFFERENT: 0}
     assert (comparison.judgement.agreed, comparison.judgement.compared) == (400, 400)
     assert (comparison.failed, comparison.other_file) == (0, 0)
