@@ -4,9 +4,18 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
 from gateway.settings.base import Settings
+from gateway.settings.model import Range
 from gateway.settings.units import (
     Count,
     Name,
@@ -33,6 +42,13 @@ METRICS: Final = (
     "gateway.inflight",
     "gateway.queue_depth",
 )
+COUNTED: Final = ("failures", "slow_requests", "complaints", "predicted_class", "mirror_disagreement")
+WRONG_FEEDBACK: Final = "wrong_feedback"
+METRICS_PREFIX: Final = "metrics."  # of the outcomes that are business metrics
+SHARES: Final = ("wrong", "loss", "reciprocal_rank", "ndcg")  # outcomes from 0 to 1, the loss where it is not an error
+WORSE_IF_LOWER: Final = ("reward", "reciprocal_rank", "ndcg")
+OUTCOMES: Final = ("loss", "squared_error", "reciprocal_rank", "ndcg")  # of any output, of which one may be named
+Direction = Literal["increase", "decrease"]
 Action = Literal["stop", "pause"]
 MetricName = Literal[METRICS]  # type: ignore[valid-type]
 
@@ -46,6 +62,27 @@ def parse_level(value: Any) -> float:
     return float(value)
 
 
+def parse_comparison_metric(value: str) -> str:
+    """Return the metric of a comparison if there is one of this name."""
+    output, _, last = value.rpartition(".")
+    if value in (*COUNTED, WRONG_FEEDBACK, "reward") or value.removeprefix(METRICS_PREFIX) not in (value, ""):
+        return value
+    if last in OUTCOMES or (output and last == "wrong"):
+        return value
+    raise ValueError(
+        f"{value!r:.60} cannot be compared; what can are {', '.join((*COUNTED, WRONG_FEEDBACK, 'reward', *OUTCOMES))}"
+        " and business metrics, as metrics.NAME"
+    )
+
+
+COMPARISON_METRICS: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"enum": [*COUNTED, WRONG_FEEDBACK, "reward", *OUTCOMES]},
+        {"type": "string", "pattern": "^metrics\\..+$"},
+        {"type": "string", "pattern": f"^.+\\.(wrong|{'|'.join(OUTCOMES)})$"},
+    ]
+}
+ComparisonMetric = Annotated[str, AfterValidator(parse_comparison_metric), WithJsonSchema(COMPARISON_METRICS)]
 Level = Annotated[float, BeforeValidator(parse_level), WithJsonSchema({"type": ["number", "string"]})]
 
 
@@ -111,12 +148,39 @@ class ComparisonSettings(Settings):
 
     name: Name
     """Its name in decisions and metrics."""
-    metric: Literal["failures", "slow_requests", "wrong_feedback", "predicted_class", "mirror_disagreement"]
-    """What is compared. The guard acts if the candidate has more than stable, or other classes (`predicted_class`)."""
+    metric: ComparisonMetric
+    """What is compared: of `failures`, `slow_requests` and `complaints` how often the candidate has them beside stable,
+    of outcomes the mean: `wrong_feedback`, `loss`, `reward`, a business metric as `metrics.NAME`."""
     threshold: Seconds | None = None
     """For `slow_requests` only: a request is slow if it takes longer. Stable then runs in threads too."""
+    range: Range | None = None
+    """The lowest and the highest value of the outcome; values outside count as these. Needed for `reward`,
+    `metrics.NAME` and `squared_error`; by default 0 to 1 for the others: set it for the `loss` of a regression."""
+    tolerance: Level | None = None
+    """The difference of means up to which the candidate may be worse, in the outcome's unit; by default none."""
+    direction: Direction | None = None
+    """Which change is harm; needed for `metrics.NAME`. By default more loss, less reward."""
+    feedback_delay: Seconds | None = None
+    """An outcome counts once its prediction is so old, such as `1h`: for feedback that comes later for one version."""
     action: Action = "stop"
     """Stop the candidate, or only pause its ramp; the default of `predicted_class` is `pause`."""
+
+    @property
+    def outcome(self) -> str:
+        """The name of the outcome whose means are compared; empty if the metric is none."""
+        if self.metric in COUNTED:
+            return ""
+        return "wrong" if self.metric == WRONG_FEEDBACK else self.metric
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The range of the outcome."""
+        return self.range or (0.0, 1.0)
+
+    @property
+    def harm(self) -> Direction:
+        """Which change of the outcome is harm."""
+        return self.direction or ("decrease" if self.outcome.rpartition(".")[2] in WORSE_IF_LOWER else "increase")
 
     @model_validator(mode="before")
     @classmethod
@@ -130,6 +194,30 @@ class ComparisonSettings(Settings):
         if (self.metric == "slow_requests") != (self.threshold is not None):
             raise ValueError("slow_requests needs a threshold, such as 50ms, and no other metric has one")
         return self
+
+    @model_validator(mode="after")
+    def _outcome_is_described(self) -> "ComparisonSettings":
+        given = [key for key in ("range", "tolerance", "direction", "feedback_delay") if getattr(self, key) is not None]
+        if not self.outcome and given:
+            raise ValueError(f"{self.metric} has no {given[0]}: only outcomes have one, such as loss and reward")
+        if self.outcome == "wrong" and "range" in given:
+            raise ValueError("wrong_feedback has no range: a prediction is right or wrong")
+        business = self.outcome.startswith(METRICS_PREFIX)
+        unbounded = business or self.outcome.rpartition(".")[2] not in SHARES
+        if self.outcome and unbounded and self.range is None:
+            raise ValueError(f"{self.metric} needs a range, such as `range: [0, 500]`: its lowest and highest value")
+        if business and self.direction is None:
+            raise ValueError(f"{self.metric} needs a direction: which change is harm, `increase` or `decrease`")
+        lowest, highest = self.bounds
+        if not 0 <= (self.tolerance or 0) < highest - lowest:
+            raise ValueError(f"tolerance must be from 0 to less than the range's width, which is {highest - lowest:g}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What earlier gateways did not know is left out, so that their states and hosts agree with these settings."""
+        later = ("range", "tolerance", "direction", "feedback_delay")
+        return {key: value for key, value in dump(self).items() if key not in later or value is not None}
 
 
 class GuardsSettings(Settings):

@@ -50,7 +50,7 @@ def test_out_of_range_values_recorded_earlier_are_ignored(ledger: FeedbackStats,
     assert credit(ledger).reward_mean == 0.5
     assert (credit(ledger).received_reward_sum, credit(ledger).received_rewards) == (0.5, 1)
     assert credit(ledger).metrics == {"sales": (1, 2.0)}
-    assert [heard.reward for heard in ledger.take_new()] == [0.5]
+    assert [heard.outcomes for heard in ledger.take_new()] == [{"reward": 0.5, "metrics.sales": 2.0}]
 
 
 def test_out_of_range_values_of_a_former_run_are_ignored(ledger: FeedbackStats, tmp_path: Any) -> None:

@@ -1,7 +1,8 @@
 """The entries of a host's log as JSON lists: failures, feedback, mirrored pairs, and what people ask of the ramp.
 
-Feedback is identified by its prediction and its part, so that what is given to two hosts counts once. Marks of epochs
-are a host's own: a host leaves out what it knows to be of an earlier epoch, for the rest the decision's time tells.
+Feedback is identified by its prediction and its outcome, so that what is given to two hosts counts once. Marks of
+epochs are a host's own: a host leaves out what it knows to be of an earlier epoch, for the rest the decision's time
+tells.
 """
 
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from gateway.shm.failure_events import FailureEvent, FailureKind
 
 Entry = list[Any]
 FAILURE, FEEDBACK, PAIR, COMMAND = "failure", "feedback", "pair", "command"
-TRUTH, REWARD = "t", "r"  # parts of feedback; PAIR is one too
+LETTERS: Final = {"wrong": "t", "reward": "r"}  # for them in the items' names, as earlier gateways had it
 MOST_KNOWN: Final = 50_000  # items of feedback that a host recognises, of one model: 10 MB
 MOST_RECENT: Final = 512  # of them, those that the digest names for the next leader
 
@@ -45,7 +46,7 @@ def failure_entry(event: FailureEvent, epoch: int) -> Entry:
 
 def feedback_entry(event: FeedbackEvent) -> Entry:
     """Without the mark."""
-    return [FEEDBACK, event.nonce, *event[:7]]
+    return [FEEDBACK, event.nonce, *event[:5], dict(event.outcomes), event.route]
 
 
 def pair_entry(pair: MirrorPair) -> Entry:
@@ -89,10 +90,25 @@ def feedback_ids(entries: Iterable[Entry]) -> Iterator[str]:
     """
     for entry in entries:
         match entry:
-            case [kind, int(nonce), _, _, _, _, _, wrong, reward] if kind == FEEDBACK:
-                yield from (f"{nonce}{part}" for part, there in ((TRUTH, wrong), (REWARD, reward)) if there is not None)
+            case [kind, int(nonce), _, _, _, _, _, outcomes, last] if kind == FEEDBACK:
+                yield from (_item(nonce, name) for name in _named(outcomes, last))
             case [kind, int(nonce), _, _] if kind == PAIR:
-                yield f"{nonce}{PAIR}"
+                yield _item(nonce, PAIR)
+
+
+def _item(nonce: int, name: str) -> str:
+    return f"{nonce}{LETTERS.get(name, name)}"
+
+
+def _named(outcomes: Any, last: Any) -> dict[str, float]:
+    """The outcomes of an entry by name. Earlier gateways wrote whether it was wrong, and last the reward."""
+    match outcomes:
+        case bool() | None:
+            old = {"wrong": outcomes, "reward": last}
+            return {name: float(value) for name, value in old.items() if isinstance(value, int | float)}
+        case dict() if isinstance(last, str):
+            return {name: float(value) for name, value in outcomes.items() if type(value) in (int, float)}
+    return {}
 
 
 def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
@@ -103,8 +119,7 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
     commands: list[Command] = []
     ids: dict[str, None] = {}
 
-    def first(nonce: object, part: str) -> bool:
-        one = f"{nonce}{part}"
+    def first(one: str) -> bool:
         fresh = one not in known and one not in ids
         ids[one] = None
         return fresh
@@ -125,14 +140,15 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
                     failures.append(FailureEvent(time_ns, 0, epoch, weight, candidate, what, key))
                 case [
                     kind, int(nonce), int(time_ns), int(decided_ns), int(weight), bool(candidate),
-                    int() | None as key, bool() | None as wrong, int() | float() | None as reward,
+                    int() | None as key, outcomes, last,
                 ] if kind == FEEDBACK:  # fmt: skip
-                    wrong = wrong if wrong is not None and first(nonce, TRUTH) else None
-                    reward = reward if reward is not None and first(nonce, REWARD) else None
-                    if wrong is not None or reward is not None:
-                        feedback.append(FeedbackEvent(time_ns, decided_ns, weight, candidate, key, wrong, reward))
+                    named = _named(outcomes, last)
+                    new = {name: value for name, value in named.items() if first(_item(nonce, name))}
+                    if new:
+                        route = last if isinstance(last, str) else ""
+                        feedback.append(FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, route))
                 case [kind, int(nonce), bool(candidate_wrong), bool(stable_wrong)] if kind == PAIR and first(
-                    nonce, PAIR
+                    _item(nonce, PAIR)
                 ):
                     pairs.append(MirrorPair(candidate_wrong, stable_wrong))
                 case [kind, event, str(by), int(epoch)] if kind == COMMAND:

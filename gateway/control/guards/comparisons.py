@@ -55,7 +55,7 @@ def _failures(kind: FailureKind) -> Callable[[Observation, int], FailureIterator
 
 def _wrong(seen: Observation, epoch_began_ns: int) -> FailureIterator:
     for event in seen.feedback:
-        if event.wrong and _is_of_epoch(event, seen, epoch_began_ns):
+        if event.outcomes.get("wrong") and _is_of_epoch(event, seen, epoch_began_ns):
             yield event.weight_ppm, event.candidate, event.key
 
 

@@ -28,13 +28,13 @@ VERDICTS: Final = (CORRECT, WRONG, UNKNOWN, UNLABELLED)
 TRUTH: Final = "truth"
 REWARD: Final = "reward"
 METRIC: Final = "metric"
+METRICS: Final = "metrics."  # what the outcomes' names of business metrics begin with
 NO_VALUE: Final = object()  # there was no earlier value
 EARLIER_RUN: Final = object()  # another value was given in an earlier run, and is not counted in this one
 Part = tuple[str, str]  # TRUTH, REWARD or METRIC, and the metric's name
 _TRUTH: Final[Part] = (TRUTH, "")
 _REWARD: Final[Part] = (REWARD, "")
 _VERDICTS: Final[Mapping[bool | None, str]] = {True: CORRECT, False: WRONG, None: UNKNOWN}
-_WRONG: Final[Mapping[str, bool | None]] = {CORRECT: False, WRONG: True, UNKNOWN: None}
 log: Final = logging.getLogger("gateway.control.record_writer")
 
 
@@ -78,7 +78,7 @@ class VersionFeedback:
 
 @dataclass(frozen=True, slots=True)
 class CreditedFeedback:
-    """Feedback on one prediction, for the guards. `wrong` is None without a comparable truth.
+    """Feedback on one prediction, for the guards. `outcomes`: by name, those that are new for this prediction.
 
     `mirrored_wrong`: whether the candidate was wrong on the same input, which was mirrored to it; None if unknown, or
     if both versions answered the same.
@@ -86,8 +86,7 @@ class CreditedFeedback:
 
     token: Token
     time_ns: int
-    wrong: bool | None
-    reward: float | None
+    outcomes: Mapping[str, float]
     mirrored_wrong: bool | None
 
 
@@ -202,12 +201,13 @@ class FeedbackStats:
                 yield part, before, value
 
     def _buffer_evidence(self, token: Token, record: dict[str, Any], news: Mapping[Part, tuple[Any, Any]]) -> None:
-        """Buffer the first truth and the first reward of a prediction for the guards: each is evidence only once."""
-        first = {part: value for part, (before, value) in news.items() if before is NO_VALUE}
-        wrong = _WRONG[first.get(_TRUTH, UNKNOWN)]
-        reward = first.get(_REWARD)
-        if wrong is not None or reward is not None:
-            self._new.append(CreditedFeedback(token, record["time_ns"], wrong, reward, self._mirrored_wrong(record)))
+        """Buffer a prediction's outcomes for the guards: those of its first truth, of its first reward and of the first
+        value of each metric, since each is evidence only once.
+        """
+        first = {part for part, (before, _) in news.items() if before is NO_VALUE}
+        outcomes = {name: value for name, value in _outcomes(record).items() if _part_of(name) in first}
+        if outcomes:
+            self._new.append(CreditedFeedback(token, record["time_ns"], outcomes, self._mirrored_wrong(record)))
 
     def _mirrored_wrong(self, record: dict[str, Any]) -> bool | None:
         predicted, truth = self._discordant.get(hash(record["prediction_id"])), record.get("truth_class")
@@ -224,6 +224,24 @@ def _parts(record: dict[str, Any]) -> Iterator[tuple[int, Part, Any]]:
     for name, value in (record.get("metrics") or {}).items():
         if is_countable(value):
             yield hash((prediction, METRIC, name)), (METRIC, name), value
+
+
+def _outcomes(record: Mapping[str, Any]) -> dict[str, float]:
+    """The outcomes in a record, by name. Records of gateways that named none have the class, reward and metrics."""
+    named = record.get("outcomes")
+    if not isinstance(named, dict):
+        correct = record.get("correct")
+        named = {"wrong": float(not correct), "loss": float(not correct)} if isinstance(correct, bool) else {}
+        named[REWARD] = record.get("reward")
+        named |= {f"{METRICS}{name}": value for name, value in (record.get("metrics") or {}).items()}
+    return {name: float(value) for name, value in named.items() if is_countable(value)}
+
+
+def _part_of(outcome: str) -> Part:
+    """The part of the feedback that an outcome comes from."""
+    if outcome == REWARD:
+        return _REWARD
+    return (METRIC, outcome.removeprefix(METRICS)) if outcome.startswith(METRICS) else _TRUTH
 
 
 def _parts_in(path: Path) -> list[tuple[int, Any]]:

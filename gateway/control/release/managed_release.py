@@ -56,9 +56,10 @@ class ManagedRelease:
         version = self.candidate if candidate else self.settings.stable
         if token.rescued or token.variant is Variant.PINNED or token.version != version:
             return
-        if item.mirrored_wrong is not None and item.wrong is not None and not candidate:
-            self.pairs.append(MirrorPair(item.mirrored_wrong, item.wrong, token.mark, token.nonce))
-        if 0 < token.weight_ppm < BUCKETS:
+        wrong = item.outcomes.get("wrong")
+        if item.mirrored_wrong is not None and wrong is not None and not candidate:
+            self.pairs.append(MirrorPair(item.mirrored_wrong, wrong > 0, token.mark, token.nonce))
+        if item.outcomes and 0 < token.weight_ppm < BUCKETS:
             key = token.bucket if token.sticky else None
             self.feedback.append(
                 FeedbackEvent(
@@ -67,10 +68,10 @@ class ManagedRelease:
                     weight_ppm=token.weight_ppm,
                     candidate=candidate,
                     key=key,
-                    wrong=item.wrong,
-                    reward=item.reward,
+                    outcomes=item.outcomes,
                     mark=token.mark,
                     nonce=token.nonce,
+                    route=token.route,
                 )
             )
 

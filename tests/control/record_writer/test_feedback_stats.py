@@ -70,7 +70,9 @@ def test_correction_replaces_the_earlier_feedback_and_adds_no_evidence(ledger: F
     assert counted.received["correct"] == counted.received["wrong"] == 1, "what is exported as a total never falls"
     ledger.add(judged(one, True))
     assert counted.accuracy == 1.0
-    assert [(heard.wrong, heard.reward) for heard in ledger.take_new()] == [(False, 1.0)]
+    assert [heard.outcomes for heard in ledger.take_new()] == [
+        {"wrong": 0.0, "loss": 0.0, "reward": 1.0, "metrics.sales": 3.0, "metrics.clicks": 1.0}
+    ]
 
 
 def test_truth_after_a_reward_is_new_evidence(ledger: FeedbackStats) -> None:
@@ -79,7 +81,7 @@ def test_truth_after_a_reward_is_new_evidence(ledger: FeedbackStats) -> None:
     assert credit(ledger).received["unlabelled"] == 1
     ledger.add(judged(one, False, reward=1.0))
     assert credit(ledger).received["wrong"] == 1
-    assert [(heard.wrong, heard.reward) for heard in ledger.take_new()] == [(None, 1.0), (True, None)]
+    assert [heard.outcomes for heard in ledger.take_new()] == [{"reward": 1.0}, {"wrong": 1.0, "loss": 1.0}]
 
 
 def test_truth_that_cannot_be_compared_is_counted_as_unknown(ledger: FeedbackStats) -> None:

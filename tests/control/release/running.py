@@ -78,7 +78,7 @@ class Running:
         """Feedback events that predictions were wrong."""
         decided_ns = self.time_ns - round(ago_s * 1e9)
         return [
-            FeedbackEvent(self.time_ns, decided_ns, weight_ppm, is_candidate, None, True, None)
+            FeedbackEvent(self.time_ns, decided_ns, weight_ppm, is_candidate, None, {"wrong": 1.0})
             for is_candidate, count in ((True, candidate), (False, stable))
             for _ in range(count)
         ]
