@@ -33,7 +33,14 @@ def analyze(model: str, config: Path, since: str | None, until: str | None, html
     """
     query = Query(model, time_range_of(since, until))
     recorded = RecordedModel(config, model)
-    subject = Subject(recorded.records, query, recorded.predicting, recorded.raw_input, recorded.features)
+    subject = Subject(
+        recorded.records,
+        query,
+        recorded.predicting,
+        recorded.raw_input,
+        recorded.features,
+        ranges=recorded.ranges,
+    )
     with shown_progress() as progress:
         feedback = meter(progress, "reading feedback", recorded.records.feedback)
         analysis = analyse(subject, feedback, meter(progress, "reading predictions", recorded.records.predictions))

@@ -1,7 +1,7 @@
 """What `gateway export`, `analyze` and `replay` share: a model's records, the model on disk, and progress bars."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +50,13 @@ class RecordedModel:
         """What the model predicts, as far as its folder says."""
         said = self.settings.prediction
         return Predicting(said.output, None, said.labels) if said else Predicting()
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The ranges of rewards and business metrics that the model's folder sets, by outcome."""
+        feedback = self.settings.feedback
+        found = {f"metrics.{name}": bounds for name, bounds in feedback.metrics.items()}
+        return found | ({"reward": feedback.reward} if "reward" in feedback.model_fields_set else {})
 
     @property
     def agreeing(self) -> Agreeing:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import GatewayError, RequestError
+from gateway.offline.analysis.effect import Range
 from gateway.offline.analysis.features import FeatureNames, features_of
 from gateway.offline.analysis.hard_examples import Agreement, HardExample, HardExamples
 from gateway.offline.analysis.input_summary import InputSummary, key_of, row_of, summary_of
@@ -33,7 +34,8 @@ _MEDIA: Final = frozenset({"image", "audio", "video", "text"})  # their inputs h
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What to analyse. `features`: the names of the inputs' columns; `tolerance`: how far two numbers for equal inputs
-    may differ before they contradict each other, None: a tenth of the truths' standard deviation.
+    may differ before they contradict each other, None: a tenth of the truths' standard deviation. `ranges`: lowest and
+    highest value of rewards and business metrics, by outcome, where they are known.
     """
 
     records: Records
@@ -42,6 +44,7 @@ class Subject:
     raw_input: RawInput
     features: FeatureNames = field(default_factory=FeatureNames)
     tolerance: float | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +147,7 @@ class _Collector:
             raise GatewayError(f"no recorded prediction of '{subject.query.model}' matches the options")
         columns = self._table.columns()
         slices, tested = worse(columns, self._rescues)
-        comparison = compare(columns, self._pair)
+        comparison = compare(columns, self._pair, subject.ranges)
         return Analysis(
             model=subject.query.model,
             predicting=subject.predicting,

@@ -1,54 +1,33 @@
-"""Candidate minus stable, with an interval that holds whenever one looks."""
+"""Candidate minus stable over outcomes in the order of arrival, with an interval that holds whenever one looks."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
+from gateway.evidence.differences import OutcomeShares, units
+from gateway.evidence.effect import Effect, effect_of
+from gateway.evidence.intervals import EffectSums
+from gateway.offline.analysis.metrics import Metric
 from gateway.offline.unit_means import Floats
 
-ALPHA: Final = 0.05
-PRIOR_UNITS: Final = 50.0  # the weight counts as much as so many outcomes in the estimate of the share that comes
-BEST_AT: Final = 1_000  # outcomes at which the interval is narrowest, compared with others of its kind
+Range = tuple[float, float]
+UNIT_RANGE: Final = (0.0, 1.0)
+_FROM_0_TO_1: Final = ("wrong", "ndcg", "reciprocal_rank")
+_HARM: Final = {1: "increase", -1: "decrease", 0: ""}
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with the ends of its interval; infinite ends where too little is known."""
+def effect(metric: Metric, values: Floats, candidate: Any, chances: Floats, ranges: Mapping[str, Range]) -> Effect:
+    """What is known of the difference of the means of `values`. All arrays are [outcomes].
 
-    value: float
-    low: float
-    high: float
-
-
-def interval(shares: Floats, candidate: Any, values: Floats, alpha: float = ALPHA) -> Interval:
-    """The mean difference of the outcomes `values`, in the order of arrival, all arrays [outcomes].
-
-    `shares`: the probability of the candidate at decision time. An asymptotic confidence sequence (Waudby-Smith et al.,
-    arXiv 2103.06476) on the inverse-propensity differences from the mean of the past; the propensity is the candidate's
-    share of the outcomes that come, not of the requests.
+    `chances`: the candidate's at decision time; its share of the outcomes that come takes their place. `ranges`: lowest
+    and highest value by outcome; of others the interval is asymptotic.
     """
-    count = len(values)
-    if count < 2:
-        return Interval(math.nan, -math.inf, math.inf)
-    scale = float(np.std(values)) or 1.0
-    past = np.concatenate([[values[0]], np.cumsum(values)[:-1] / np.arange(1, count)])
-    share = _shares_that_come(shares, candidate)
-    differences = np.where(candidate, (values - past) / share, -(values - past) / (1 - share))
-    mean = float(differences.mean())
-    deviation = math.hypot(float(differences.std()), scale * 1e-3)
-    rho = math.sqrt((-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / BEST_AT)
-    grown = count * rho**2 + 1
-    width = deviation * math.sqrt(2 * grown / (count * rho) ** 2 * math.log(math.sqrt(grown) / alpha))
-    return Interval(mean, mean - width, mean + width)
-
-
-def _shares_that_come(shares: Floats, candidate: Any) -> Floats:
-    """The candidate's share of the outcomes at each weight, as it was known before each outcome."""
-    result = np.empty(len(shares))
-    for share in np.unique(shares).tolist():
-        mine = np.flatnonzero(shares == share)
-        came = np.concatenate([[0], np.cumsum(candidate[mine])[:-1]])
-        result[mine] = (PRIOR_UNITS * share + came) / (PRIOR_UNITS + np.arange(len(mine)))
-    return result.clip(1e-6, 1 - 1e-6)
+    shares = OutcomeShares()
+    came = [
+        shares.next((chance,), chance, flag) for chance, flag in zip(chances.tolist(), candidate.tolist(), strict=True)
+    ]
+    bounds = UNIT_RANGE if metric.share or metric.outcome.endswith(_FROM_0_TO_1) else ranges.get(metric.outcome)
+    sums = EffectSums(None if bounds is None else (bounds[0], bounds[1] - bounds[0]))
+    sums.add(units(values.tolist(), candidate.tolist(), np.clip(came, 1e-6, 1 - 1e-6).tolist()))
+    return effect_of(sums, metric.outcome, None, harm=_HARM[metric.harm])

@@ -3,17 +3,18 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from gateway.evidence.effect import EffectVerdict
 from gateway.offline.analysis import svg, svg_intervals
 from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.html_table import table
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE
 from gateway.offline.analysis.version_text import effect_text, metric_rows, recall_rows, summary_of_effect
-from gateway.offline.analysis.versions import Comparison, Effect, Verdict
+from gateway.offline.analysis.versions import Comparison, Effect
 
 MAX_CLASSES: Final = 24  # with more, a confusion matrix is too fine to read
 MAX_ROWS: Final = 20
 MAX_LISTED: Final = 40  # slices in a table; the JSON report has all
-_KINDS: Final = {Verdict.BETTER: "good", Verdict.WORSE: "bad"}
+_KINDS: Final = {EffectVerdict.BETTER: "good", EffectVerdict.WORSE: "bad"}
 
 
 def versions(analysis: Analysis) -> Iterator[str]:
@@ -32,8 +33,9 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
     yield f"<h2>Is version {comparison.candidate} better than {comparison.stable}?</h2>"
     yield (
         f"<p>Candidate minus stable, over {comparison.rows:,} judged rows in {comparison.units:,} independent units"
-        " that were drawn at random between them. The 95% intervals hold however often one looks. Each metric has its"
-        " own scale; blue: better, orange: worse, grey: not known, or not known which is better.</p>"
+        " that were drawn at random between them. The 95% intervals hold however often one looks (for many outcomes,"
+        " where their range is not known). Each metric has its own scale; blue: better, orange: worse, grey: not known,"
+        " or not known which is better.</p>"
     )
     if comparison.effects:
         yield svg_intervals.effects("Candidate minus stable", [_row(one) for one in comparison.effects[:MAX_ROWS]])

@@ -127,6 +127,8 @@ def _effect(one: Effect) -> dict[str, Any]:
         "low": one.low,
         "high": one.high,
         "verdict": one.verdict,
+        "more_units": one.more_units,
+        "asymptotic": one.asymptotic,
     }
 
 

@@ -12,6 +12,8 @@ from typing import Final
 WIDTH: Final = 720
 _LABEL: Final = 240
 _ROW: Final = 26
+_SMALLEST: Final = 0.75  # of its size to which a picture shrinks; below it scrolls
+_LEAST_SHOWN: Final = 520  # pixels
 DARK_SHADE: Final = 0.5  # from this shade on, a cell's text needs the other colour
 
 
@@ -104,7 +106,7 @@ def matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) ->
             parts.append(
                 _cell(left + column * cell, y, cell, count=count, share=count / total, right=row == column, note=note)
             )
-    return svg(title, top + cell * len(names) + 4, parts, width)
+    return svg(title, top + cell * len(names) + 4, parts, width, enlarged=False)
 
 
 def _cell(x: float, y: float, size: float, *, count: int, share: float, right: bool, note: str) -> str:
@@ -159,11 +161,12 @@ def rect(x: float, y: float, width: float, height: float, kind: str) -> str:
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{kind}"/>'
 
 
-def svg(title: str, height: float, parts: Sequence[str], width: float = WIDTH) -> str:
+def svg(title: str, height: float, parts: Sequence[str], width: float = WIDTH, *, enlarged: bool = True) -> str:
     """The picture; not smaller than its text can be read, so it scrolls where there is less room."""
+    shown = max(width, _LEAST_SHOWN) if enlarged else width
     return (
-        f'<div class="scroll"><svg viewBox="0 0 {width:.0f} {height:.0f}" style="min-width: {0.75 * width:.0f}px;'
-        f' width: {max(width, 560) if width > 400 else width:.0f}px" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></div>'
+        f'<div class="scroll"><svg viewBox="0 0 {width:.0f} {height:.0f}" style="min-width: {_SMALLEST * width:.0f}px;'
+        f' width: {shown:.0f}px" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></div>'
     )
 
 

@@ -30,7 +30,7 @@ def summary_of_effect(one: Effect) -> tuple[str, ...]:
         one.metric.shown(one.stable),
         one.metric.shown(one.candidate),
         effect_text(one),
-        str(one.verdict),
+        str(one.verdict) if one.more_units is None else f"{one.verdict}: about {one.more_units:,} outcomes more",
     )
 
 

@@ -1,15 +1,15 @@
 """Compares the candidate with stable: over all rows that were drawn at random, and slice by slice."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
 
+from gateway.evidence.effect import EffectVerdict
 from gateway.offline.analysis.dimensions import Dimension, dimensions_of
-from gateway.offline.analysis.effect import Interval, interval
+from gateway.offline.analysis.effect import Range, effect
 from gateway.offline.analysis.metrics import Metric, metrics_of
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, MIN_ROWS
 from gateway.offline.analysis.table import Columns
@@ -18,16 +18,6 @@ from gateway.offline.unit_means import Mean, Sums, difference, shrunk
 
 OF_THE_DRAW: Final = frozenset({"variant", "version"})  # dimensions that tell the versions apart
 OF_THE_ANSWER: Final = frozenset({"predicted class"})  # a version chooses it: rows of it are no equal rows
-
-
-class Verdict(StrEnum):
-    """What is known of the candidate by one metric. `HIGHER` and `LOWER` where it is not known which is better."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    HIGHER = "higher"
-    LOWER = "lower"
-    UNKNOWN = "not known yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +33,9 @@ class VersionMetric:
 class Effect:
     """Candidate minus stable, by one metric. `low` and `high`: the ends of the interval.
 
-    `dimension` and `value`: the slice; empty for all rows. `p_value` and `q_value`: of a slice.
+    `dimension` and `slice`: empty for all rows. `p_value` and `q_value`: of a slice. `more_units`: about how many more
+    outcomes would tell, None if that is known or cannot be said; `asymptotic`: the interval is good for many outcomes
+    only, since their range is not known.
     """
 
     metric: Metric
@@ -52,11 +44,13 @@ class Effect:
     value: float
     low: float
     high: float
-    verdict: Verdict
+    verdict: EffectVerdict
     dimension: str = ""
     slice: str = ""
     p_value: float = math.nan
     q_value: float = math.nan
+    more_units: int | None = None
+    asymptotic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +96,11 @@ def by_version(columns: Columns) -> list[VersionMetric]:
     return found
 
 
-def compare(columns: Columns, pair: Pair | None) -> Comparison | None:
-    """Compare the versions of `pair` on the rows drawn at random between them; None if there are none of one."""
+def compare(columns: Columns, pair: Pair | None, ranges: Mapping[str, Range]) -> Comparison | None:
+    """Compare the versions of `pair` on the rows drawn at random between them; None if there are none of one.
+
+    `ranges`: lowest and highest value of rewards and business metrics, by outcome.
+    """
     if pair is None or not len(columns):
         return None
     mine = np.where(columns.candidate, columns.version == pair.candidate, columns.version == pair.stable)
@@ -111,7 +108,7 @@ def compare(columns: Columns, pair: Pair | None) -> Comparison | None:
     if not (drawn & columns.candidate).any() or not (drawn & ~columns.candidate).any():
         return None
     metrics = [metric for metric in metrics_of(columns.outcomes) if metric.tested]
-    effects = [effect for metric in metrics for effect in _effect(columns, drawn, metric)]
+    effects = [one for metric in metrics for one in _effect(columns, drawn, metric, ranges)]
     tested = list(_tested(columns, drawn, metrics))
     adjusted = q_values([one.p_value for one in tested])
     found = [replace(one, q_value=q) for one, q in zip(tested, adjusted, strict=True) if q <= FALSE_DISCOVERY_RATE]
@@ -126,37 +123,35 @@ def compare(columns: Columns, pair: Pair | None) -> Comparison | None:
     )
 
 
-def verdict_of(metric: Metric, low: float, high: float) -> Verdict:
+def verdict_of(metric: Metric, low: float, high: float) -> EffectVerdict:
     """The verdict of an interval of the outcome's difference."""
     if not (low > 0 or high < 0):
-        return Verdict.UNKNOWN
+        return EffectVerdict.UNKNOWN
     rises = low > 0
     if not metric.harm:
-        return Verdict.HIGHER if rises else Verdict.LOWER
-    return Verdict.WORSE if rises == (metric.harm > 0) else Verdict.BETTER
+        return EffectVerdict.HIGHER if rises else EffectVerdict.LOWER
+    return EffectVerdict.WORSE if rises == (metric.harm > 0) else EffectVerdict.BETTER
 
 
-def _effect(columns: Columns, drawn: Any, metric: Metric) -> Iterator[Effect]:
+def _effect(columns: Columns, drawn: Any, metric: Metric, ranges: Mapping[str, Range]) -> Iterator[Effect]:
     """The effect over all rows. A request is one outcome, the mean of its rows, and a key its first request."""
     values = columns.outcomes[metric.outcome]
     rows = np.flatnonzero(drawn & ~np.isnan(values))
     candidate = columns.candidate[rows]
     if candidate.all() or not candidate.any():
         return
-    keys, first = np.unique(columns.key[rows], return_index=True)
-    del keys
+    first = np.unique(columns.key[rows], return_index=True)[1]
     requests = np.zeros(int(columns.unit.max()) + 1, bool)
     requests[columns.unit[rows[first]]] = True
     rows = rows[requests[columns.unit[rows]]]
     units, start, place = np.unique(columns.unit[rows], return_index=True, return_inverse=True)
     means = np.bincount(place, values[rows]) / np.bincount(place)
-    first_rows = rows[start]
-    of_candidate = columns.candidate[first_rows]
-    chance = columns.chance[first_rows]
-    found: Interval = interval(np.where(of_candidate, chance, 1 - chance), of_candidate, means)
-    groups = of_candidate.astype(np.int64)
-    sums = Sums(groups, units, means, np.ones(len(means)), 2)
-    yield _made(metric, sums, found.value, found.low, found.high)
+    candidate, chance = columns.candidate[rows[start]], columns.chance[rows[start]]
+    found = effect(metric, means, candidate, np.where(candidate, chance, 1 - chance), ranges)
+    sums = Sums(candidate.astype(np.int64), units, means, np.ones(len(means)), 2)
+    ends = (-math.inf if found.low is None else found.low, math.inf if found.high is None else found.high)
+    made = _made(metric, sums.mean(0), sums.mean(1), math.nan if found.effect is None else found.effect, *ends)
+    yield replace(made, verdict=found.verdict, more_units=found.more_units, asymptotic=found.asymptotic)
 
 
 def _tested(columns: Columns, drawn: Any, metrics: Sequence[Metric]) -> Iterator[Effect]:
@@ -180,15 +175,11 @@ def _of_dimension(columns: Columns, dimension: Dimension, metric: Metric, weight
             continue
         stable, candidate = (side.mean(code) for side in sides)
         apart = difference(shrunk(candidate, everything[1]), shrunk(stable, everything[0]))
-        made = _made_of(metric, stable, candidate, apart.value, apart.low, apart.high)
+        made = _made(metric, stable, candidate, apart.value, apart.low, apart.high)
         yield replace(made, dimension=dimension.name, slice=dimension.values[code], p_value=apart.p_two_sided())
 
 
-def _made(metric: Metric, sums: Sums, value: float, low: float, high: float) -> Effect:
-    return _made_of(metric, sums.mean(0), sums.mean(1), value, low, high)
-
-
-def _made_of(metric: Metric, stable: Mean, candidate: Mean, value: float, low: float, high: float) -> Effect:
+def _made(metric: Metric, stable: Mean, candidate: Mean, value: float, low: float, high: float) -> Effect:
     ends = sorted((metric.sign * low, metric.sign * high))
     return Effect(
         metric=metric,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from gateway.evidence.effect import EffectVerdict as Verdict
 from gateway.offline.analysis.analyzer import Analysis, Subject, analyse
 from gateway.offline.analysis.features import FeatureNames
 from gateway.offline.analysis.html_report import page
 from gateway.offline.analysis.json_report import document
-from gateway.offline.analysis.versions import Verdict
 from gateway.offline.examples import Predicting
 from gateway.offline.kinds import Kind
 from gateway.offline.reader import Query, records_in
