@@ -187,7 +187,8 @@ class Recording:
             for position in signature.positions(request.outputs)
         ]
         wanted = {output.name: output for output in request.outputs or ()}
-        labels = one.settings.prediction.labels if one.settings.prediction else ()
+        prediction = one.settings.main_prediction
+        labels = prediction.labels if prediction else ()
         tensors = [
             classify(tensor, wanted[tensor.name].classification, labels)
             if tensor.name in wanted and wanted[tensor.name].classification

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from gateway.auth.tls import Tls
 from gateway.backends.inert_guards import inert_guards
+from gateway.backends.measurable import Measurable
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadResult, LoadTrial, try_versions
 from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
@@ -113,9 +114,9 @@ def _check_access(settings: GatewaySettings) -> None:
 
 def _inert_guards(routing: RoutingSettings, verdicts: list[LoadResult]) -> list[str]:
     """Return guards that can never act on these versions' outputs. Nothing is known of a version that does not load."""
-    found: dict[str, dict[int, str]] = {}
+    found: dict[str, dict[int, Measurable]] = {}
     for verdict in verdicts:
-        found.setdefault(verdict.trial.name, {})[verdict.trial.version] = verdict.no_class_reason
+        found.setdefault(verdict.trial.name, {})[verdict.trial.version] = verdict.measurable
     return [
         problem
         for name, release in sorted(routing.models.items())
@@ -140,6 +141,8 @@ def _report(
                 "warning": verdict.warning or None,
                 "runs_on": list(verdict.providers),
                 "in_threads": verdict.off_loop_reason or None,
+                "predicts": verdict.measurable.described or None,
+                "not_measured": verdict.measurable.reason or None,
             }
             for verdict in verdicts
         ]

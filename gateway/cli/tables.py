@@ -152,16 +152,17 @@ def history_table(decisions: Sequence[DecisionDocument]) -> Table:
 def check_table(verdicts: "list[LoadResult]") -> Table:
     """Return a table with the result of each version's load trial."""
     table = Table(title="Checked", title_justify="left")
-    for heading in ("model", "version", "", "one row takes", "batches", "runs in"):
+    for heading in ("model", "version", "", "predicts", "one row takes", "batches", "runs in"):
         table.add_column(heading)
     for verdict in verdicts:
         trial = verdict.trial
         if verdict.error:
-            table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "", "")
+            table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "", "", "")
         else:
             takes = f"{verdict.single_us:,.0f} µs" if verdict.single_us else "not measured"
             ready = "[yellow]ready, but[/yellow]" if verdict.warning else "[green]ready[/green]"
-            table.add_row(trial.name, str(trial.version), ready, takes, _batches(verdict), _runs(verdict))
+            predicts = escape(verdict.measurable.described)
+            table.add_row(trial.name, str(trial.version), ready, predicts, takes, _batches(verdict), _runs(verdict))
     return table
 
 

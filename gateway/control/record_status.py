@@ -45,7 +45,7 @@ class ClassLabels:
         key = name, version
         if key not in self._known:
             try:
-                prediction = self._repository.settings(name).prediction
+                prediction = self._repository.settings(name).main_prediction
             except (GatewayError, OSError):  # it is being edited: try again at the next call
                 return ()
             self._known[key] = prediction.labels if prediction else ()

@@ -7,9 +7,10 @@ from typing import Any, Final
 import numpy as np
 
 from gateway.offline.feedback_store import StoredFeedback
-from gateway.offline.kinds import Kind, label_set, of_class, outcomes_of
+from gateway.offline.row_outcomes import label_set, of_class, outcomes_of
 from gateway.protocol.tensors import Array, Tensor
 from gateway.records.prediction import Prediction
+from gateway.settings.model import Kind
 
 THRESHOLD: Final = 0.5  # of a label's score
 METRIC: Final = "metrics."

@@ -6,7 +6,7 @@ between tokens, so replacing it by a space does not change the value.
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -96,8 +96,14 @@ PREDICTION: Final = (
     b'{"kind":"prediction","prediction_id":"%b","time_ns":%b,%b,"bucket":%b,"customer":%b,"modality":%b,%b'
     b'"latency_us":%d,"queue_us":%d,"batch":%d,"predicted":%b,"request":'
 )  # filled in by gateway/worker/record_lines.py; the request follows, RESPONSE, the response and END
+REQUEST: Final = b',"request":'
 RESPONSE: Final = b',"response":'
 END: Final = b"}\n"
+
+
+def predictions_part(predictions: Mapping[str, Sequence[Any]]) -> bytes:
+    """What was predicted for each row, by output; comes before REQUEST, where `predicted` does not say it all."""
+    return b',"predictions":' + orjson.dumps(predictions)
 
 
 def outcome_part(outcome: str, rescued_from: int | None = None, reason: str = "") -> bytes:

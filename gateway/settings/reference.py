@@ -50,6 +50,7 @@ WORDS: Final[Mapping[Any, str]] = {
     units.parse_name: "name",
     units.parse_version: "version",
     model.parse_off: "`off`",
+    model.parse_predictions: "mapping or list of mappings",
     providers.parse_provider: "name or mapping",
 }
 PLAIN: Final[Mapping[Any, str]] = {str: "text", int: "number", float: "number"}

@@ -19,10 +19,12 @@ from gateway.records.line import (
     LF,
     NULL,
     PREDICTION,
+    REQUEST,
     RESPONSE,
     error_part,
     origin_part,
     outcome_part,
+    predictions_part,
     request_part,
     response_part,
 )
@@ -46,6 +48,8 @@ def answered_lines(answered: Sequence[Answered], inputs: str) -> bytes:
             response = response_part(response, reply.json_length)
         outcome = _rescued(call, Outcome.OK) if call.rescued else _OK
         begin = _begin(call, now, outcome, reply.duration_ns, reply.queued_ns, reply.rows, reply.predicted)
+        if reply.predictions is not None:
+            begin = begin.removesuffix(REQUEST) + predictions_part(reply.predictions) + REQUEST
         parts += begin, request, RESPONSE, response, END
     return b"".join(parts)
 
@@ -82,7 +86,7 @@ def _begin(
         duration_ns // 1000,
         queued_ns // 1000,
         rows,
-        NULL if predicted == NO_CLASS else dumps(predicted),
+        NULL if predicted < 0 else dumps(predicted),
     )
 
 

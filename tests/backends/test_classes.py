@@ -14,10 +14,11 @@ from gateway.backends.classes import MAX_CLASSES, Classes
 from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert_guards
 from gateway.backends.loaded_version import load_version
+from gateway.backends.measurable import Measurable
 from gateway.backends.version import ModelVersion
 from gateway.errors import ModelUnavailable
 from gateway.protocol.classification import NO_CLASS
-from gateway.settings.model import ModelSettings
+from gateway.settings.model import Kind, ModelSettings
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.tally import Tally
 from tests import zoo
@@ -25,6 +26,9 @@ from tests.backends.onnx_models import FLOAT, save
 
 SCORES = {"prediction": {"output": "y"}}
 NAMED = {"prediction": {"output": "y", "labels": ["cat", "dog", "eel"]}}
+CLASSES = Measurable(Kind.CLASSIFICATION, "y")
+BOTH = {1: CLASSES, 2: CLASSES}
+LACKING = {1: CLASSES, 2: Measurable(Kind.NONE, "y", "it has no classes")}
 DIGITS = {"prediction": {"output": "y", "labels": ["3", "5", "7"]}}
 
 
@@ -294,7 +298,7 @@ def test_guard_that_can_never_act_is_reported_with_its_path(release: dict[str, A
         "limits": [{"name": metric, "metric": metric, "above": 0.5} for metric in release.get("limits", ())],
     }
     settings = {"stable": 1, "candidate": 2, "split": {"routes": [route]}, "guards": guards}
-    found = inert_guards("m", ReleaseSettings.model_validate(settings), {1: "", 2: "it has no classes"})
+    found = inert_guards("m", ReleaseSettings.model_validate(settings), LACKING)
     assert len(found) == len(said)
     for problem, start in zip(found, said, strict=True):
         assert problem.startswith(f"models.m.{start}")
@@ -307,6 +311,6 @@ def test_disagreement_comparison_needs_a_mirror() -> None:
         "candidate": 2,
         "guards": {"comparisons": [{"name": "pairs", "metric": "mirror_disagreement"}]},
     }
-    assert "nothing is mirrored" in inert_guards("m", ReleaseSettings.model_validate(settings), {1: "", 2: ""})[0]
+    assert "nothing is mirrored" in inert_guards("m", ReleaseSettings.model_validate(settings), BOTH)[0]
     mirrored = ReleaseSettings.model_validate({**settings, "mirror": {"weight": 5}})
-    assert inert_guards("m", mirrored, {1: "", 2: ""}) == []
+    assert inert_guards("m", mirrored, BOTH) == []

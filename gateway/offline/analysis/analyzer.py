@@ -20,12 +20,12 @@ from gateway.offline.analysis.tallies import Tallies
 from gateway.offline.analysis.versions import Comparison, Pair, VersionMetric, by_version, compare
 from gateway.offline.examples import Example, Predicting, examples_of
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
-from gateway.offline.kinds import Kind
 from gateway.offline.reader import OnProgress, Query, Records, join_feedback, load_feedback
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction, RawInput
 from gateway.records.segments import read
+from gateway.settings.model import Kind
 
 MAX_SUMMARIES: Final = 100_000  # summaries of labelled inputs, kept in case their labels turn out to conflict
 _MEDIA: Final = frozenset({"image", "audio", "video", "text"})  # their inputs have no features to slice by

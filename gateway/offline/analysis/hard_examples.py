@@ -13,11 +13,11 @@ import numpy as np
 from gateway.errors import RequestError
 from gateway.offline.analysis.input_summary import InputSummary, key_of, summary_of
 from gateway.offline.examples import Example, Predicting, predicted_rows
-from gateway.offline.kinds import Kind
 from gateway.offline.statistics import Rate
 from gateway.protocol.decode import decode_outputs
 from gateway.protocol.tensors import Array, Tensor
 from gateway.records.prediction import Prediction
+from gateway.settings.model import Kind
 
 MAX_EXAMPLES: Final = 20
 MAX_DISAGREEMENTS: Final = 100_000  # mirrored answers kept, to be matched with their predictions

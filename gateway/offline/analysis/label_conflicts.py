@@ -13,8 +13,8 @@ import orjson
 from gateway.offline.analysis.input_summary import InputSummary
 from gateway.offline.examples import Example, of_row
 from gateway.offline.feedback_store import Label, StoredFeedback
-from gateway.offline.kinds import Kind
 from gateway.records.prediction import Prediction
+from gateway.settings.model import Kind
 
 MAX_CONFLICTS: Final = 50
 DEFAULT_TOLERANCE: Final = 0.1  # of the standard deviation of all truths that are numbers

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.offline.examples import Example
-from gateway.offline.kinds import Kind, label_set
+from gateway.offline.row_outcomes import label_set
 from gateway.offline.statistics import Rate
 from gateway.records.prediction import Prediction
+from gateway.settings.model import Kind
 
 HOUR_NS: Final = 3_600 * 1_000_000_000
 CONFIDENCE_BINS: Final = 10

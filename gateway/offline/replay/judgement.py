@@ -10,14 +10,16 @@ import numpy as np
 from gateway.errors import RequestError
 from gateway.offline.examples import Predicting, examples_of
 from gateway.offline.feedback_store import StoredFeedback
-from gateway.offline.kinds import Kind, of_class, outcomes_of
 from gateway.offline.replay.runner import Rerun
+from gateway.offline.row_outcomes import of_class, outcomes_of
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Array, Tensor
 from gateway.records.prediction import Prediction
+from gateway.settings.model import Kind
 
 COSINE: Final = 0.99  # two vectors agree from this similarity on
-RELATIVE_TOLERANCE: Final = 0.01  # two numbers agree within it, if model.yaml gives no tolerance
+OF_THE_RANGE: Final = 0.01  # two numbers agree within this share of the range that model.yaml gives
+RELATIVE_TOLERANCE: Final = 0.01  # or of the recorded number, if it gives neither tolerance nor range
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from typing import Any, Final
 import orjson
 from rich.table import Table
 
-from gateway.offline.kinds import Kind
 from gateway.offline.replay.comparison import TOLERANCE, Match, ReplayComparison
 from gateway.offline.replay.replay import Replay
 from gateway.offline.statistics import Rate, percent
+from gateway.settings.model import Kind
 
 AGREEMENTS: Final[Mapping[Kind | None, str]] = {
     Kind.MULTILABEL: "same labels",

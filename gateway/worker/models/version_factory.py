@@ -104,8 +104,8 @@ class VersionFactory:
 def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candidate: ModelVersion) -> None:
     """Raise ModelUnavailable if the candidate cannot answer stable's requests, or if a guard can never act."""
     stable.signature.check_replaceable_by(candidate.signature, candidate.number)
-    no_class_reasons = {version.number: version.classes.no_class_reason for version in (stable, candidate)}
-    if problems := inert_guards(name, settings, no_class_reasons):
+    measurable = {version.number: version.predictions.measurable for version in (stable, candidate)}
+    if problems := inert_guards(name, settings, measurable):
         raise ModelUnavailable(
             "\n".join((*problems, f"an edit of model.yaml takes effect when '{name}' is loaded again"))
         )

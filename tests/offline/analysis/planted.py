@@ -13,7 +13,8 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from gateway.offline.analysis.features import FeatureNames
 from gateway.offline.examples import Predicting
-from gateway.offline.kinds import Kind, outcomes_of
+from gateway.offline.row_outcomes import outcomes_of
+from gateway.settings.model import Kind
 from tests.recording import Recording
 
 LABELS = ("even", "round", "large")

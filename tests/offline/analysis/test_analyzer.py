@@ -27,9 +27,9 @@ from tests.recording import Recording, json_request, loaded
 def analysed(recording: Recording, folder: Path, **query: Any) -> Analysis:
     records = records_in(recording.save(folder / "records"))
     settings = loaded(recording.model, 1).settings
-    assert settings.prediction is not None
+    assert settings.main_prediction is not None
     (spec,) = loaded(recording.model, 1).session.signature.inputs
-    predicting = Predicting(settings.prediction.output, None, settings.prediction.labels)
+    predicting = Predicting(settings.main_prediction.output, None, settings.main_prediction.labels)
     subject = Subject(records, Query(recording.model, **query), predicting, lambda version: spec)
     return analyse(subject, lambda size: None, lambda size: None)
 

@@ -12,9 +12,9 @@ from gateway.offline.analysis.features import FeatureNames
 from gateway.offline.analysis.html_report import page
 from gateway.offline.analysis.json_report import document
 from gateway.offline.examples import Predicting
-from gateway.offline.kinds import Kind
 from gateway.offline.reader import Query, records_in
 from gateway.protocol.tensors import TensorSpec
+from gateway.settings.model import Kind
 from tests.offline.analysis import planted
 from tests.recording import Recording
 

@@ -1,22 +1,12 @@
-"""What a model predicts, and how far off a prediction was: the outcomes of one row."""
+"""How far off a prediction was: the outcomes of one row, by the kind of what is predicted."""
 
 import math
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 from typing import Any
 
-Outcomes = Mapping[str, float]
-
-
-class Kind(StrEnum):
-    """What an output predicts."""
-
-    CLASSIFICATION = "classification"
-    MULTILABEL = "multilabel"
-    REGRESSION = "regression"
-    RANKING = "ranking"
-    EMBEDDING = "embedding"
-    NONE = "none"
+from gateway.records import losses
+from gateway.records.losses import NO_OUTCOMES, Outcomes
+from gateway.settings.model import Kind
 
 
 def outcomes_of(kind: Kind | None, predicted: Any, truth: Any, labels: int) -> Outcomes:
@@ -29,12 +19,12 @@ def outcomes_of(kind: Kind | None, predicted: Any, truth: Any, labels: int) -> O
         return _regression(predicted, truth)
     if kind is Kind.MULTILABEL:
         return _multilabel(predicted, truth, labels)
-    return _ranking(predicted, truth) if kind is Kind.RANKING else {}
+    return _ranking(predicted, truth) if kind is Kind.RANKING else NO_OUTCOMES
 
 
 def of_class(correct: bool) -> Outcomes:
     """The outcomes of a row whose predicted class is right or wrong."""
-    return {"wrong": float(not correct), "loss": float(not correct)}
+    return losses.classification([correct])
 
 
 def label_set(value: Any, labels: Sequence[str]) -> frozenset[int] | None:
@@ -53,26 +43,20 @@ def _is_number(value: Any) -> bool:
 
 
 def _regression(predicted: Any, truth: Any) -> Outcomes:
-    if not _is_number(predicted) or not _is_number(truth):
-        return {}
-    error = float(predicted) - float(truth)
-    return {"loss": abs(error), "squared_error": error * error, "error": error}
+    return losses.regression([predicted], [truth]) if _is_number(predicted) and _is_number(truth) else NO_OUTCOMES
 
 
 def _multilabel(predicted: Any, truth: Any, labels: int) -> Outcomes:
     said, right = label_set(predicted, ()), label_set(truth, ())
     if said is None or right is None:
-        return {}
-    count = labels or max([*said, *right, 0]) + 1
-    return {"wrong": float(said != right), "loss": len(said ^ right) / count}
+        return NO_OUTCOMES
+    return losses.multilabel([said], [right], labels or max([*said, *right, 0]) + 1)
 
 
 def _ranking(length: Any, truth: Any) -> Outcomes:
     clicked = sorted(set(truth)) if isinstance(truth, list) and all(type(one) is int for one in truth) else [truth]
-    if not all(type(one) is int and one >= 1 for one in clicked) or (type(length) is int and clicked[-1:] > [length]):
-        return {}
-    if not clicked:
-        return {"reciprocal_rank": 0.0, "ndcg": 0.0, "loss": 1.0}
-    gain = sum(1 / math.log2(1 + position) for position in clicked)
-    ideal = sum(1 / math.log2(2 + index) for index in range(len(clicked)))
-    return {"reciprocal_rank": 1 / clicked[0], "ndcg": gain / ideal, "loss": 1 - gain / ideal}
+    if not all(type(one) is int and one >= 1 for one in clicked):
+        return NO_OUTCOMES
+    if type(length) is int and any(position > length for position in clicked):
+        return NO_OUTCOMES
+    return losses.ranking([clicked])
