@@ -204,6 +204,5 @@ def _from_output(tensor: Tensor | None, kind: Kind | None, predicting: Predictin
     if kind is Kind.MULTILABEL and data.ndim == 2:
         return [np.flatnonzero(row >= predicting.threshold).tolist() for row in data]
     if kind is Kind.CLASSIFICATION and data.ndim == 2 and data.shape[1] > 1 and tensor.datatype.startswith("FP"):
-        known = np.isfinite(data).all(axis=1)
-        return [best if fine else None for best, fine in zip(data.argmax(axis=1).tolist(), known.tolist(), strict=True)]
+        return [int(row.argmax()) if np.isfinite(row).all() else None for row in data]
     return [None] * len(data) if data.ndim == 2 else []

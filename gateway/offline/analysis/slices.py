@@ -11,7 +11,7 @@ from gateway.offline.analysis.dimensions import Dimension, dimensions_of
 from gateway.offline.analysis.metrics import Metric, metrics_of
 from gateway.offline.analysis.table import Columns
 from gateway.offline.statistics import Fisher, Rate, percent, q_values
-from gateway.offline.unit_means import Mean, Sums, difference, shrunk
+from gateway.offline.unit_means import Floats, Integers, Mean, Sums, difference, shrunk
 from gateway.records.prediction import Prediction
 
 MIN_ROWS: Final = 10  # rows, and units of them; smaller slices are not tested
@@ -130,12 +130,10 @@ def _tested(columns: Columns, dimension: Dimension, metric: Metric) -> Iterator[
         )  # fmt: skip
 
 
-def _rates(
-    values: "np.ndarray[tuple[int], np.dtype[np.float64]]", dimension: Dimension, codes: object
-) -> Iterator[Slice]:
+def _rates(values: Floats, dimension: Dimension, codes: Integers) -> Iterator[Slice]:
     size = len(dimension.values)
-    counts = np.bincount(codes, minlength=size)  # type: ignore[call-overload]
-    hits = np.bincount(codes, values, minlength=size).round().astype(int)  # type: ignore[call-overload]
+    counts = np.bincount(codes, minlength=size)
+    hits = np.bincount(codes, values, minlength=size).round().astype(int)
     total = Rate(int(hits.sum()), int(counts.sum()))
     test = Fisher(total)
     for code in range(size):

@@ -51,7 +51,7 @@ class FeedbackFile:
         self._file: BinaryIO = self._stack.enter_context(path.open("rb"))
         self._rows = 0
         try:
-            self._parquet = _parquet_file(self._file, path) if kind is Format.PARQUET else None
+            self._parquet: Any = _parquet_file(self._file, path) if kind is Format.PARQUET else None
         except GatewayError:
             self._file.close()
             raise
