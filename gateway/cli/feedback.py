@@ -7,11 +7,11 @@ from typing import IO, Any
 
 import click
 import orjson
+from rich.console import Console
 from rich.progress import Progress
 
 from gateway.cli.data_client import data_client
-from gateway.cli.options import CONFIG, JSON
-from gateway.cli.record_options import shown_progress
+from gateway.cli.options import CONFIG, JSON, progress_bar
 from gateway.offline.feedback.fields import Columns, Entry, parse_map
 from gateway.offline.feedback.files import FeedbackFile, Format, format_of
 from gateway.offline.feedback.sending import Report, Sender, batches
@@ -57,7 +57,7 @@ def feedback(
         given = stack.enter_context(FeedbackFile(file, Format(kind) if kind else format_of(file), columns))
         client = None if dry_run else stack.enter_context(data_client(settings, url))
         out = stack.enter_context(rejected.open("wb")) if rejected else None
-        progress = stack.enter_context(shown_progress())
+        progress = stack.enter_context(progress_bar(Console(stderr=True)))
 
         def note(entry: Entry, error: str) -> None:
             _write(out, entry, error)
