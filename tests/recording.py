@@ -99,7 +99,7 @@ class Recording:
             "model_sha256": "0" * 64,
             "variant": "stable",
             "route": "everyone",
-            "propensity": 0.95,
+            "propensity": 0.05 if fields.get("variant") == "candidate" else 0.95,
             "weight_ppm": 50_000,
             "bucket": self.clock_ns // STEP_NS % 1_000_000,
             "salt": f"{self.model}-2",

@@ -22,11 +22,11 @@ STYLE: Final = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8eb; --soft: #9aa7b1; --paper: #14181c; --line: #333c44;
   --bad: #fb923c; --good: #60a5fa; --s0: #60a5fa; --s1: #fb923c; --s2: #4ade80; --s3: #c084fc; --on: #14181c; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 1rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
 p { max-width: 46rem; color: var(--soft); margin: .25rem 0 1rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; font-size: .93rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--soft); font-size: .85rem; } td { white-space: nowrap; }
 td.long { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }

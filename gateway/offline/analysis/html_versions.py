@@ -8,7 +8,7 @@ from gateway.offline.analysis import svg, svg_intervals
 from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.html_table import table
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE
-from gateway.offline.analysis.version_text import effect_text, metric_rows, recall_rows, summary_of_effect
+from gateway.offline.analysis.version_text import effect_text, metric_rows, more_text, recall_rows, summary_of_effect
 from gateway.offline.analysis.versions import Comparison, Effect
 
 MAX_CLASSES: Final = 24  # with more, a confusion matrix is too fine to read
@@ -40,7 +40,8 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
     if comparison.effects:
         yield svg_intervals.effects("Candidate minus stable", [_row(one) for one in comparison.effects[:MAX_ROWS]])
         yield table(
-            ("metric", "stable", "candidate", "difference [95%]", ""), map(summary_of_effect, comparison.effects)
+            ("metric", "stable", "candidate", "difference [95%]", "", "outcomes more to tell"),
+            ((*summary_of_effect(one), more_text(one)) for one in comparison.effects),
         )
     yield "<h2>Where the versions differ</h2>"
     if not comparison.slices:

@@ -96,7 +96,7 @@ class RescueCounts:
 
 def worse(columns: Columns, rescues: RescueCounts) -> tuple[list[Slice], int]:
     """Return the slices that are significantly worse than the rest, lowest q-value first, and the number tested."""
-    dimensions = [one for one in dimensions_of(columns) if one.name != TRUE_CLASS] if len(columns) else []
+    dimensions = [one for one in dimensions_of(columns) if one.name not in _left_out(columns)] if len(columns) else []
     metrics = [metric for metric in metrics_of(columns.outcomes) if metric.tested]
     tested = list(rescues.tested())
     for metric in metrics:
@@ -105,6 +105,14 @@ def worse(columns: Columns, rescues: RescueCounts) -> tuple[list[Slice], int]:
     adjusted = q_values([test.p_value for test in tested])
     found = [replace(test, q_value=q) for test, q in zip(tested, adjusted, strict=True) if q <= FALSE_DISCOVERY_RATE]
     return sorted(found, key=lambda one: (one.than is not Than.WORSE, one.q_value, one.p_value)), len(tested)
+
+
+def _left_out(columns: Columns) -> set[str]:
+    """The dimensions that are not tested: the variant too, if there is one version of each."""
+    codes = [columns.parts[name][0] for name in ("variant", "version") if name in columns.parts]
+    pairs = len(np.unique(np.stack(codes), axis=1)[0]) if len(codes) == 2 else 0
+    same = bool(pairs) and all(len(np.unique(each)) == pairs for each in codes)
+    return {TRUE_CLASS, "variant"} if same else {TRUE_CLASS}
 
 
 def _tested(columns: Columns, dimension: Dimension, metric: Metric) -> Iterator[Slice]:

@@ -57,7 +57,7 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
             f'<rect x="{_LABEL}" y="{y + 3}" width="{max(value - _LABEL, 1):.1f}" height="{_ROW - 10}" class="bar"/>'
             f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}" class="whisker"/>'
             f'<path d="M{reference:.1f} {y}V{y + _ROW - 4}" class="reference"/>'
-            f"{text(max(high, value) + 6, middle + 4, 'number', row.text)}</g>"
+            f"{text(max(high, value, reference) + 6, middle + 4, 'number', row.text)}</g>"
         )
     return svg(title, height, parts)
 

@@ -11,7 +11,7 @@ from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.hard_examples import HardExample
 from gateway.offline.analysis.label_conflicts import LabelConflict
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, Slice
-from gateway.offline.analysis.version_text import metric_rows, summary_of_effect
+from gateway.offline.analysis.version_text import metric_rows, more_text, summary_of_effect
 from gateway.offline.analysis.versions import Comparison
 from gateway.offline.statistics import percent
 from gateway.records.time_range import format_time
@@ -86,8 +86,8 @@ def _comparison(comparison: Comparison) -> Iterator[Table]:
         f"Is version {comparison.candidate} better than {comparison.stable}? {comparison.rows:,} rows drawn at random,"
         f" {comparison.units:,} units"
     )
-    headings = ("metric", "stable", "candidate", "difference [95%, at any time]", "")
-    yield _filled(title, headings, map(summary_of_effect, comparison.effects))
+    headings = ("metric", "stable", "candidate", "difference [95%, at any time]", "", "outcomes more to tell")
+    yield _filled(title, headings, ((*summary_of_effect(one), more_text(one)) for one in comparison.effects))
     if comparison.slices:
         yield _filled(
             f"Where they differ: {len(comparison.slices):,} of {comparison.tested:,} slices, {_about_q()}",

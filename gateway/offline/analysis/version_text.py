@@ -30,8 +30,13 @@ def summary_of_effect(one: Effect) -> tuple[str, ...]:
         one.metric.shown(one.stable),
         one.metric.shown(one.candidate),
         effect_text(one),
-        str(one.verdict) if one.more_units is None else f"{one.verdict}: about {one.more_units:,} outcomes more",
+        str(one.verdict),
     )
+
+
+def more_text(one: Effect) -> str:
+    """About how many more outcomes would tell."""
+    return "-" if one.more_units is None else f"{one.more_units:,}"
 
 
 def metric_rows(analysis: Analysis) -> tuple[Sequence[str], Rows]:
