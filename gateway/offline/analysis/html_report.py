@@ -61,7 +61,7 @@ def page(analysis: Analysis) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{sections}\n</body>\n</html>\n"
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{sections}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -110,7 +110,7 @@ def _slices(analysis: Analysis) -> Iterator[str]:
             yield f"<h3>{escape(measure)}</h3>"
             yield svg.bars(f"Slices that are worse than the rest: {measure}", [_bar(one) for one in mine])
     yield table(
-        ("", "slice", "rows", "in it [95%]", "the rest", "p", "q"),
+        ("measure", "slice", "rows", "in it [95%]", "the rest", "p", "q"),
         slice_rows(analysis.slices[: html_versions.MAX_LISTED]),
     )
 

@@ -16,7 +16,7 @@ def markup_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of cells that are HTML. It scrolls where it is wider than the screen."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _cell(cell: str) -> str:

@@ -40,7 +40,7 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
     if comparison.effects:
         yield svg_intervals.effects("Candidate minus stable", [_row(one) for one in comparison.effects[:MAX_ROWS]])
         yield table(
-            ("metric", "stable", "candidate", "difference [95%]", "", "outcomes more to tell"),
+            ("metric", "stable", "candidate", "difference [95%]", "verdict", "outcomes more to tell"),
             ((*summary_of_effect(one), more_text(one)) for one in comparison.effects),
         )
     yield "<h2>Where the versions differ</h2>"
@@ -59,7 +59,7 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
         "Slices in which the versions differ", [_row(one) for one in comparison.slices[:MAX_ROWS]]
     )
     yield table(
-        ("slice", "metric", "rows", "stable", "candidate", "difference [95%]", "", "q"),
+        ("slice", "metric", "rows", "stable", "candidate", "difference [95%]", "verdict", "q"),
         (
             (f"{one.dimension}: {one.slice}", one.metric.name, f"{one.stable.count + one.candidate.count:,}",
              *summary_of_effect(one)[1:], f"{one.q_value:.2g}")

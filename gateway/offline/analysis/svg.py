@@ -165,8 +165,9 @@ def svg(title: str, height: float, parts: Sequence[str], width: float = WIDTH, *
     """The picture; not smaller than its text can be read, so it scrolls where there is less room."""
     shown = max(width, _LEAST_SHOWN) if enlarged else width
     return (
-        f'<div class="scroll"><svg viewBox="0 0 {width:.0f} {height:.0f}" style="min-width: {_SMALLEST * width:.0f}px;'
-        f' width: {shown:.0f}px" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></div>'
+        f'<div class="scroll" tabindex="0"><svg viewBox="0 0 {width:.0f} {height:.0f}"'
+        f' style="min-width: {_SMALLEST * width:.0f}px; width: {shown:.0f}px" role="img"'
+        f' aria-label="{escape(title)}">{"".join(parts)}</svg></div>'
     )
 
 

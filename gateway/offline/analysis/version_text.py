@@ -46,7 +46,7 @@ def metric_rows(analysis: Analysis) -> tuple[Sequence[str], Rows]:
     for one in analysis.versions:
         shown = f"{one.metric.shown(one.mean)} of {one.mean.count:,}"
         rows.setdefault(one.metric.name, {})[one.version] = shown
-    headings = ["", *(f"version {version}" for version in versions)]
+    headings = ["metric", *(f"version {version}" for version in versions)]
     return headings, [(name, *(cells.get(version, "-") for version in versions)) for name, cells in rows.items()]
 
 
@@ -61,4 +61,4 @@ def recall_rows(analysis: Analysis) -> tuple[Sequence[str], Rows]:
             for version in versions
         ]
         rows.append((analysis.predicting.name_of(name), *cells))
-    return ["", *(f"version {version}" for version in versions)], rows
+    return ["class", *(f"version {version}" for version in versions)], rows

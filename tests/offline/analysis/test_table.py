@@ -47,13 +47,13 @@ def test_values_that_a_row_has_not_are_absent() -> None:
 
 def test_few_numbers_are_slices_of_their_own_and_many_are_quarters() -> None:
     table = ExampleTable()
-    for unit in range(100):
+    for unit in range(101):
         table.add(row(unit, features={"floor": float(unit % 3), "age": float(unit)}))
     floor, age = dimensions_of(table.columns())
     assert list(floor.values) == ["0", "1", "2", "missing"]
     assert floor.codes[:4].tolist() == [0, 1, 2, 0]
-    assert list(age.values) == ["up to 24.75", "24.75 to 49.5", "49.5 to 74.25", "over 74.25", "missing"]
-    assert np.bincount(age.codes).tolist() == [25, 25, 25, 25]
+    assert list(age.values) == ["up to 25", "25 to 50", "50 to 75", "over 75", "missing"]
+    assert np.bincount(age.codes).tolist() == [26, 25, 25, 25], "25 is up to 25"
 
 
 def test_rare_categories_are_one_slice() -> None:

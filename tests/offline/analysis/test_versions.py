@@ -36,13 +36,16 @@ def test_accuracy_is_better_where_fewer_are_wrong() -> None:
         for unit in range(3000):
             one = drawn(generator, unit)
             wrong = float(generator.random() < (0.1 if one["candidate"] else 0.3))
-            yield row(**one, parts={"customer": "ab"[unit % 2]}, outcomes={"wrong": wrong, "loss": wrong})
+            parts = {"customer": "ab"[unit % 2], "predicted class": str(unit % 3), "version": str(one["version"])}
+            yield row(**one, parts=parts, outcomes={"wrong": wrong, "loss": wrong})
 
     found = compared(rows())
     assert found is not None
     (effect,) = found.effects
     assert (effect.metric.name, effect.verdict, effect.asymptotic) == ("accuracy", Verdict.BETTER, False)
     assert effect.low < 0.2 < effect.high
+    assert effect.value == pytest.approx(0.2, abs=0.04)
+    assert all(one.value > 0 for one in found.slices)
     assert effect.metric.of(effect.candidate)[0] == pytest.approx(0.9, abs=0.03)
     assert {(one.slice, one.verdict) for one in found.slices} == {("a", Verdict.BETTER), ("b", Verdict.BETTER)}
 
