@@ -38,7 +38,7 @@ ERRORS: Final = {"name": "errors", "metric": "failures"}
 GUARDS: Final = (
     ERRORS,
     {"name": "slow", "metric": "slow_requests", "threshold": "50ms"},
-    {"name": "accuracy", "metric": "wrong_feedback"},
+    {"name": "complaints", "metric": "complaints"},
 )
 RAMP: Final = {"weights": [1, 5, 25, 50], "interval": "60s", "advance": "no-violation"}
 Draw = tuple[int, bool, int]  # weight in ppm, whether it is the candidate's, key

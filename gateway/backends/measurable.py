@@ -1,24 +1,24 @@
 """What can be measured of a version's predictions, as plain values: for those that do not load models themselves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from gateway.settings.model import Kind
 
 
 @dataclass(frozen=True, slots=True)
 class Measurable:
-    """What the main output of a version predicts. `kind` None: not known, as its server cannot be reached.
+    """What one output of a version predicts. `output`: its name, "" if no output predicts anything.
 
-    `output`: its name, "" if there is none. `reason`: why it is compared with no truth, "" if it is. `ranged`: of a
-    regression, its range is known. `described`: what all outputs predict.
+    `reason`: why it is compared with no truth, "" if it is. `loss_range`: the least and the greatest loss, if known.
+    `described`: in words.
     """
 
-    kind: Kind | None = None
+    kind: Kind
     output: str = ""
     reason: str = ""
-    ranged: bool = False
+    loss_range: tuple[float, float] | None = None
     described: str = ""
 
 
-NOT_KNOWN: Final = Measurable()
+Measurables = Sequence[Measurable]  # of a version, the main output first; empty: not known, as its server is not there

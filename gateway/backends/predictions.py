@@ -8,9 +8,10 @@ import numpy as np
 
 from gateway.backends.class_output import ClassOutput, OutputKind
 from gateway.backends.classes import Classes
-from gateway.backends.measurable import Measurable
+from gateway.backends.measurable import Measurable, Measurables
 from gateway.backends.onnx import Result
 from gateway.protocol.classification import NO_CLASS
+from gateway.protocol.tensors import Array
 from gateway.settings.model import Kind, PredictionSettings
 
 THRESHOLD: Final = 0.5  # of a label's score
@@ -77,11 +78,11 @@ class Predictions:
             self.classes = Classes(ClassOutput(OutputKind.NONE, no_class_reason=reason))
 
     @property
-    def measurable(self) -> Measurable:
-        """What can be measured of them."""
-        main = self.main
-        described = "; ".join(output.described for output in self.outputs)
-        return Measurable(main.kind, main.output, main.reason, main.settings.range is not None, described)
+    def measurable(self) -> Measurables:
+        """What can be measured of each output."""
+        return tuple(
+            Measurable(one.kind, one.output, one.reason, one.settings.loss_range, one.described) for one in self.outputs
+        )
 
 
 def _classes(output: OutputPrediction, results: Sequence[Result]) -> Rows:
@@ -94,8 +95,8 @@ def _labels(output: OutputPrediction, results: Sequence[Result]) -> Rows:
     if scores is None or scores.ndim != 2 or scores.shape[1] != output.classes.count:
         return NO_ROWS
     threshold = output.settings.threshold
-    flags = scores >= (THRESHOLD if threshold is None else threshold)
-    unknown = np.isnan(scores).any(axis=1) if scores.dtype.kind == "f" else np.zeros(len(scores), bool)
+    flags: Array = scores >= (THRESHOLD if threshold is None else threshold)
+    unknown: Array = np.isnan(scores).any(axis=1) if scores.dtype.kind == "f" else np.zeros(len(scores), bool)
     return [
         None if missing else tuple(np.flatnonzero(row).tolist())
         for row, missing in zip(flags, unknown.tolist(), strict=True)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gateway.backends.measurable import NOT_KNOWN, Measurable
+from gateway.backends.measurable import Measurable, Measurables
 from gateway.settings.model import Kind
 from gateway.system.scheduling import lower_priority
 
@@ -43,7 +43,7 @@ class LoadResult:
 
     `single_us`, `rows`, `rounding`: as in its WarmUp. `killed`: loading it ended the process; `timed_out`: it did not
     load in time. `providers`: those that run it; `warning`: which of those requested cannot be used. `off_loop_reason`:
-    why it does not run on the event loop as stable. `measurable`: what it predicts.
+    why it does not run on the event loop as stable. `measurable`: what each output predicts.
     """
 
     trial: LoadTrial
@@ -57,7 +57,7 @@ class LoadResult:
     providers: Sequence[str] = ()
     warning: str = ""
     off_loop_reason: str = ""
-    measurable: Measurable = NOT_KNOWN
+    measurable: Measurables = ()
 
 
 def never_cancelled() -> str:
@@ -147,10 +147,8 @@ class TrialProcess:
 
 
 def _result(trial: LoadTrial, answer: dict[str, Any]) -> LoadResult:
-    found = answer.pop("measurable", None) or {}
-    if found.get("kind") is not None:
-        found["kind"] = Kind(found["kind"])
-    return LoadResult(trial, **answer, measurable=Measurable(**found))
+    found = [Measurable(**{**one, "kind": Kind(one["kind"])}) for one in answer.pop("measurable", ())]
+    return LoadResult(trial, **answer, measurable=found)
 
 
 def _late(timeout_s: float) -> str:

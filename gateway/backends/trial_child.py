@@ -46,7 +46,7 @@ def _try(repository: Repository, trial: LoadTrial) -> dict[str, object]:
         "warning": facts.warning,
         "off_loop_reason": facts.loop_limits.off_loop_reason,
         "rounding": warm.rounding,
-        "measurable": asdict(facts.predictions.measurable),
+        "measurable": [asdict(one) for one in facts.predictions.measurable],
     }
 
 

@@ -1,13 +1,17 @@
 """The commands `gateway promote` and `gateway weight`: the running gateway edits its routing file, or rolls it back."""
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import orjson
+from rich.console import Console
 
 from gateway.cli.control_client import call_control
 from gateway.cli.options import CONFIG, JSON, REASON
+from gateway.cli.outcome_text import known_text
+from gateway.cli.refusal import CommandError
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without making it.")
 
@@ -17,13 +21,19 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without 
 @CONFIG
 @REASON
 @DRY_RUN
+@click.option("--yes", is_flag=True, help="Do not ask. Without a terminal it is never asked.")
 @JSON
-def promote(model: str, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
+def promote(model: str, config: Path, reason: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Make the candidate stable, in the routing file.
 
-    Comments are kept. On return every worker has the edit, or it was rolled back.
+    Says first what is known of it, and asks. Comments are kept. On return every worker has the edit, or it was rolled
+    back.
     """
-    body = {"reason": reason, "dry_run": dry_run}
+    body: dict[str, Any] = {"reason": reason, "dry_run": dry_run}
+    if not as_json and (candidate := _say_what_is_known(model, config)) is not None:
+        body["candidate"] = candidate  # if another one comes meanwhile, it is not promoted unseen
+        if not yes and not dry_run and sys.stdin.isatty():
+            click.confirm(f"Promote version {candidate} of {model}?", abort=True)
     edited = call_control(config, "POST", f"/api/releases/{model}/promote", body)
     _show(edited, "every request of {model} is answered by version {candidate}", as_json)
 
@@ -45,6 +55,18 @@ def weight(model: str, route: str, percent: float, config: Path, reason: str, dr
     body = {"route": route, "percent": percent, "reason": reason, "dry_run": dry_run}
     edited = call_control(config, "POST", f"/api/releases/{model}/weight", body)
     _show(edited, f"route {route} of {{model}} sends {percent:g}% to version {{candidate}}", as_json)
+
+
+def _say_what_is_known(model: str, config: Path) -> int | None:
+    """Print what is known of the model's candidate; return its version, None if there is none."""
+    try:
+        release = call_control(config, "GET", f"/api/releases/{model}")
+    except CommandError as error:  # with a key that may edit, but not read
+        click.echo(f"what is known of the candidate cannot be read: {error}", err=True)
+        return None
+    if release["candidate"] is not None:
+        Console().print(known_text(release))
+    return cast(int | None, release["candidate"])
 
 
 def _show(edited: Any, done: str, as_json: bool) -> None:

@@ -9,8 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.outcome_text import effects_table, feedback_lines
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
+from gateway.settings.metric_names import DRIFTS
 
 if TYPE_CHECKING:  # these imports are slow, and every command would wait for them
     from gateway.backends.trial import LoadResult
@@ -73,7 +75,8 @@ def status_text(release: dict[str, Any]) -> RenderableType:
         table.add_column(heading, no_wrap=True)
     for version in release["versions"]:
         table.add_row(*_version_row(version))
-    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), Text())
+    better = [effects_table(effects)] if (effects := release.get("effects")) else []
+    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), *better, Text())
 
 
 def _version_row(version: dict[str, Any]) -> Iterator[str]:
@@ -101,11 +104,9 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
             memory = f", {process['memory_bytes'] / 2**20:,.0f} MiB" if process["memory_bytes"] else ""
             again = f", started {process['starts']} times" if process["starts"] > 1 else ""
             yield f"version {version['version']}: in a process of its own, {process['state']}{memory}{again}"
-        if version["accuracy"] is not None:
-            right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
-            yield f"version {version['version']}: {right} correct, of {of} with a truth"
         if refused := version["outcomes"].get("client_error"):
             yield f"version {version['version']}: {refused:,} invalid requests, which do not count as failures"
+    yield from feedback_lines(release)
     if not release.get("latency_compared", True) and release["candidate"] is not None:
         yield NOT_COMPARABLE
     yield from map(_guard_line, release.get("guards", ()))
@@ -125,7 +126,7 @@ def _guard_line(guard: dict[str, Any]) -> str:
     name = f"guard {guard['name']} ({guard['metric']})"
     if guard["log10_e"] is None:
         return f"{name}: {guard.get('summary', 'no data yet')}"
-    beyond = "different" if guard["metric"] == "predicted_class" else "harmful"
+    beyond = "different" if guard["metric"] in DRIFTS else "harmful"
     evidence, threshold = guard["log10_e"], guard["threshold_log10"]
     return f"{name}: {guard['verdict']}, evidence 10^{evidence:.1f}, {beyond} from 10^{threshold:.1f}"
 
@@ -152,18 +153,29 @@ def history_table(decisions: Sequence[DecisionDocument]) -> Table:
 def check_table(verdicts: "list[LoadResult]") -> Table:
     """Return a table with the result of each version's load trial."""
     table = Table(title="Checked", title_justify="left")
-    for heading in ("model", "version", "", "predicts", "one row takes", "batches", "runs in"):
+    for heading in ("model", "version", "", "one row takes", "batches", "runs in"):
         table.add_column(heading)
     for verdict in verdicts:
         trial = verdict.trial
         if verdict.error:
-            table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "", "", "")
+            table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "", "")
         else:
             takes = f"{verdict.single_us:,.0f} µs" if verdict.single_us else "not measured"
             ready = "[yellow]ready, but[/yellow]" if verdict.warning else "[green]ready[/green]"
-            predicts = escape(verdict.measurable.described)
-            table.add_row(trial.name, str(trial.version), ready, predicts, takes, _batches(verdict), _runs(verdict))
+            table.add_row(trial.name, str(trial.version), ready, takes, _batches(verdict), _runs(verdict))
     return table
+
+
+def prediction_lines(verdicts: "list[LoadResult]") -> list[str]:
+    """Say what the versions of each model predict, those that predict the same in one line."""
+    versions: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        if described := "; ".join(one.described for one in verdict.measurable):
+            versions.setdefault((verdict.trial.name, described), []).append(str(verdict.trial.version))
+    return [
+        f"models.{name}: {'version' if len(numbers) == 1 else 'versions'} {' and '.join(numbers)}: {described}"
+        for (name, described), numbers in versions.items()
+    ]
 
 
 def _runs(verdict: "LoadResult") -> str:

@@ -25,6 +25,7 @@ from gateway.control.pool.worker_handle import WorkerState, runs_on, unavailable
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.control.publication import Note, publish
 from gateway.control.record_writer.collector import RecordCollector
+from gateway.control.release.known_effects import known_record
 from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import TripHandler
 from gateway.control.stop import CandidateStopper
@@ -66,7 +67,7 @@ class ControlPlane:
         measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)  # left by an earlier run
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
         self.releases = ReleaseSlots(RELEASES, self.board)
-        self.records = RecordCollector(settings.records, state, memory.name, workers)
+        self.records = RecordCollector(settings.records, state, memory.name, workers, self.decision_log.replace_file)
         limited = settings.limits.rate, self.scoreboard.segment.path, workers
         self._rate_counters = create_rate_counters(*limited)
         self._rate_shares = create_rate_shares(*limited) if settings.fleet is not None else None
@@ -76,6 +77,7 @@ class ControlPlane:
         self.stopper = CandidateStopper(self.board, self.releases, self.decision_log, self._live_generations)
         boards, stop = Boards(self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
         self.release_manager = ReleaseManager(state, boards, self.records, self.decision_log, stop)
+        self.stopper.known_of = lambda name: known_record(self.release_manager.effects(name))
         self.trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, startup.inherited, stop)
         self._changing = asyncio.Lock()
         self.command_priority = CommandPriority()

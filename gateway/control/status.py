@@ -18,7 +18,7 @@ from gateway.control.metrics.prometheus import GatewayMetrics, GuardMetrics, Rel
 from gateway.control.pool.heartbeats import LOAD_REASON, SILENT_REASON
 from gateway.control.pool.worker_handle import WorkerState
 from gateway.control.record_status import data_metrics
-from gateway.control.record_writer.feedback_stats import VersionFeedback
+from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.control.release.audit import LN_10
 from gateway.control.release.forecast import Progress
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
@@ -105,6 +105,7 @@ def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
         progress=progress,
         ramp_ppm=ramp_ppm,
         latency_compared=release.latency_compared,
+        effects=control.release_manager.effects(name),
     )
 
 
@@ -112,10 +113,11 @@ def _version_statuses(control: ControlPlane, name: str, stable: int, candidate: 
     for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
-            credit = control.records.feedback.by_version.get((name, number, variant), VersionFeedback())
+            credit = control.records.feedback.by_version.get((name, number, variant))
+            sums = credit.sums if credit is not None else FeedbackSums()
             runs_on = control.runs_on(name, number) or RunsOn(())
             process = control.processes.status_of(name, number)
-            yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning, process)
+            yield VersionStatus(number, variant, totals, sums, runs_on.providers, runs_on.warning, process)
 
 
 def gateway_metrics(control: ControlPlane) -> GatewayMetrics:

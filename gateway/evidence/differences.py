@@ -31,7 +31,7 @@ class Units:
     def __len__(self) -> int:
         return len(self.values)
 
-    def of(self, chosen: Flags) -> "Units":
+    def part(self, chosen: Flags | slice) -> "Units":
         """Those that are `chosen`."""
         return Units(self.values[chosen], self.candidate[chosen], self.chances[chosen])
 

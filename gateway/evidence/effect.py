@@ -55,9 +55,11 @@ class Effect:
     @property
     def words(self) -> str:
         """The verdict as a sentence, with the interval."""
-        return ", ".join(filter(None, (self._verdict_words(), self._interval_words(), self._feedback_words())))
+        return ", ".join(filter(None, (self.verdict_words, self._interval_words(), self.feedback_words)))
 
-    def _verdict_words(self) -> str:
+    @property
+    def verdict_words(self) -> str:
+        """The verdict, with what is missing if it is not known yet."""
         if self.verdict is EffectVerdict.NO_WORSE:
             return f"no worse than {self.tolerance:g}"
         if self.verdict is not EffectVerdict.UNKNOWN:
@@ -73,7 +75,9 @@ class Effect:
         kind = "for many outcomes, since the range is unknown" if self.asymptotic else "at all times"
         return f"{self.effect:+.4g} ({self.low:+.4g} to {self.high:+.4g}, {1 - self.alpha:.4g} {kind})"
 
-    def _feedback_words(self) -> str:
+    @property
+    def feedback_words(self) -> str:
+        """Whether feedback comes as often for both; empty if that is not certain."""
         if self.feedback_ratio is None:
             return ""
         return f"feedback comes {self.feedback_ratio:.3g} times as often for the candidate as for stable"

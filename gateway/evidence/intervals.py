@@ -21,7 +21,7 @@ LARGEST_STAKE: Final = 0.5
 PRIOR_VARIANCE: Final = 0.25  # of outcomes from 0 to 1: the largest
 LEAST_VARIANCE: Final = 1e-6
 LEAST_RANGE: Final = 1e-3
-FEWEST: Final = 30  # outcomes of each version for the asymptotic interval
+FEWEST: Final = 100  # outcomes of each version for the asymptotic interval
 TUNED_INFORMATION: Final = 100.0  # outcomes times p (1 - p), at which the asymptotic interval is narrowest
 
 

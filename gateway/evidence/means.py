@@ -36,10 +36,12 @@ class MeanDifference:
     drift: float = 0.0
     squares: float = 0.0
 
-    def add(self, units: Units) -> None:
-        """Add outcomes from 0 to 1 in order of arrival. Costs the same however many there were."""
+    def add(self, units: Units) -> Floats:
+        """Add outcomes from 0 to 1 in order of arrival; return the evidence of harm after each of them. Costs the same
+        however many there were.
+        """
         if not len(units):
-            return
+            return np.empty(0)
         counts = self.count + np.arange(1.0, len(units) + 1)
         found = differences(units, (0.5 + before(self.total, units.values)) / counts)
         values, d = found.values, self.tolerance
@@ -47,12 +49,14 @@ class MeanDifference:
         means = before(self.drift, values) / counts
         spread = PRIOR_VARIANCE / (counts * np.minimum(units.chances, 1 - units.chances)) + LEAST_VARIANCE
         variances = np.maximum(before(self.squares, squares) / counts - np.square(means), 0) + spread
-        self.log_e += _growth(values - d, means - d, variances, found.low + d)
-        self.log_safe += _growth(d - values, d - means, variances, found.high - d)
+        path: Floats = self.log_e + np.cumsum(_growth(values - d, means - d, variances, found.low + d))
+        self.log_e = float(path[-1])
+        self.log_safe += float(_growth(d - values, d - means, variances, found.high - d).sum())
         self.count += len(units)
         self.total += float(units.values.sum())
         self.drift += float(values.sum())
         self.squares += float(squares.sum())
+        return path
 
     def restart(self) -> None:
         """Start over."""
@@ -69,10 +73,11 @@ class MeanDifference:
         return cls(**kept)
 
 
-def _growth(excess: Floats, expected: Floats, variances: Floats, most_lost: Floats) -> float:
-    """What outcomes add to the log evidence that the mean `excess` is above 0. None is below -`most_lost`; `expected`,
-    `variances`: of the excess, from the past.
+def _growth(excess: Floats, expected: Floats, variances: Floats, most_lost: Floats) -> Floats:
+    """What each outcome adds to the log evidence that the mean `excess` is above 0. None is below -`most_lost`.
+    `expected`, `variances`: of the excess, from the past.
     """
     stakes = expected / (variances + np.square(expected))
     stakes = np.clip(stakes, 0, LARGEST_STAKE / np.maximum(most_lost, LEAST_RANGE))
-    return float(np.log1p(stakes * excess).sum())
+    grown: Floats = np.log1p(stakes * excess)
+    return grown

@@ -2,10 +2,9 @@
 
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
@@ -15,6 +14,16 @@ from pydantic import (
 )
 
 from gateway.settings.base import Settings
+from gateway.settings.metric_names import (
+    COUNTED,
+    DRIFTS,
+    METRICS_PREFIX,
+    SHARES,
+    WORSE_IF_LOWER,
+    WRONG_FEEDBACK,
+    ComparisonMetric,
+    MetricName,
+)
 from gateway.settings.model import Range
 from gateway.settings.units import (
     Count,
@@ -27,30 +36,8 @@ from gateway.settings.units import (
     unsupported_number_reason,
 )
 
-VERSION_METRICS: Final = (
-    "error_rate",
-    "latency_p50_ms",
-    "latency_p95_ms",
-    "latency_p99_ms",
-    "requests_per_s",
-    "accuracy",
-    "reward_mean",
-    "rescue_rate",
-)
-METRICS: Final = (
-    *(f"{variant}.{metric}" for variant in ("stable", "candidate") for metric in VERSION_METRICS),
-    "gateway.inflight",
-    "gateway.queue_depth",
-)
-COUNTED: Final = ("failures", "slow_requests", "complaints", "predicted_class", "mirror_disagreement")
-WRONG_FEEDBACK: Final = "wrong_feedback"
-METRICS_PREFIX: Final = "metrics."  # of the outcomes that are business metrics
-SHARES: Final = ("wrong", "loss", "reciprocal_rank", "ndcg")  # outcomes from 0 to 1, the loss where it is not an error
-WORSE_IF_LOWER: Final = ("reward", "reciprocal_rank", "ndcg")
-OUTCOMES: Final = ("loss", "squared_error", "reciprocal_rank", "ndcg")  # of any output, of which one may be named
 Direction = Literal["increase", "decrease"]
 Action = Literal["stop", "pause"]
-MetricName = Literal[METRICS]  # type: ignore[valid-type]
 
 
 def parse_level(value: Any) -> float:
@@ -62,27 +49,6 @@ def parse_level(value: Any) -> float:
     return float(value)
 
 
-def parse_comparison_metric(value: str) -> str:
-    """Return the metric of a comparison if there is one of this name."""
-    output, _, last = value.rpartition(".")
-    if value in (*COUNTED, WRONG_FEEDBACK, "reward") or value.removeprefix(METRICS_PREFIX) not in (value, ""):
-        return value
-    if last in OUTCOMES or (output and last == "wrong"):
-        return value
-    raise ValueError(
-        f"{value!r:.60} cannot be compared; what can are {', '.join((*COUNTED, WRONG_FEEDBACK, 'reward', *OUTCOMES))}"
-        " and business metrics, as metrics.NAME"
-    )
-
-
-COMPARISON_METRICS: Final[dict[str, Any]] = {
-    "anyOf": [
-        {"enum": [*COUNTED, WRONG_FEEDBACK, "reward", *OUTCOMES]},
-        {"type": "string", "pattern": "^metrics\\..+$"},
-        {"type": "string", "pattern": f"^.+\\.(wrong|{'|'.join(OUTCOMES)})$"},
-    ]
-}
-ComparisonMetric = Annotated[str, AfterValidator(parse_comparison_metric), WithJsonSchema(COMPARISON_METRICS)]
 Level = Annotated[float, BeforeValidator(parse_level), WithJsonSchema({"type": ["number", "string"]})]
 
 
@@ -128,7 +94,7 @@ class LimitSettings(Settings):
     window: Seconds = Field(default=30.0, gt=0)
     """The period over which the metric is computed."""
     min_requests: Count = 100
-    """The guard acts only with this many requests in the window; for `accuracy` and `reward_mean`: feedbacks."""
+    """The guard acts only with this many requests in the window; for metrics of feedback: feedbacks."""
     action: Action = "stop"
     """Stop the candidate, or only pause its ramp."""
 
@@ -142,20 +108,18 @@ class LimitSettings(Settings):
 class ComparisonSettings(Settings):
     """A sequential test of the candidate against stable; it stays valid although it is evaluated continuously.
 
-    The default action of predicted_class is pause: under sticky traffic the two versions have different customers, who
-    may send different requests.
+    The default action of predicted_class and predicted_value is pause: under sticky traffic the two versions have
+    different customers, who may send different requests.
     """
 
     name: Name
     """Its name in decisions and metrics."""
     metric: ComparisonMetric
-    """What is compared: of `failures`, `slow_requests` and `complaints` how often the candidate has them beside stable,
-    of outcomes the mean: `wrong_feedback`, `loss`, `reward`, a business metric as `metrics.NAME`."""
+    """What is compared: how often there are such events, or means of feedback; business metrics as `metrics.NAME`."""
     threshold: Seconds | None = None
     """For `slow_requests` only: a request is slow if it takes longer. Stable then runs in threads too."""
     range: Range | None = None
-    """The lowest and the highest value of the outcome; values outside count as these. Needed for `reward`,
-    `metrics.NAME` and `squared_error`; by default 0 to 1 for the others: set it for the `loss` of a regression."""
+    """The outcome's lowest and highest value, beyond which it is clipped; by default 0 to 1 for what is a share."""
     tolerance: Level | None = None
     """The difference of means up to which the candidate may be worse, in the outcome's unit; by default none."""
     direction: Direction | None = None
@@ -163,7 +127,7 @@ class ComparisonSettings(Settings):
     feedback_delay: Seconds | None = None
     """An outcome counts once its prediction is so old, such as `1h`: for feedback that comes later for one version."""
     action: Action = "stop"
-    """Stop the candidate, or only pause its ramp; the default of `predicted_class` is `pause`."""
+    """Stop the candidate, or only pause its ramp; the default of `predicted_class` and `predicted_value` is `pause`."""
 
     @property
     def outcome(self) -> str:
@@ -185,7 +149,7 @@ class ComparisonSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _drift_pauses(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("metric") == "predicted_class":
+        if isinstance(value, dict) and value.get("metric") in DRIFTS:
             return {"action": "pause", **value}
         return value
 

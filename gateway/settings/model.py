@@ -69,7 +69,7 @@ class PredictionSettings(Settings):
 
         An error beyond the range counts as if it were as large as the range is wide.
         """
-        if self.kind != Kind.REGRESSION:
+        if self.kind != "regression":
             return 0.0, 1.0
         return None if self.range is None else (0.0, self.range[1] - self.range[0])
 

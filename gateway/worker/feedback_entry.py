@@ -14,10 +14,10 @@ from gateway.protocol.elements import short
 from gateway.records import outcomes
 from gateway.records.carried import Carried
 from gateway.records.line import line_of
-from gateway.records.token import Signer, Token
+from gateway.records.token import Token
 from gateway.settings.model import FeedbackSettings, Kind
 from gateway.worker.feedback_rows import checked_row, row_values
-from gateway.worker.models.catalog import ModelCatalog
+from gateway.worker.pipeline import Pipeline
 from gateway.worker.truths import Judged, check_size, judged
 
 MAX_COMMENT: Final = 10_000
@@ -29,11 +29,11 @@ Value = float | list[float | None]
 
 
 class FeedbackEntries:
-    """Reads entries about predictions of the models in `catalog`, whose ids `signer` has signed; any thread."""
+    """Reads entries about the predictions of `pipeline`, and of others with the same keys; in any thread."""
 
-    def __init__(self, catalog: ModelCatalog, signer: Signer) -> None:
-        self._catalog = catalog
-        self._signer = signer
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._last: tuple[object, Token] | None = None  # rows of one request often come one after the other
 
     def line(self, entry: Any, customer: str | None) -> tuple[bytes, str]:
         """The entry's record line, and why its truth does not count, "" if it does or there is none.
@@ -44,7 +44,7 @@ class FeedbackEntries:
             raise InvalidRequest(f"must be an object with prediction_id, got {short(entry)}")
         if unknown := sorted(set(entry) - KEYS):
             raise InvalidRequest(f"unknown key {short(unknown[0])}; known are {', '.join(sorted(KEYS))}")
-        token = self._signer.read(entry.get("prediction_id"))
+        token = self._token(entry.get("prediction_id"))
         truth = entry.get("truth")
         if all(entry.get(key) is None for key in REQUIRED_KEYS):
             raise InvalidRequest("is empty: give at least one of truth, reward, metrics")
@@ -76,14 +76,20 @@ class FeedbackEntries:
             )
         return line, judgement.uncounted
 
+    def _token(self, prediction_id: object) -> Token:
+        last = self._last
+        if last is None or last[0] != prediction_id:
+            last = self._last = prediction_id, self._pipeline.recorder.signer.read(prediction_id)
+        return last[1]
+
     def _allowed(self, token: Token) -> FeedbackSettings:
-        served = self._catalog.models.get(token.model)
+        served = self._pipeline.catalog.models.get(token.model)
         return outcomes.DEFAULT_SETTINGS if served is None else served.stable.facts.settings.feedback
 
     def _judged(self, token: Token, truth: Any, row: int | None) -> Judged:
         """Compare the truth with the prediction as the version that made it would, or stable if that one is gone."""
         check_depth(truth, "truth")
-        served = self._catalog.models.get(token.model)
+        served = self._pipeline.catalog.models.get(token.model)
         if served is None:
             check_size(truth if type(truth) is list else [truth], "truth")
             return Judged(uncounted=f"'{token.model}' is not served now, so what it predicts is not known")

@@ -249,7 +249,7 @@ class Pipeline:
         if len(classes) == 1 and version.only_classes:
             said = classes[0]
         else:
-            said, payload, rows = predicted_beyond_one_class(version, answer, classes)
+            said, payload, rows, classes = predicted_beyond_one_class(version, answer, classes)
             names += payload
         mark = call.epoch % EPOCH_MARKS + 1  # epoch_mark, without a call
         token = call.prediction_id = self._token(names, decision, call.nonce, said, rescued != "", mark)

@@ -114,7 +114,7 @@ def _ranking(carried: Carried, given: RowValues, truths: Sequence[Any], name: st
 def _parsed(output: OutputPrediction, given: RowValues, name: str) -> list[Any]:
     """Each row's truth in the form in which it is compared; None for a row without one."""
     parse = _PARSERS[output.kind]
-    parsed = []
+    parsed: list[Any] = []
     for index, truth in enumerate(given.values):
         if truth is None:
             parsed.append(None)

@@ -79,8 +79,8 @@ def predictions(folder: Path, make: Make, prediction: Any, **settings: Any) -> P
 )  # fmt: skip
 def test_kind_is_found_out_or_told(tmp_path: Path, make: Make, prediction: Any, kind: Kind, says: str) -> None:
     found = predictions(tmp_path, make, prediction)
-    assert (found.main.kind, found.measurable.described) == (kind, says)
-    assert (found.measurable.kind, bool(found.measurable.reason)) == (kind, kind is Kind.NONE)
+    assert (found.main.kind, found.measurable[0].described) == (kind, says)
+    assert (found.measurable[0].kind, bool(found.measurable[0].reason)) == (kind, kind is Kind.NONE)
     assert found.only_classes == (kind is Kind.CLASSIFICATION)
 
 
@@ -123,7 +123,7 @@ def test_several_outputs_each_predict_something(tmp_path: Path) -> None:
         {"output": "same_name", "labels": ["x", "y"]},
     ]
     found = predictions(tmp_path, zoo.mixed, given)
-    assert found.measurable.described == "labels: a, b, c; classes: x, y"
+    assert [one.described for one in found.measurable] == ["labels: a, b, c", "classes: x, y"]
     assert not found.only_classes
     answer = [np.array([[1, 2, 3], [0, math.nan, 9]], np.float32), np.array([["y"], ["z"]], object)]
     assert [output.rows(answer) for output in found.outputs] == [[(1, 2), None], [1, None]]
@@ -183,5 +183,6 @@ def test_load_trial_tells_what_is_predicted(tmp_path: Path) -> None:
     (tmp_path / "m" / "model.yaml").write_text("prediction: {output: y, kind: regression, range: [0, 9]}\n")
     (result,) = try_versions(tmp_path, [LoadTrial("m", 1, 1)])
     assert result.error == ""
-    assert result.measurable.kind is Kind.REGRESSION
-    assert (result.measurable.ranged, result.measurable.described) == (True, "regression on y (0 to 9)")
+    (found,) = result.measurable
+    assert (found.kind, found.output, found.loss_range) == (Kind.REGRESSION, "y", [0, 9])
+    assert found.described == "regression on y (0 to 9)"

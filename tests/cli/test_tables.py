@@ -4,9 +4,11 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from gateway.backends.measurable import Measurable
 from gateway.backends.trial import LoadResult, LoadTrial
-from gateway.cli.tables import MOST_ROWS, check_table, release_table, status_text
+from gateway.cli.tables import MOST_ROWS, check_table, prediction_lines, release_table, status_text
 from gateway.control.release.release_status import ReleaseStatus
+from gateway.settings.model import Kind
 
 
 def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
@@ -17,18 +19,23 @@ def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
         "rescues": {"timeout": 3},
         "latency_p50_ms": 1.5,
         "latency_p99_ms": None,
-        "accuracy": None,
-        "labelled": 0,
+        "measures": [],
+        "classes": [],
         **more,
     }
 
 
+def measured(label: str, value: float, count: int, form: str = "number") -> dict[str, Any]:
+    return {"label": label, "value": value, "count": count, "form": form}
+
+
+ACCURACY = measured("accuracy", 0.875, 1600, "share")
 RELEASE: dict[str, Any] = {
     "model": "digits",
     "stopped": False,
     "stop": None,
     "routes": [{"route": "pilot", "in_force_percent": 100.0}, {"route": "everyone", "in_force_percent": 5.0}],
-    "versions": [version(1, "stable", accuracy=0.875, labelled=1600), version(2, "candidate")],
+    "versions": [version(1, "stable", measures=[ACCURACY]), version(2, "candidate")],
     "ramp": {
         "stage": "ramping",
         "weight_percent": 5.0,
@@ -61,11 +68,26 @@ def test_status_shows_ramp_guards_and_accuracy() -> None:
     assert lines[7:-1] == [
         "to the candidate: pilot 100%, everyone 5%",
         "ramp: ramping at 5% of 5, 25; waiting for the interval to end, in 9 s",
-        "version 1: 87.5% correct, of 1,600 with a truth",
+        "version 1: accuracy 87.5% (n=1,600)",
+        "version 2: no feedback yet",
         "guard errors (failures): inconclusive, evidence 10^0.5, harmful from 10^2.3",
         "guard slow (slow_requests): no data yet",
         "it takes about 4,321 requests to detect twice as many failures",
     ]
+
+
+def test_status_names_the_measures_of_each_kind_of_prediction() -> None:
+    regression = [measured("MAE", 41.2, 812), measured("RMSE", 50.04, 812), measured("revenue", 12345.6, 40)]
+    recalls = [{"name": "cat", "rows": 50, "recall": 0.62}, {"name": "dog", "rows": 9, "recall": 0.1}]
+    recalls += [{"name": "cow", "rows": 20, "recall": 1.0}]
+    lines = status_lines({**RELEASE, "versions": [version(1, "stable", measures=regression, classes=recalls)]})
+    assert "version 1: MAE 41.2, RMSE 50 (n=812); revenue 12,346 (n=40)" in lines
+    assert "version 1: lowest recall: cat 62.0% (n=50)" in lines, "of the others there is too little, or nothing wrong"
+
+
+def test_status_without_feedback_says_so_once() -> None:
+    lines = status_lines({**RELEASE, "versions": [version(1, "stable"), version(2, "candidate")]})
+    assert [line for line in lines if "feedback" in line] == ["no feedback yet"]
 
 
 def test_status_without_a_candidate_shows_only_versions() -> None:
@@ -139,3 +161,16 @@ def test_status_says_when_latencies_are_not_comparable() -> None:
     for alike in (True, False):
         text = " ".join(status_lines({**RELEASE, "latency_compared": alike, "candidate": 2}))
         assert ("stable may run on the event loop" in text) == (not alike)
+
+
+def test_versions_that_predict_the_same_share_a_line() -> None:
+    kinds = {1: "classes: a, b", 2: "classes: a, b", 3: "regression on y"}
+    verdicts = [
+        LoadResult(LoadTrial("m", version, 1), "", measurable=[Measurable(Kind.NONE, described=described)])
+        for version, described in kinds.items()
+    ]
+    refused = LoadResult(LoadTrial("n", 1, 1), "broken")
+    assert prediction_lines([*verdicts, refused]) == [
+        "models.m: versions 1 and 2: classes: a, b",
+        "models.m: version 3: regression on y",
+    ]

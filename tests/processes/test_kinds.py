@@ -35,11 +35,15 @@ ROUTING = {
 BATCH = 5
 
 
-def repository(folder: Path) -> tuple[Any, Any, dict[int, Any]]:
-    """Write two versions: least squares, and a ridge far too strong. Returns held-out rows, truths, the models."""
+def repository(folder: Path, bias: float = 0) -> tuple[Any, Any, dict[int, Any]]:
+    """Write two versions: least squares, and a ridge far too strong and `bias` too high.
+
+    Returns held-out rows, their truths, and the models.
+    """
     x, y = load_diabetes(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(x.astype(np.float32), y, test_size=100, random_state=7)
     models = {1: LinearRegression().fit(train_x, train_y), 2: Ridge(alpha=30).fit(train_x, train_y)}
+    models[2].intercept_ += bias
     for version, model in models.items():
         file = folder / "diabetes" / str(version) / "model.onnx"
         file.parent.mkdir(parents=True)
@@ -105,6 +109,33 @@ def test_check_says_what_each_version_predicts_and_refuses_what_cannot_be(tmp_pa
     assert "regression on variable (progression, 0 to 350)" in checked(running, 0)
     routing["models"]["diabetes"]["guards"] = guards
     inert = GatewayProcess(tmp_path / "inert", tmp_path / "models", routing)
-    assert "output 'variable' is of kind regression, and wrong_feedback is of" in checked(inert, 1)
+    assert "output 'variable' is of kind regression, and wrong_feedback needs" in checked(inert, 1)
     (tmp_path / "models" / "diabetes" / "model.yaml").write_text("features: [age, sex]\n")
     assert "features names 2 columns, but input 'X', FP32 [-1, 10], has 10 columns" in checked(running, 1)
+
+
+def test_worse_regression_is_stopped_by_its_loss(tmp_path: Path) -> None:
+    """The candidate's numbers are 120 too high; feedback comes for batches of five, which count once each."""
+    test_x, test_y, _ = repository(tmp_path / "models", bias=120)
+    routing = json.loads(json.dumps(ROUTING))
+    routing["models"]["diabetes"]["guards"] = {
+        "comparisons": [
+            {"name": "error", "metric": "loss", "range": [0, 350]},
+            {"name": "drift", "metric": "predicted_value"},
+        ]
+    }
+    running = GatewayProcess(tmp_path / "gateway", tmp_path / "models", routing)
+    with running, httpx.Client(base_url=running.url) as client:
+        stopped = False
+        for start in list(range(0, 100, BATCH)) * 25:
+            answer = predict(client, test_x[start : start + BATCH])
+            truths = test_y[start : start + BATCH].tolist()
+            client.post("/v2/feedback", json={"prediction_id": answer["parameters"]["prediction_id"], "truth": truths})
+            if start == 0:
+                release = httpx.get(f"{running.control_url}/api/releases/diabetes").json()
+                if stopped := release["stopped"]:
+                    break
+        assert stopped, "after 500 batches"
+        decisions = httpx.get(f"{running.control_url}/api/decisions").json()
+    (stop,) = [decision for decision in decisions if decision["action"] == "stop"]
+    assert stop["by"] == "error", stop

@@ -19,6 +19,7 @@ from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.control_plane import ControlPlane
 from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.release.decisions import ReleaseDecision
+from gateway.control.release.known_effects import known_record
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.release.stages import Event
 from gateway.control.status import release_status
@@ -138,7 +139,7 @@ class ReleaseCommands:
             make=partial(promote, model=model, source=self._file()),
             by=caller(request),
             reason=body.reason or NO_REASON,
-            evidence=origin_of(request) | {"stable_before": overview.stable},
+            evidence=origin_of(request) | {"stable_before": overview.stable} | known_record(overview.effects),
         )
         return await self._apply_edit(body, edit)
 

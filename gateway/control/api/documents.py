@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from gateway.control.api.feedback_documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
+from gateway.control.release.effect_document import EffectDocument
+
 if TYPE_CHECKING:  # else every CLI command would load the routing modules
     from gateway.routing.explanation import Explanation
 
@@ -70,7 +73,8 @@ class ProcessDocument(TypedDict):
 
 
 class VersionDocument(TypedDict):
-    """One version's statistics since the gateway started. Latencies are None before the first request.
+    """One version's statistics since the gateway started; those of feedback, since the version's first feedback.
+    Latencies are None before the first request.
 
     `runs_on`: ONNX Runtime's execution providers that run it; `warning`: those that were requested and cannot be used.
     `process`: None if it runs in the workers. `errors` are the version's own failures, and `error_rate` their share of
@@ -91,6 +95,9 @@ class VersionDocument(TypedDict):
     accuracy: float | None
     labelled: int
     reward_mean: float | None
+    measures: list[MeasureDocument]
+    routes: list[RouteMeasuresDocument]
+    classes: list[ClassDocument]
     runs_on: list[str]
     warning: str | None
     process: ProcessDocument | None
@@ -162,6 +169,7 @@ class ReleaseDocument(TypedDict):
     ramp: NotRequired[RampDocument]
     guards: NotRequired[list[GuardDocument]]
     forecast: NotRequired[ForecastDocument]
+    effects: NotRequired[list[EffectDocument]]
 
 
 class UnavailableDocument(TypedDict):

@@ -3,7 +3,9 @@
 import { post, words } from "/console/api.js";
 import { guardRow, rampSteps, SplitBar, Sparkline } from "/console/charts.js";
 import { against, clock, count, el, ms, percent, perSecond, say } from "/console/dom.js";
+import { Effects } from "/console/effects.js";
 import { stopped } from "/console/fleet.js";
+import { FeedbackTables, measureFigures } from "/console/outcomes.js";
 import { LENGTH, Rates } from "/console/rates.js";
 
 const VARIANTS = ["stable", "candidate"];
@@ -14,9 +16,6 @@ const FIGURES = [
   { name: "p50", key: "latency_p50_ms", show: ms, worse: true, latency: true },
   { name: "p95", key: "latency_p95_ms", show: ms, worse: true, latency: true },
   { name: "p99", key: "latency_p99_ms", show: ms, worse: true, latency: true },
-  { name: "Accuracy", of: (version) => scaled(version.accuracy), show: (value) => (value === null ? "–" : percent(value)), there: (version) => version.labelled > 0 },
-  { name: "Labelled", key: "labelled", show: count, there: (version) => version.labelled > 0 },
-  { name: "Mean reward", key: "reward_mean", show: (value) => (value === null ? "–" : Number(value.toPrecision(4)).toString()), there: (version) => version.reward_mean !== null },
 ];
 
 const total = (counts) => Object.values(counts).reduce((sum, n) => sum + n, 0);
@@ -64,6 +63,8 @@ export class Card {
     this.measured = new SplitBar("measured");
     this.ramp = el("div", { class: "part", hidden: true });
     this.guards = el("div", { class: "part", hidden: true });
+    this.effects = new Effects(model);
+    this.feedback = new FeedbackTables(model);
     this.last = el("p", { class: "last", hidden: true });
     this.versions = el("div", { class: "versions" });
     this.incomparable = el("p", { class: "detail incomparable", hidden: true }, INCOMPARABLE);
@@ -74,7 +75,7 @@ export class Card {
         el("div", { class: "actions" }, this.continueButton, this.holdButton, this.promoteButton, this.resumeButton, this.stopButton)),
       this.effect, this.failure, this.why,
       el("div", { class: "split" }, this.sentence, this.routes),
-      this.versions, this.incomparable, this.ramp, this.guards, this.last,
+      this.versions, this.incomparable, this.effects.element, this.feedback.element, this.ramp, this.guards, this.last,
     );
     this.stopButton.addEventListener("click", () => this.stop());
     this.resumeButton.addEventListener("click", () => this.commands.resume(this.release, this));
@@ -166,7 +167,8 @@ export class Card {
   }
 
   showVersions(release) {
-    const shape = JSON.stringify(release.versions.map((version) => [version.version, ...FIGURES.map((figure) => figure.there?.(version))]));
+    this.figures = [...FIGURES, ...measureFigures(release)];
+    const shape = JSON.stringify(release.versions.map((version) => [version.version, ...this.figures.map((figure) => [figure.name, figure.there?.(version)])]));
     if (shape !== this.shape) this.buildVersions(release);
     this.shape = shape;
     for (const cell of this.cells) cell(release);
@@ -187,7 +189,7 @@ export class Card {
       this.rateCells[variant] = el("span", { class: "rate" }, "–");
       return el("td", { class: variant }, this.rateCells[variant], this.sparks[variant].element);
     });
-    const rows = FIGURES.filter((figure) => !figure.there || release.versions.some(figure.there))
+    const rows = this.figures.filter((figure) => !figure.there || release.versions.some(figure.there))
       .filter((figure) => !figure.only || present.includes(figure.only))
       .map((figure) => el("tr", {}, el("th", { scope: "row" }, figure.name), ...present.map((variant) => this.cell(figure, variant))));
     this.versions.replaceChildren(
@@ -227,6 +229,8 @@ export class Card {
   }
 
   showMore(release) {
+    this.effects.update(release);
+    this.feedback.update(release);
     this.ramp.hidden = !release.ramp;
     if (release.ramp) this.ramp.replaceChildren(el("h3", {}, "Ramp"), rampSteps(release.ramp));
     const guards = (release.guards ?? []).filter((guard) => guard.action !== "none" || release.ramp);

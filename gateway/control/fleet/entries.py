@@ -146,7 +146,8 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
                     new = {name: value for name, value in named.items() if first(_item(nonce, name))}
                     if new:
                         route = last if isinstance(last, str) else ""
-                        feedback.append(FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, route))
+                        event = FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, route)
+                        feedback.append(event)
                 case [kind, int(nonce), bool(candidate_wrong), bool(stable_wrong)] if kind == PAIR and first(
                     _item(nonce, PAIR)
                 ):

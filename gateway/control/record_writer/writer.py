@@ -97,6 +97,10 @@ class RecordWriter:
             self._streams[source.stream].cut(drain.segment, drain.offset, source.ring.undo_drain)
         self._sources = [*self._sources, source]
 
+    def end_of(self, stream: str) -> tuple[int, int]:
+        """The number of the stream's segment, and its bytes, after the last write. For hooks."""
+        return self._streams[stream].number, self._streams[stream].size
+
     def start(self) -> None:
         """Start the writer thread."""
         self._thread.start()

@@ -36,8 +36,8 @@ class FeedbackEndpoint:
     """The endpoint. `max_body` in bytes."""
 
     def __init__(self, pipeline: Pipeline, max_body: int) -> None:
-        self._recorder = pipeline.recorder
-        self._entries = FeedbackEntries(pipeline.catalog, pipeline.recorder.signer)
+        self._pipeline = pipeline
+        self._entries = FeedbackEntries(pipeline)
         self._max_body = min(max_body, MAX_BODY_BYTES)
         self._long_lists = asyncio.Semaphore(MAX_LONG_LISTS)
 
@@ -86,7 +86,7 @@ class FeedbackEndpoint:
         return _answer(len(entries) - len(rejected), rejected, uncounted)
 
     async def _recorded(self, line: bytes) -> bool:
-        recorder = self._recorder
+        recorder = self._pipeline.recorder
         end = time.monotonic() + TIMEOUT_S
         while not recorder.feedback(line):
             if time.monotonic() > end:

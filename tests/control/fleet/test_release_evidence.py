@@ -1,6 +1,7 @@
 """Logs, digests and what is counted of them, as pure functions; damaged data; what a host keeps of its own log."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,7 @@ def sample(candidate: int, stable: int, waiting: int = 0) -> Sample:
             tally.success(variant, 1000 * number, 7)
         tally.classified(0, [3])
     tallies[1].rescue("timeout")
-    feedback = FeedbackCounts(3, 2, 1, 0.25)
+    feedback = FeedbackCounts(3, 2, 1, 0.25, {"loss": (2, 0.5)})
     return Sample(tallies[0].read(), tallies[1].read(), feedback, FeedbackCounts(), 4, waiting)
 
 
@@ -210,7 +211,18 @@ def test_counters_add_up_over_hosts_and_come_back_from_json() -> None:
     assert total.candidate is not None
     assert np.array_equal(total.candidate.evidence, sum(one.candidate.evidence for one in hosts if one.candidate))
     assert np.array_equal(total.stable.evidence, sum(one.stable.evidence for one in hosts))
-    assert (total.stable_feedback, total.inflight, total.queue_depth) == (FeedbackCounts(9, 6, 3, 0.75), 12, 3)
+    assert (total.stable_feedback, total.inflight, total.queue_depth) == (
+        FeedbackCounts(9, 6, 3, 0.75, {"loss": (6, 1.5)}),
+        12,
+        3,
+    )
+    rise = back[0].stable_feedback.since(FeedbackCounts(1, 1, 0, 0.0, {"loss": (1, 0.25)})) if back[0] else None
+    assert rise == FeedbackCounts(2, 1, 1, 0.25, {"loss": (1, 0.25)})
+    one = sample(1, 1)
+    earlier = counts_of(one, (1, 2))
+    earlier["feedback"] = [numbers[:4] for numbers in earlier["feedback"]]
+    read = sample_of(earlier, (1, 2))
+    assert read is not None and read.stable_feedback == replace(one.stable_feedback, outcomes={})
     assert sample_of(counts_of(hosts[0], (1, 2)), (1, 3)) is None, "those of another candidate"
 
 

@@ -180,6 +180,16 @@ def test_regression_is_off_by_its_error(tmp_path: Path) -> None:
     on_bench(tmp_path, test, "price")
 
 
+def test_numbers_of_a_regression_are_counted_in_bins_of_its_range(tmp_path: Path) -> None:
+    async def test(here: Bench) -> None:
+        await here.predict("price", 50)
+        await here.predict("price", 0, -3, 100, "NaN", rows=4)
+        counts = here.gateway.served("price").stable.tally.read().classes.sum(axis=0)
+        assert {int(place): int(counts[place]) for place in counts.nonzero()[0]} == {0: 1, 1: 1, 32: 1, 63: 1}
+
+    on_bench(tmp_path, test, "price")
+
+
 def test_multilabel_truth_is_a_list_of_labels(tmp_path: Path) -> None:
     async def test(here: Bench) -> None:
         one = await here.predict("tags", 0.9, 0.1, 0.5)
