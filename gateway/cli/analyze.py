@@ -26,7 +26,7 @@ from gateway.offline.reader import Query
 )
 @JSON
 def analyze(model: str, config: Path, since: str | None, until: str | None, html: Path | None, as_json: bool) -> None:
-    """Show where a model is wrong, how versions compare, and which rows to label.
+    """Compare versions, and show where a model is wrong.
 
     Lists how the candidate differs from stable, over all and slice by slice; slices that are worse than the rest;
     contradicting labels; and the rows most worth labelling.

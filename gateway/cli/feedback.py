@@ -43,11 +43,12 @@ def feedback(
     rejected: Path | None,
     as_json: bool,
 ) -> None:
-    """Send truths, rewards and business metrics from a CSV, JSON Lines or Parquet file.
+    """Send truths, rewards and business metrics from a file.
 
-    Columns: prediction_id, truth, reward, comment, metrics.NAME; metrics may be one column with an object. Truths,
-    rewards and metrics may be lists, with a value for each row of the request; or `row` names the row, from 0. Sending
-    a file twice does no harm: repetitions count once. The key, where keys are on, is in $GATEWAY_API_KEY.
+    The file is CSV, JSON Lines or Parquet. Columns: prediction_id, truth, reward, comment, metrics.NAME; metrics may be
+    one column with an object. Truths, rewards and metrics may be lists, with a value for each row of the request; or
+    `row` names the row, from 0. Sending a file twice does no harm: repetitions count once. The key, where keys are on,
+    is in $GATEWAY_API_KEY.
 
     Exits with 1 if a line is rejected.
     """

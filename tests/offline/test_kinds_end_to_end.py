@@ -108,14 +108,14 @@ def test_analyze_finds_where_the_candidate_is_worse(served: Served) -> None:
     told = json.loads(command(served.config, "analyze", "diabetes", "--json").stdout)
     assert (told["kind"], told["rows"]) == ("regression", REQUESTS)
     found = {(one["version"], one["metric"]): one for one in told["versions"]}
-    assert found[1, "MAE"]["count"] + found[2, "MAE"]["count"] == served.rows, "each row counts once"
-    assert found[1, "MAE"]["high"] < found[2, "MAE"]["low"]
+    assert found[1, "mae"]["count"] + found[2, "mae"]["count"] == served.rows, "each row counts once"
+    assert found[1, "mae"]["high"] < found[2, "mae"]["low"]
     effects = {one["metric"]: one for one in told["comparison"]["effects"]}
-    assert (effects["MAE"]["verdict"], effects["metrics.visits"]["verdict"]) == ("worse", "not known yet")
+    assert (effects["mae"]["verdict"], effects["metrics.visits"]["verdict"]) == ("worse", "not known yet")
     assert not effects["metrics.visits"]["asymptotic"]
     slices = {(one["metric"], one["dimension"], one["value"]): one for one in told["comparison"]["slices"]}
-    assert slices["MAE", "sex", "2"]["verdict"] == "worse"
-    assert ("MAE", "sex", "1") not in slices
+    assert slices["mae", "sex", "2"]["verdict"] == "worse"
+    assert ("mae", "sex", "1") not in slices
 
 
 def test_analyze_writes_a_report_with_the_errors(served: Served, tmp_path: Path) -> None:

@@ -104,8 +104,8 @@ def _slices(analysis: Analysis) -> Iterator[str]:
         " test; means: Student's t, Welch's t-test. q: the false discovery rate at which the slice is called (Benjamini"
         f" and Hochberg), at most {FALSE_DISCOVERY_RATE:.0%} here. Blue mark: the rest.</p>"
     )
-    for measure in dict.fromkeys(one.measure for one in analysis.slices if one.than is Than.WORSE):
-        mine = [one for one in analysis.slices if one.measure == measure][:MAX_BARS]
+    for measure in dict.fromkeys(one.label for one in analysis.slices if one.than is Than.WORSE):
+        mine = [one for one in analysis.slices if one.label == measure][:MAX_BARS]
         if all(min(one.rate.value, one.rest.value) >= 0 for one in mine):
             yield f"<h3>{escape(measure)}</h3>"
             yield svg.bars(f"Slices that are worse than the rest: {measure}", [_bar(one) for one in mine])
@@ -117,7 +117,7 @@ def _slices(analysis: Analysis) -> Iterator[str]:
 
 def _bar(one: Slice) -> svg.Bar:
     name = f"{one.dimension}: {one.value}"
-    note = f"{one.measure}, {name}: {one.shown(one.rate)} of {one.rate.count:,}; the rest {one.shown(one.rest)}"
+    note = f"{one.label}, {name}: {one.shown(one.rate)} of {one.rate.count:,}; the rest {one.shown(one.rest)}"
     if isinstance(one.rate, Rate):
         ends, text = (one.rate.value, one.rate.low, one.rate.high), f"{100 * one.rate.value:.1f}%"
     else:

@@ -61,7 +61,7 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
     yield table(
         ("slice", "metric", "rows", "stable", "candidate", "difference [95%]", "verdict", "q"),
         (
-            (f"{one.dimension}: {one.slice}", one.metric.name, f"{one.stable.count + one.candidate.count:,}",
+            (f"{one.dimension}: {one.slice}", one.metric.label, f"{one.stable.count + one.candidate.count:,}",
              *summary_of_effect(one)[1:], f"{one.q_value:.2g}")
             for one in comparison.slices[:MAX_LISTED]
         ),
@@ -70,7 +70,7 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
 
 def _row(one: Effect) -> svg_intervals.EffectRow:
     where = f"{one.dimension}: {one.slice}" if one.dimension else ""
-    label = " · ".join(filter(None, (where, one.metric.name)))
+    label = " · ".join(filter(None, (where, one.metric.label)))
     return svg_intervals.EffectRow(
         label=label,
         scale=one.metric.name,

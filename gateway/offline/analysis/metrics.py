@@ -34,9 +34,10 @@ def _root(value: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric. `outcome`: whose mean it is, after `transform`; `share`: it is a share from 0 to 1, shown in percent.
+    """A metric, called as in status and Prometheus.
 
-    `tested`: slices are compared by it.
+    `outcome`: whose mean it is, after `transform`; `share`: it is a share from 0 to 1, shown in percent; `tested`:
+    slices are compared by it.
     """
 
     name: str
@@ -45,6 +46,14 @@ class Metric:
     share: bool = False
     tested: bool = False
     transform: Callable[[float], float] = _same
+
+    @property
+    def label(self) -> str:
+        """The name for a reader, as in the console: MAE for mae, without the `metrics.` of business metrics."""
+        if self.name.startswith(METRIC):
+            return self.name.removeprefix(METRIC)
+        output, dot, base = self.name.rpartition(".")
+        return f"{output}{dot and ' '}{_LABELS_OF.get(base, base)}"
 
     @property
     def harm(self) -> int:
@@ -83,19 +92,20 @@ class Metric:
 
 
 _WRONG: Final = "wrong"
+_LABELS_OF: Final = {"mae": "MAE", "rmse": "RMSE", "ndcg": "NDCG", "mrr": "MRR", "labels_wrong": "labels wrong"}
 _CLASSES: Final = (Metric("accuracy", _WRONG, Better.HIGHER, share=True, tested=True, transform=_rest),)
 _LABELS: Final = (
-    Metric("exact match", _WRONG, Better.HIGHER, share=True, transform=_rest),
-    Metric("Hamming loss", "loss", Better.LOWER, share=True, tested=True),
+    Metric("accuracy", _WRONG, Better.HIGHER, share=True, transform=_rest),
+    Metric("labels_wrong", "loss", Better.LOWER, share=True, tested=True),
 )
 _NUMBERS: Final = (
-    Metric("MAE", "loss", Better.LOWER, tested=True),
-    Metric("RMSE", "squared_error", Better.LOWER, transform=_root),
+    Metric("mae", "loss", Better.LOWER, tested=True),
+    Metric("rmse", "squared_error", Better.LOWER, transform=_root),
     Metric("bias", "error", Better.UNKNOWN, tested=True),
 )
 _LISTS: Final = (
-    Metric("NDCG", "ndcg", Better.HIGHER, share=False, tested=True),
-    Metric("MRR", "reciprocal_rank", Better.HIGHER),
+    Metric("ndcg", "ndcg", Better.HIGHER, share=False, tested=True),
+    Metric("mrr", "reciprocal_rank", Better.HIGHER),
 )
 _NAMES: Final = frozenset({_WRONG, "loss", "squared_error", "error", "ndcg", "reciprocal_rank"})
 

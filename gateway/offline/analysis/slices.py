@@ -53,6 +53,11 @@ class Slice:
     metric: Metric | None = None
     than: Than = Than.WORSE
 
+    @property
+    def label(self) -> str:
+        """What is measured, for a reader."""
+        return self.metric.label if self.metric else self.measure
+
     def shown(self, one: Rate | Mean) -> str:
         """The rate or the mean with its interval, for a reader."""
         if isinstance(one, Rate):

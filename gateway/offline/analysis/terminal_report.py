@@ -109,7 +109,7 @@ def slice_rows(slices: Sequence[Slice]) -> Iterator[tuple[str, ...]]:
     """What is measured, the slice, its rows, the measure in it and in the rest, p and q."""
     for one in slices:
         yield (
-            one.measure if one.than == "worse" else f"{one.measure}, {one.than}",
+            one.label if one.than == "worse" else f"{one.label}, {one.than}",
             f"{one.dimension}: {one.value}",
             f"{one.rate.count:,}",
             one.shown(one.rate),

@@ -26,7 +26,7 @@ def _end(value: float) -> str:
 def summary_of_effect(one: Effect) -> tuple[str, ...]:
     """The metric, stable's and the candidate's, the difference, and the verdict."""
     return (
-        one.metric.name,
+        one.metric.label,
         one.metric.shown(one.stable),
         one.metric.shown(one.candidate),
         effect_text(one),
@@ -45,7 +45,7 @@ def metric_rows(analysis: Analysis) -> tuple[Sequence[str], Rows]:
     rows: dict[str, dict[int, str]] = {}
     for one in analysis.versions:
         shown = f"{one.metric.shown(one.mean)} of {one.mean.count:,}"
-        rows.setdefault(one.metric.name, {})[one.version] = shown
+        rows.setdefault(one.metric.label, {})[one.version] = shown
     headings = ["metric", *(f"version {version}" for version in versions)]
     return headings, [(name, *(cells.get(version, "-") for version in versions)) for name, cells in rows.items()]
 

@@ -17,7 +17,7 @@ AGREEMENTS: Final[Mapping[Kind | None, str]] = {
     Kind.RANKING: "same order",
     Kind.EMBEDDING: "similar vectors",
 }
-LOSSES: Final[Mapping[Kind | None, str]] = {Kind.REGRESSION: "MAE", Kind.MULTILABEL: "Hamming loss"}
+LOSSES: Final[Mapping[Kind | None, str]] = {Kind.REGRESSION: "MAE", Kind.MULTILABEL: "labels wrong"}
 
 
 def table(replay: Replay) -> Table:

@@ -124,13 +124,21 @@ def test_metrics_of_several_outputs_have_their_prefix() -> None:
     names = ("loss", "squared_error", "error", "age.wrong", "age.loss", "metrics.age.loss", "reward")
     found = [(one.name, one.outcome) for one in metrics_of(dict.fromkeys(names, zeros))]
     assert found == [
-        ("MAE", "loss"),
-        ("RMSE", "squared_error"),
+        ("mae", "loss"),
+        ("rmse", "squared_error"),
         ("bias", "error"),
         ("age.accuracy", "age.wrong"),
         ("reward", "reward"),
         ("metrics.age.loss", "metrics.age.loss"),
     ]
+
+
+def test_metrics_are_labelled_as_in_the_console() -> None:
+    zeros = np.zeros(3)
+    names = ("loss", "squared_error", "error", "age.ndcg", "metrics.paid", "reward")
+    assert [one.label for one in metrics_of(dict.fromkeys(names, zeros))] == [
+        "MAE", "RMSE", "bias", "age NDCG", "age MRR", "reward", "paid",
+    ]  # fmt: skip
 
 
 def test_variant_is_no_slice_beside_its_version() -> None:
