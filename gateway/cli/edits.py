@@ -1,4 +1,4 @@
-"""The commands `gateway promote` and `gateway weight`: the running gateway edits its routing file, or rolls it back."""
+"""The commands `gateway promote`, its undo, and `gateway weight`: the running gateway edits its routing file, or rolls it back."""
 
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,26 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without 
 @CONFIG
 @REASON
 @DRY_RUN
+@click.option("--undo", is_flag=True, help="Undo the last promotion: the version before it is stable again.")
+@click.option(
+    "--keep-routes/--drop-routes",
+    help="Keep the routes: as a comment for the next candidate; with --undo, in force again. Default: drop them.",
+)
 @JSON
-def promote(model: str, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
+def promote(
+    model: str, config: Path, reason: str, dry_run: bool, undo: bool, keep_routes: bool, as_json: bool
+) -> None:
     """Make the candidate stable, in the routing file.
 
-    Comments are kept. On return every worker has the edit, or it was rolled back.
+    Comments are kept. On return every worker has the edit, or it was rolled back. The version that was stable stays
+    loaded until the next candidate is named, so that --undo takes effect at once.
     """
-    body = {"reason": reason, "dry_run": dry_run}
+    body = {"reason": reason, "dry_run": dry_run} | ({"keep_routes": True} if keep_routes else {})
+    if undo:
+        edited = call_control(config, "POST", f"/api/releases/{model}/undo-promote", body)
+        now = "is the candidate again, with its routes" if keep_routes else "gets no requests"
+        _show(edited, f"version {{evidence[stable]}} of {{model}} is stable again; version {{candidate}} {now}", as_json)
+        return
     edited = call_control(config, "POST", f"/api/releases/{model}/promote", body)
     _show(edited, "every request of {model} is answered by version {candidate}", as_json)
 

@@ -105,7 +105,16 @@ def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
         progress=progress,
         ramp_ppm=ramp_ppm,
         latency_compared=release.latency_compared,
+        undo=_undo(control, name),
     )
+
+
+def _undo(control: ControlPlane, name: str) -> int | None:
+    """The version to which an undo of the last promotion would lead. Whether its files are still there is not looked
+    at.
+    """
+    one = control.acceptance.memory.get(name)
+    return one.undo.stable if one is not None and one.undo is not None and not one.undo.edited else None
 
 
 def _version_statuses(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[VersionStatus]:

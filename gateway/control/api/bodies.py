@@ -34,14 +34,30 @@ class ReasonBody(Settings):
         return value
 
 
-class PromoteBody(ReasonBody):
+class EditBody(ReasonBody):
     """`dry_run`: report what would change, and change nothing. `candidate`: refuse if it is another by now."""
 
     dry_run: bool = False
     candidate: Version | None = None
 
 
-class WeightBody(PromoteBody):
+class PromoteBody(EditBody):
+    """`keep_routes`: the routes stay in the file, as a comment for the next candidate; otherwise they are removed."""
+
+    keep_routes: bool = False
+
+
+class UndoBody(ReasonBody):
+    """`stable`: the version that was promoted; refuse if another is stable by now. `keep_routes`: it is the candidate
+    again, with its routes; otherwise the version before it answers every request.
+    """
+
+    dry_run: bool = False
+    stable: Version | None = None
+    keep_routes: bool = False
+
+
+class WeightBody(EditBody):
     """A new weight, in percent, for one route."""
 
     route: Name

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -20,7 +20,7 @@ from gateway.records import outcomes
 from gateway.records.line import line_of
 from gateway.records.token import Token
 from gateway.settings.model import FeedbackSettings
-from gateway.web.authentication import identity_in
+from gateway.web.authentication import customer_of, identity_in
 from gateway.web.body import read_body
 from gateway.web.headers import header_text
 from gateway.web.responses import JsonResponse
@@ -40,6 +40,7 @@ MAX_COMMENT: Final = 10_000
 MAX_TRUTH: Final = 1000  # characters of JSON
 MAX_METRICS: Final = 32
 KEYS: Final = frozenset({"prediction_id", "truth", "reward", "metrics", "comment"})
+NOT_DELEGATED: Final[Mapping[str, str]] = {}
 REQUIRED_KEYS: Final = ("truth", "reward", "metrics")
 
 
@@ -68,14 +69,16 @@ class FeedbackEndpoint:
 
     async def _accept(self, entries: list[Any], request: Request, headers: dict[bytes, bytes]) -> Response:
         identity = identity_in(request.scope)
-        customer = identity.customer if identity else header_text(headers.get(b"x-customer-id"))
+        named = header_text(headers.get(b"x-customer-id"))
+        customer = customer_of(identity, named) if identity else named
+        delegated = {"delegated_by": identity.customer} if identity and customer != identity.customer else NOT_DELEGATED
         rejected: list[dict[str, Any]] = []
         uncounted: list[dict[str, Any]] = []
         for index, entry in enumerate(entries):
             if index % ENTRIES_PER_SLICE == ENTRIES_PER_SLICE - 1:
                 await asyncio.sleep(0)
             try:
-                line, why_uncounted = self._line(entry, customer)
+                line, why_uncounted = self._line(entry, {"customer": customer, **delegated})
             except InvalidRequest as error:
                 rejected.append({"index": index, "error": str(error)})
                 continue
@@ -98,8 +101,8 @@ class FeedbackEndpoint:
             await asyncio.sleep(POLL_S)
         return True
 
-    def _line(self, entry: Any, customer: str | None) -> tuple[bytes, str]:
-        """The entry's record line, and why its truth does not count, "" if it does or there is none."""
+    def _line(self, entry: Any, sender: Mapping[str, str | None]) -> tuple[bytes, str]:
+        """The entry's record line, with the fields `sender` on who gave it, and why its truth does not count, "" if it does or there is none."""
         if type(entry) is not dict:
             raise InvalidRequest(f"must be an object with prediction_id, got {short(entry)}")
         if unknown := sorted(set(entry) - KEYS):
@@ -124,7 +127,7 @@ class FeedbackEndpoint:
                 "reward": _reward(entry.get("reward"), allowed),
                 "metrics": _metrics(entry.get("metrics"), allowed),
                 "comment": _comment(entry.get("comment")),
-                "customer": customer,
+                **sender,
             }
         )
         return line, why_uncounted
