@@ -23,9 +23,7 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without 
     help="Keep the routes: as a comment for the next candidate; with --undo, in force again. Default: drop them.",
 )
 @JSON
-def promote(
-    model: str, config: Path, reason: str, dry_run: bool, undo: bool, keep_routes: bool, as_json: bool
-) -> None:
+def promote(model: str, config: Path, reason: str, dry_run: bool, undo: bool, keep_routes: bool, as_json: bool) -> None:
     """Make the candidate stable, in the routing file.
 
     Comments are kept. On return every worker has the edit, or it was rolled back. The version that was stable stays
@@ -35,7 +33,9 @@ def promote(
     if undo:
         edited = call_control(config, "POST", f"/api/releases/{model}/undo-promote", body)
         now = "is the candidate again, with its routes" if keep_routes else "gets no requests"
-        _show(edited, f"version {{evidence[stable]}} of {{model}} is stable again; version {{candidate}} {now}", as_json)
+        _show(
+            edited, f"version {{evidence[stable]}} of {{model}} is stable again; version {{candidate}} {now}", as_json
+        )
         return
     edited = call_control(config, "POST", f"/api/releases/{model}/promote", body)
     _show(edited, "every request of {model} is answered by version {candidate}", as_json)

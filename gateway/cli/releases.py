@@ -15,12 +15,13 @@ from gateway.cli.control_client import call_control
 from gateway.cli.fleet import fleet_text, resumed_text, stopped_text
 from gateway.cli.options import CONFIG, JSON, REASON
 from gateway.cli.refusal import CommandError
-from gateway.cli.tables import history_table, status_text, warning_lines
+from gateway.cli.tables import history_text, status_text, warning_lines
+from gateway.cli.watch import Overview, Rates
 
 REFRESH_S: Final = 0.5
-CLOSED_MESSAGE: Final = (
-    "[red]The gateway started with a routing file that it refuses:[/red] it serves the remembered stable versions,"
-    " and no candidate receives traffic until the file is fixed."
+CLOSED_TEXT: Final = (
+    "The gateway started with a routing file that it refuses: it serves the remembered stable versions, and no candidate"
+    " receives traffic until the file is fixed."
 )
 
 
@@ -32,7 +33,8 @@ CLOSED_MESSAGE: Final = (
 def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
     """Show the releases: weights, stops, both versions' metrics.
 
-    In a fleet also its hosts, and whether candidates get traffic on this one.
+    In a fleet also its hosts, and whether candidates get traffic on this one. With --watch one line a model, as many
+    as fit the terminal.
     """
     if as_json and watch:
         raise click.UsageError("--watch cannot be combined with --json; scripts can read the stream GET /api/events")
@@ -45,13 +47,29 @@ def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
 
 
 def _watch(model: str | None, config: Path) -> None:
+    rates = Rates()
+
+    def shown() -> RenderableType:
+        return _shown(model, config) if model else _overview(config, rates)
+
     try:
-        with Live(_shown(model, config), console=Console(), auto_refresh=False) as live:
+        with Live(shown(), console=Console(), auto_refresh=False, screen=True, vertical_overflow="crop") as live:
             while True:
                 time.sleep(REFRESH_S)
-                live.update(_shown(model, config), refresh=True)
+                live.update(shown(), refresh=True)
     except KeyboardInterrupt:
         return
+
+
+def _overview(config: Path, rates: Rates) -> Overview:
+    releases, state = _releases(None, config), call_control(config, "GET", "/api/config")
+    alarms = [CLOSED_TEXT] if state["candidates_closed"] else []
+    if state["last_error"]:
+        alarms.append(f"The last edit is not in force: {' '.join(state['last_error'].split())}")
+    fleet = _fleet(config)
+    if fleet and not fleet["open"]:
+        alarms.append(f"Candidates get no traffic on this host: {fleet['why']}")
+    return Overview(releases, rates.of(releases), alarms)
 
 
 def _shown(model: str | None, config: Path) -> RenderableType:
@@ -61,7 +79,7 @@ def _shown(model: str | None, config: Path) -> RenderableType:
     ]
     state = call_control(config, "GET", "/api/config")
     if state["candidates_closed"]:
-        parts.append(Text.from_markup(CLOSED_MESSAGE))
+        parts.append(Text(CLOSED_TEXT, "red"))
     if state["last_error"]:
         parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(state['last_error'])}"))
     parts.extend(warning_lines(state["warnings"]))
@@ -149,7 +167,7 @@ def history(model: str | None, config: Path, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(decisions))
     else:
-        Console().print(history_table(decisions))
+        Console().print(history_text(decisions))
 
 
 def _sent(action: str, model: str, config: Path, reason: str) -> Any:

@@ -130,7 +130,7 @@ def test_stop_made_elsewhere_appears_without_a_reload(running: GatewayProcess, c
 def test_resume_requires_a_reason_and_records_it(running: GatewayProcess, console: Page) -> None:
     send_command(running, "stop")
     console.get_by_role("button", name="Resume flawed").click()
-    dialog = console.locator("#resume-dialog")
+    dialog = console.locator("#reason-dialog")
     expect(dialog).to_contain_text("stopped by local")
     dialog.get_by_role("button", name="Resume").click()
     assert release(running)["stopped"]  # not without a reason

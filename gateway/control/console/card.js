@@ -51,6 +51,8 @@ export class Card {
     this.stage = el("span", { class: "stage" });
     this.stopButton = el("button", { type: "button", class: "stop" }, "Stop");
     this.stopButton.setAttribute("aria-label", `Stop the candidate of ${model}`);
+    this.reasonButton = el("button", { type: "button", class: "quiet", "aria-label": `Give a reason and stop ${model}` }, "Stop with a reason…");
+    this.undoButton = el("button", { type: "button", class: "quiet", "aria-label": `Undo the promotion of ${model}` }, "Undo promotion…");
     this.resumeButton = el("button", { type: "button", class: "primary", "aria-label": `Resume ${model}` }, "Resume…");
     this.promoteButton = el("button", { type: "button", class: "quiet", "aria-label": `Promote the candidate of ${model}` }, "Promote…");
     this.holdButton = el("button", { type: "button", class: "quiet", "aria-label": `Hold the ramp of ${model}` }, "Hold");
@@ -71,12 +73,14 @@ export class Card {
       "article",
       { class: "card", id, "aria-labelledby": `${id}-name`, "data-model": model, tabindex: "-1" },
       el("header", {}, el("h2", { id: `${id}-name` }, model), this.stage,
-        el("div", { class: "actions" }, this.continueButton, this.holdButton, this.promoteButton, this.resumeButton, this.stopButton)),
+        el("div", { class: "actions" }, this.continueButton, this.holdButton, this.undoButton, this.promoteButton, this.resumeButton, this.reasonButton, this.stopButton)),
       this.effect, this.failure, this.why,
       el("div", { class: "split" }, this.sentence, this.routes),
       this.versions, this.incomparable, this.ramp, this.guards, this.last,
     );
     this.stopButton.addEventListener("click", () => this.stop());
+    this.reasonButton.addEventListener("click", () => this.commands.stopWithReason(this.release, this));
+    this.undoButton.addEventListener("click", () => this.commands.undoPromote(this.release, this));
     this.resumeButton.addEventListener("click", () => this.commands.resume(this.release, this));
     this.promoteButton.addEventListener("click", () => this.commands.promote(this.release, this));
     this.holdButton.addEventListener("click", () => this.send("hold"));
@@ -84,12 +88,12 @@ export class Card {
   }
 
   /** Stop on one press, and show how long it took until the gateway confirmed that no response comes from the candidate. */
-  async stop() {
+  async stop(reason = "stopped in the console") {
     const pressed = performance.now();
     this.stopButton.disabled = true;
     say(this.effect, "Stopping …");
     try {
-      const decision = await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason: "stopped in the console" });
+      const decision = await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason });
       this.commandSequence = decision.sequence;
       const took = Math.round(performance.now() - pressed);
       this.effect.dataset.ms = took;
@@ -139,6 +143,8 @@ export class Card {
     this.element.dataset.state = state;
     say(this.stage, { alone: "no candidate", stopped: "stopped" }[state] ?? state);
     this.stopButton.hidden = !there || release.stopped;
+    this.reasonButton.hidden = this.stopButton.hidden;
+    this.undoButton.hidden = release.undo_to === undefined || !this.commands.accepts("undo-promote");
     this.resumeButton.hidden = !there || !release.stopped;
     this.promoteButton.hidden = !there || release.stopped;
     this.holdButton.hidden = !(release.ramp?.stage === "ramping" && this.commands.accepts("hold"));
@@ -155,7 +161,7 @@ export class Card {
   showSplit(release) {
     const names = release.candidate === null ? [] : release.routes.map((route) => route.route);
     if (names.join("\n") !== [...this.bars.keys()].join("\n")) {
-      this.bars = new Map(names.map((name) => [name, new SplitBar(name)]));
+      this.bars = new Map(names.map((name) => [name, new SplitBar(name, () => this.setWeight(name))]));
       this.measured = new SplitBar("measured");
       this.measured.row.classList.add("measured");
       this.routes.replaceChildren(...[...this.bars.values()].map((bar) => bar.row), ...(names.length ? [this.measured.row] : []));
@@ -163,6 +169,10 @@ export class Card {
     for (const route of release.routes) this.bars.get(route.route)?.update(route.in_force_percent, route.weight_percent);
     this.routes.hidden = names.length === 0;
     say(this.sentence, sentence(release));
+  }
+
+  setWeight(name) {
+    this.commands.weight(this.release, this.release.routes.find((route) => route.route === name), this);
   }
 
   showVersions(release) {

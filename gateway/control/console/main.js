@@ -2,7 +2,7 @@
 
 import { forgetKey, hasKey, keepKey, read, onKeyNeeded } from "/console/api.js";
 import { Card } from "/console/card.js";
-import { promote, resume } from "/console/dialogs.js";
+import { promote, resume, stopWithReason, undoPromote, weight } from "/console/dialogs.js";
 import { byId, el, say } from "/console/dom.js";
 import { follow } from "/console/feed.js";
 import { showFleet } from "/console/fleet.js";
@@ -15,7 +15,7 @@ const CONTACT = { live: "Live", lost: "Disconnected", locked: "API key required"
 let accepted = new Set(); // the paths of the commands that this gateway accepts, from its OpenAPI document
 let unlock = () => {};
 
-const commands = { resume, promote, accepts: (command) => accepted.has(`/api/releases/{model}/${command}`) };
+const commands = { promote, resume, stopWithReason, undoPromote, weight, accepts: (command) => accepted.has(`/api/releases/{model}/${command}`) };
 
 const HANDLERS = {
   snapshot({ time_ns, sequence, releases, fleet, config, decisions }) {
