@@ -1,4 +1,6 @@
-"""The commands `gateway promote`, its undo, and `gateway weight`: the running gateway edits its routing file, or rolls it back."""
+"""The commands `gateway promote`, its undo, and `gateway weight`: the running gateway edits its routing file, or
+rolls it back.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -16,12 +16,13 @@ from gateway.cli.fleet import fleet_text, resumed_text, stopped_text
 from gateway.cli.options import CONFIG, JSON, REASON
 from gateway.cli.refusal import CommandError
 from gateway.cli.tables import history_text, status_text, warning_lines
+from gateway.cli.traffic import traffic_text
 from gateway.cli.watch import Overview, Rates
 
 REFRESH_S: Final = 0.5
 CLOSED_TEXT: Final = (
-    "The gateway started with a routing file that it refuses: it serves the remembered stable versions, and no candidate"
-    " receives traffic until the file is fixed."
+    "The gateway started with a routing file that it refuses: it serves the remembered stable versions, and no"
+    " candidate receives traffic until the file is fixed."
 )
 
 
@@ -31,7 +32,7 @@ CLOSED_TEXT: Final = (
 @click.option("--watch", is_flag=True, help="Refresh twice a second until Ctrl-C.")
 @JSON
 def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
-    """Show the releases: weights, stops, both versions' metrics.
+    """Show the releases: weights, stops, both versions' metrics, their traffic in the last hour and day.
 
     In a fleet also its hosts, and whether candidates get traffic on this one. With --watch one line a model, as many
     as fit the terminal.
@@ -74,9 +75,12 @@ def _overview(config: Path, rates: Rates) -> Overview:
 
 def _shown(model: str | None, config: Path) -> RenderableType:
     releases = _releases(model, config)
-    parts: list[RenderableType] = [
-        status_text(release) for release in (releases if isinstance(releases, list) else [releases])
-    ]
+    traffic = {one["model"]: one for one in _traffic(model, config)}
+    parts: list[RenderableType] = []
+    for release in releases if isinstance(releases, list) else [releases]:
+        parts.append(status_text(release))
+        if release["model"] in traffic:
+            parts.append(traffic_text(traffic[release["model"]]))
     state = call_control(config, "GET", "/api/config")
     if state["candidates_closed"]:
         parts.append(Text(CLOSED_TEXT, "red"))
@@ -93,6 +97,14 @@ def _fleet(config: Path) -> Any:
         return call_control(config, "GET", "/api/fleet")["fleet"]
     except CommandError:  # during an upgrade, the gateway that runs is still of the release before
         return None
+
+
+def _traffic(model: str | None, config: Path) -> list[Any]:
+    try:
+        found = call_control(config, "GET", f"/api/releases/{model}/traffic" if model else "/api/traffic")
+    except CommandError:  # as in _fleet
+        return []
+    return found if isinstance(found, list) else [found]
 
 
 def _releases(model: str | None, config: Path) -> Any:

@@ -21,8 +21,8 @@ _Counts = Mapping[tuple[str, int, str], int]
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The releases, and their requests per second by model, version and variant. `alarms`: lines above them, such as an edit that
-    is not in force.
+    """The releases, and their requests per second by model, version and variant. `alarms`: lines above them, such as an
+    edit that is not in force.
     """
 
     releases: Sequence[dict[str, Any]]
@@ -110,7 +110,7 @@ def _share(release: dict[str, Any]) -> str:
     shares = sorted({route["in_force_percent"] for route in release["routes"]})
     if release["candidate"] is None or not shares:
         return NONE
-    return f"{shares[0]:g}%" if len(shares) == 1 else f"{shares[0]:g}–{shares[-1]:g}%"
+    return f"{shares[0]:g}%" if len(shares) == 1 else f"{shares[0]:g}-{shares[-1]:g}%"
 
 
 def _note(release: dict[str, Any]) -> str:

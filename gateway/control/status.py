@@ -22,6 +22,7 @@ from gateway.control.record_writer.feedback_stats import VersionFeedback
 from gateway.control.release.audit import LN_10
 from gateway.control.release.forecast import Progress
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
+from gateway.control.traffic.history import ReleaseTraffic
 from gateway.messages import RunsOn
 from gateway.routing.release import Variant, initial_weight
 from gateway.shm.scoreboard import INFLIGHT, LATE_SENDS, SHED, SHED_RATE, UNRECORDED
@@ -59,6 +60,17 @@ async def collect_status(control: ControlPlane, *, versions: bool = False) -> Co
         slots.removed()
     )  # some were removed meanwhile
     return CollectedStatus(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
+
+
+async def collect_traffic(control: ControlPlane) -> list[ReleaseTraffic]:
+    """The traffic of every release over time, collected in slices as the status is."""
+    served = control.served
+    return await _sliced(
+        control.command_priority.yield_to_commands,
+        sorted(served),
+        lambda name: control.traffic.traffic(name, control.served[name]),
+        lambda name: name in control.served,
+    )
 
 
 async def _sliced(

@@ -89,7 +89,7 @@ def test_line_of_a_model_shows_state_split_rates_errors_and_why() -> None:
     stopped = FIFTY[-2]
     rates = {("zebra", 1, "stable"): 1234.5, ("zebra", 2, "candidate"): 0.25}
     (_, line) = printed(200, 50, Overview([stopped], rates))
-    cells = "zebra stopped 1 2 5–100% 1.23e+03/0.25 0%/1.2% 12.3/12.3 by anna (key 0a1b2c3d): errors [of acme] rose"
+    cells = "zebra stopped 1 2 5-100% 1.23e+03/0.25 0%/1.2% 12.3/12.3 by anna (key 0a1b2c3d): errors [of acme] rose"
     assert " ".join(line.split()).startswith(cells)
     assert line.rstrip().endswith("…")
 

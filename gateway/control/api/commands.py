@@ -1,5 +1,5 @@
-"""The endpoints that change releases: stop, resume, hold, continue, promote and its undo, weight. Each change is recorded with who
-made it, from where and why.
+"""The endpoints that change releases: stop, resume, hold, continue, promote and its undo, weight. Each change is
+recorded with who made it, from where and why.
 """
 
 import asyncio

@@ -118,7 +118,7 @@ def _keep_salt(entry: ReleaseSettings, before: RememberedRelease | None) -> Rele
 
 
 def _undo_point(entry: ReleaseSettings, before: RememberedRelease | None) -> UndoPoint | None:
-    """The promotion that this entry makes, or the one before, which lasts until it names another stable or candidate."""
+    """The promotion that this entry makes, or the one before, which lasts until one names other versions."""
     if before is None or entry.candidate is not None:
         return None
     now = entry_fingerprint(entry)

@@ -25,7 +25,8 @@ def promote(text: str, model: str, source: str = "routing.yaml", *, keep_routes:
     """`text` with `model`'s candidate as its stable version. Raises SettingsError if that cannot be done exactly.
 
     `candidate` and `split` are removed: they say which requests go to which version, and the schema refuses routes that
-    lead nowhere. With `keep_routes` the split stays as a comment, for the next candidate. `ramp`, `mirror`, `rescue` and `guards` stay for the next candidate: they say how any candidate is
+    lead nowhere. With `keep_routes` the split stays as a comment, for the next
+    candidate. `ramp`, `mirror`, `rescue` and `guards` stay for the next candidate: they say how any candidate is
     treated. Comments stay, except those inside what is removed.
     """
     entries = _entries(_release(text, model, source))
@@ -62,8 +63,8 @@ def set_stable(text: str, model: str, version: int, source: str = "routing.yaml"
 
 
 def restore_entry(text: str, before: str, model: str, source: str = "routing.yaml") -> str:
-    """`text` with `model`'s entry as in `before`, the text before its promotion. Raises SettingsError if the entry, with
-    the comments in it, is not what a promotion makes of that.
+    """`text` with `model`'s entry as in `before`, the text before its promotion. Raises SettingsError if the
+    entry, with the comments in it, is not what a promotion makes of that.
     """
     here, there = _entry_span(text, model, source), _entry_span(before, model, source)
     entry = text[slice(*here)]

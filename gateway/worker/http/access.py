@@ -37,8 +37,8 @@ _NEEDS: Final[tuple[tuple[str, RequiredScopes | None], ...]] = (
 
 
 class Access:
-    """Access control of the data plane. `keyring` None: no API keys are needed; `rates` None: no rate limits. `clock_ns`:
-    monotonic.
+    """Access control of the data plane. `keyring` None: no API keys are needed; `rates` None: no rate limits.
+    `clock_ns`: monotonic.
     """
 
     def __init__(

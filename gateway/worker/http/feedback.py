@@ -102,7 +102,9 @@ class FeedbackEndpoint:
         return True
 
     def _line(self, entry: Any, sender: Mapping[str, str | None]) -> tuple[bytes, str]:
-        """The entry's record line, with the fields `sender` on who gave it, and why its truth does not count, "" if it does or there is none."""
+        """The entry's record line, with the fields `sender` on who gave it, and why its truth does not count, "" if it
+        does or there is none.
+        """
         if type(entry) is not dict:
             raise InvalidRequest(f"must be an object with prediction_id, got {short(entry)}")
         if unknown := sorted(set(entry) - KEYS):

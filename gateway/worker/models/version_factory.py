@@ -23,8 +23,8 @@ log: Final = logging.getLogger("gateway.worker.models")
 
 
 class VersionFactory:
-    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in their own process. `kept`: by model,
-    the version to keep loaded for an undo of its promotion.
+    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in their own process. `kept`: by
+    model, the version to keep loaded for an undo of its promotion.
     """
 
     def __init__(

@@ -1,0 +1,137 @@
+"""The most frequent routes and customers of each model, estimated from the records in bounded memory.
+
+From each piece of records that the writer takes at most SAMPLED lines are looked at, each in the place of as many as it
+was drawn from. The counts are kept by Space-Saving (Metwally, Agrawal, El Abbadi: Efficient computation of frequent and
+top-k elements in data streams, 2005): any key with more than 1/CAPACITY of the requests is among them, and no count is
+too high by more than its `error`.
+"""
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+CAPACITY: Final = 128  # keys counted of each model and kind
+MAX_MODELS: Final = 1000
+SAMPLED: Final = 64  # lines of one piece of records: together they take the writer's thread a tenth of a millisecond
+NO_CUSTOMER: Final = "(none)"
+_STRING: Final = rb'"(?:[^"\\]|\\.)*"'
+# A quote inside a string is escaped, so `,"bucket":` cannot be in one.
+_HEAD: Final = re.compile(
+    rb'\{"kind":"prediction","prediction_id":"[^"]*","time_ns":[0-9]+,"model":(' + _STRING + rb'),"version":[0-9]+,'
+    rb'"model_sha256":[^,]*,"variant":"([a-z]+)","route":(' + _STRING + rb'),.{0,4000}?,"bucket":[^,]*,'
+    rb'"customer":(null|' + _STRING + rb"),",
+    re.DOTALL,
+)
+
+
+@dataclass(slots=True)
+class Count:
+    """A key's estimated requests: at most `error` too many. `candidate`: of those, the ones that got the candidate."""
+
+    requests: float = 0.0
+    candidate: float = 0.0
+    error: float = 0.0
+
+
+class SpaceSaving:
+    """The most frequent of many keys, in `capacity` counters."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._counts: dict[str, Count] = {}
+
+    def add(self, key: str, weight: float, candidate: bool) -> None:
+        """Count `weight` requests. If all counters are taken, the least frequent key loses its own to this one."""
+        count = self._counts.get(key)
+        if count is None:
+            error = 0.0
+            if len(self._counts) >= self._capacity:
+                error = self._counts.pop(min(self._counts, key=lambda one: self._counts[one].requests)).requests
+            count = self._counts[key] = Count(error, 0.0, error)
+        count.requests += weight
+        count.candidate += weight if candidate else 0.0
+
+    def top(self, most: int) -> list[tuple[str, Count]]:
+        """The most frequent keys, the first of them first. Safe beside a thread that adds."""
+        return sorted(list(self._counts.items()), key=lambda one: -one[1].requests)[:most]
+
+
+class ModelCounts:
+    """One model's counts since `since_s`, in seconds since 1970."""
+
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
+        self.requests = 0.0
+        self.routes = SpaceSaving()
+        self.customers = SpaceSaving()
+
+
+class TopCounts:
+    """Written by the writer's thread, and read on control's loop. `clock`: seconds since 1970."""
+
+    def __init__(self, clock: Callable[[], float] = time.time, seed: int | None = None) -> None:
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._models: dict[str, ModelCounts] = {}
+
+    def of(self, model: str) -> ModelCounts | None:
+        """The model's counts; None if none of its requests was recorded."""
+        return self._models.get(model)
+
+    def forget(self, model: str) -> None:
+        """Count the model anew from now on: another release has begun."""
+        self._models.pop(model, None)
+
+    def observe(self, data: bytes | memoryview, lines: int) -> None:
+        """Count the predictions among these `lines` record lines."""
+        if not lines:
+            return
+        weight = max(1.0, lines / SAMPLED)
+        for start in _all_starts(data) if lines <= SAMPLED else self._some_starts(data):
+            if (head := _HEAD.match(data, start)) is not None:
+                self._count(head, weight)
+
+    def _count(self, head: "re.Match[bytes]", weight: float) -> None:
+        model, variant, route, customer = head.groups()
+        counts = self._of(str(orjson.loads(model)))
+        if counts is not None:
+            candidate = variant == b"candidate"
+            counts.requests += weight
+            counts.routes.add(str(orjson.loads(route)), weight, candidate)
+            counts.customers.add(str(orjson.loads(customer) or NO_CUSTOMER), weight, candidate)
+
+    def _of(self, model: str) -> ModelCounts | None:
+        counts = self._models.get(model)
+        if counts is None and len(self._models) < MAX_MODELS:
+            counts = self._models[model] = ModelCounts(self._clock())
+        return counts
+
+    def _some_starts(self, data: bytes | memoryview) -> Iterator[int]:
+        """Lines that follow random bytes: how likely a line is drawn depends on the line before it, not on itself."""
+        last = len(data)
+        for _ in range(SAMPLED):
+            start = _line_end(data, self._random.randrange(last))
+            yield 0 if start >= last else start
+
+
+def _all_starts(data: bytes | memoryview) -> Iterator[int]:
+    start = 0
+    while start < len(data):
+        yield start
+        start = _line_end(data, start)
+
+
+def _line_end(data: bytes | memoryview, start: int) -> int:
+    """Behind the next line break, or behind the last byte."""
+    size = 4096
+    while start < len(data):
+        found = bytes(data[start : start + size]).find(b"\n")
+        if found >= 0:
+            return start + found + 1
+        start, size = start + size, 2 * size
+    return len(data)
