@@ -10,18 +10,20 @@ from rich.text import Text
 
 PERIODS = {"hour": "last hour", "day": "last day", "release": "release"}
 
+DOUBTFUL = 0.05  # a share of a count that may be too much: then it is shown as an upper bound
+
 
 def traffic_text(traffic: dict[str, Any]) -> RenderableType:
     """Format GET /api/releases/MODEL/traffic."""
     since = _moment(traffic["since_time_s"])
     table = Table(title=f"{traffic['model']}: traffic; the release began {since}", title_justify="left")
-    for heading in ("version", "variant", "in the", "requests", "errors", "p50 ms", "p95 ms", "p99 ms"):
+    for heading in ("version", "in the", "requests", "errors", "p50 ms", "p95 ms", "p99 ms"):
         table.add_column(heading, no_wrap=True)
     for version in traffic["versions"]:
-        name = str(version["version"]), version["variant"]
+        name = f"{version['version']} {version['variant']}"
         for key, period in PERIODS.items():
-            table.add_row(*name, period, *_cells(version[key]))
-            name = "", ""
+            table.add_row(name, period, *_cells(version[key]))
+            name = ""
     return Group(table, *(Text(f"  {line}", overflow="fold") for line in _top_lines(traffic)), Text())
 
 
@@ -43,7 +45,8 @@ def _top_lines(traffic: dict[str, Any]) -> Iterator[str]:
 def _top(counts: Sequence[dict[str, Any]]) -> Iterator[str]:
     for one in counts:
         share = 100 * one["candidate_requests"] / max(1, one["requests"])
-        yield f"{one['name']} {one['requests']:,}" + (f" ({share:.0f}% candidate)" if share else "")
+        most = "≤" if one["too_many"] > DOUBTFUL * one["requests"] else ""
+        yield f"{one['name']} {most}{one['requests']:,}" + (f" ({share:.0f}% candidate)" if share else "")
 
 
 def _moment(time_s: float) -> str:

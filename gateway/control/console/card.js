@@ -5,15 +5,16 @@ import { guardRow, rampSteps, SplitBar, Sparkline } from "/console/charts.js";
 import { against, clock, count, el, ms, percent, perSecond, say } from "/console/dom.js";
 import { stopped } from "/console/fleet.js";
 import { LENGTH, Rates } from "/console/rates.js";
+import { Traffic } from "/console/traffic.js";
 
 const VARIANTS = ["stable", "candidate"];
 const FIGURES = [
-  { name: "Requests", key: "requests", show: count },
-  { name: "Errors", of: errorPercent, show: (value) => (value === null ? "–" : percent(value)), worse: true },
+  { name: "Requests", key: "requests", show: count, period: true },
+  { name: "Errors", of: errorPercent, period: true, show: (value) => (value === null ? "–" : percent(value)), worse: true },
   { name: "Rescues", of: (version) => total(version.rescues), show: count, only: "candidate" },
-  { name: "p50", key: "latency_p50_ms", show: ms, worse: true, latency: true },
-  { name: "p95", key: "latency_p95_ms", show: ms, worse: true, latency: true },
-  { name: "p99", key: "latency_p99_ms", show: ms, worse: true, latency: true },
+  { name: "p50", key: "latency_p50_ms", show: ms, worse: true, latency: true, period: true },
+  { name: "p95", key: "latency_p95_ms", show: ms, worse: true, latency: true, period: true },
+  { name: "p99", key: "latency_p99_ms", show: ms, worse: true, latency: true, period: true },
   { name: "Accuracy", of: (version) => scaled(version.accuracy), show: (value) => (value === null ? "–" : percent(value)), there: (version) => version.labelled > 0 },
   { name: "Labelled", key: "labelled", show: count, there: (version) => version.labelled > 0 },
   { name: "Mean reward", key: "reward_mean", show: (value) => (value === null ? "–" : Number(value.toPrecision(4)).toString()), there: (version) => version.reward_mean !== null },
@@ -51,7 +52,7 @@ export class Card {
     this.stage = el("span", { class: "stage" });
     this.stopButton = el("button", { type: "button", class: "stop" }, "Stop");
     this.stopButton.setAttribute("aria-label", `Stop the candidate of ${model}`);
-    this.reasonButton = el("button", { type: "button", class: "quiet", "aria-label": `Give a reason and stop ${model}` }, "Stop with a reason…");
+    this.reasonButton = el("button", { type: "button", class: "quiet", title: "Stop with a reason", "aria-label": `Give a reason and stop ${model}` }, "Stop…");
     this.undoButton = el("button", { type: "button", class: "quiet", "aria-label": `Undo the promotion of ${model}` }, "Undo promotion…");
     this.resumeButton = el("button", { type: "button", class: "primary", "aria-label": `Resume ${model}` }, "Resume…");
     this.promoteButton = el("button", { type: "button", class: "quiet", "aria-label": `Promote the candidate of ${model}` }, "Promote…");
@@ -68,6 +69,8 @@ export class Card {
     this.guards = el("div", { class: "part", hidden: true });
     this.last = el("p", { class: "last", hidden: true });
     this.versions = el("div", { class: "versions" });
+    this.traffic = new Traffic(model, () => this.showFigures());
+    this.better = el("div", { class: "part", hidden: true }); // the place of "Is it better?"
     this.incomparable = el("p", { class: "detail incomparable", hidden: true }, INCOMPARABLE);
     this.element = el(
       "article",
@@ -76,8 +79,9 @@ export class Card {
         el("div", { class: "actions" }, this.continueButton, this.holdButton, this.undoButton, this.promoteButton, this.resumeButton, this.reasonButton, this.stopButton)),
       this.effect, this.failure, this.why,
       el("div", { class: "split" }, this.sentence, this.routes),
-      this.versions, this.incomparable, this.ramp, this.guards, this.last,
+      this.versions, this.traffic.since, this.incomparable, this.better, this.ramp, this.guards, this.traffic.details, this.last,
     );
+    this.traffic.follow(this.element);
     this.stopButton.addEventListener("click", () => this.stop());
     this.reasonButton.addEventListener("click", () => this.commands.stopWithReason(this.release, this));
     this.undoButton.addEventListener("click", () => this.commands.undoPromote(this.release, this));
@@ -179,9 +183,13 @@ export class Card {
     const shape = JSON.stringify(release.versions.map((version) => [version.version, ...FIGURES.map((figure) => figure.there?.(version))]));
     if (shape !== this.shape) this.buildVersions(release);
     this.shape = shape;
-    for (const cell of this.cells) cell(release);
+    this.showFigures();
     this.incomparable.hidden = release.candidate === null || release.latency_compared;
     this.showRates();
+  }
+
+  showFigures() {
+    for (const cell of this.cells ?? []) cell(this.release);
   }
 
   buildVersions(release) {
@@ -212,7 +220,8 @@ export class Card {
     const value = el("span", {});
     const compared = el("small", {});
     const read = (release, of) => {
-      const version = release.versions.find((one) => one.variant === of);
+      const live = release.versions.find((one) => one.variant === of);
+      const version = live && figure.period ? (this.traffic.of(live) ?? live) : live;
       return version === undefined ? null : figure.of ? figure.of(version) : version[figure.key];
     };
     this.cells.push((release) => {

@@ -7,6 +7,7 @@ import { byId, el, say } from "/console/dom.js";
 import { follow } from "/console/feed.js";
 import { showFleet } from "/console/fleet.js";
 import { answerQuestions, EventList, offer, showConfig } from "/console/panels.js";
+import { periodChoice } from "/console/traffic.js";
 
 const cards = new Map();
 const chips = new Map();
@@ -76,7 +77,10 @@ function contact(state) {
   if (state !== "live") return;
   byId("key-form").hidden = true;
   byId("forget").hidden = !hasKey();
-  read("/openapi.json").then((document) => { accepted = new Set(Object.keys(document.paths)); }, () => {});
+  read("/openapi.json").then((document) => {
+    accepted = new Set(Object.keys(document.paths));
+    for (const card of cards.values()) card.update(card.release);
+  }, () => {});
 }
 
 onKeyNeeded((why) => {
@@ -96,5 +100,6 @@ byId("forget").addEventListener("click", () => {
   location.reload();
 });
 
+byId("chips").after(periodChoice());
 answerQuestions();
 follow((name, data) => HANDLERS[name]?.(data), contact, () => new Promise((done) => { unlock = done; }));
