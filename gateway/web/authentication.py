@@ -46,7 +46,7 @@ def authenticate(keyring: Keyring, headers: Headers, query: bytes, need: Require
 
 def check_customer(identity: Identity, claimed: object) -> None:
     """Raises Forbidden if a request names another customer than its key does, unless the key may act for others."""
-    if claimed and claimed != identity.customer and Scope.DELEGATE not in identity.scopes:
+    if claimed and claimed != identity.customer and not identity.delegates:
         raise Forbidden(
             "the request names another customer than its API key; omit the name, or ask the operator for a key with"
             " the scope delegate"

@@ -71,7 +71,7 @@ class Access:
         With keys, the customer is the key's, and the request may not name another, unless the key has the scope
         delegate. Without keys, the request counts towards the rate limit of the customer that it names.
         """
-        if identity is not None and keys.Scope.DELEGATE in identity.scopes:
+        if identity is not None and identity.delegates:
             return self._admit_delegated(identity, attributes)
         if identity is not None:
             check_customer(identity, attributes.parameters.get("customer"))
@@ -93,7 +93,7 @@ class Access:
         """Whether a request counts towards the limit of its key's own customer. One that acts for others counts so only
         if the settings name it: the limit by default is one customer's, not that of all whom a back end serves.
         """
-        return keys.Scope.DELEGATE not in identity.scopes or limiter.names(identity.customer)
+        return not identity.delegates or limiter.names(identity.customer)
 
     def other(self, scope: Scope, headers: Headers) -> Identity | None:
         """The identity behind any other request, None without keys; raises RequestError."""

@@ -25,8 +25,8 @@ def test_space_saving_keeps_frequent_keys_and_bounds_the_error(seed: int) -> Non
     counts, true = SpaceSaving(capacity), Counter(map(str, keys))
     for key in keys:
         counts.add(str(key), 1, False)
-    found = dict(counts.top(capacity))
-    assert len(found) == capacity
+    found = dict(counts.top(10 * capacity))
+    assert capacity <= len(found) <= 2 * capacity
     assert {key for key, count in true.items() if count > len(keys) / capacity} <= found.keys()
     for key, one in found.items():
         assert one.requests - one.error <= true[key] <= one.requests
@@ -47,6 +47,7 @@ def test_lines_are_counted_by_route_and_customer_whatever_they_contain() -> None
         line(route='pi"lot', customer='a"b\\', variant="candidate", request_id='r,"bucket":1,"customer":"trap",'),
         line(customer=None, delegated_by="shop", sha256=""),
         b'{"kind":"other","model":"m"}\n',
+        line(customer="acme").replace(b'"acme"', b'"ac\x00me"'),
         line(model="n", customer="globex"),
     ]
     counts = TopCounts(clock=lambda: 5.0)
