@@ -109,13 +109,13 @@ class TopCounts:
                     self._count(head, weight)
 
     def _count(self, head: "re.Match[bytes]", weight: float) -> None:
-        model, variant, route, customer = head.groups()
-        counts = self._of(str(orjson.loads(model)))
+        model, route, customer = map(orjson.loads, head.group(1, 3, 4))
+        counts = self._of(model)
         if counts is not None:
-            candidate = variant == b"candidate"
+            candidate = head[2] == b"candidate"
             counts.requests += weight
-            counts.routes.add(str(orjson.loads(route)), weight, candidate)
-            counts.customers.add(str(orjson.loads(customer) or NO_CUSTOMER), weight, candidate)
+            counts.routes.add(route, weight, candidate)
+            counts.customers.add(customer or NO_CUSTOMER, weight, candidate)
 
     def _of(self, model: str) -> ModelCounts | None:
         counts = self._models.get(model)
