@@ -1,9 +1,10 @@
 """The most frequent routes and customers of each model, estimated from the records in bounded memory.
 
-From each piece of records that the writer takes at most SAMPLED lines are looked at, each in the place of as many as it
-was drawn from. The counts are kept by Space-Saving (Metwally, Agrawal, El Abbadi: Efficient computation of frequent and
-top-k elements in data streams, 2005), half of the counters being freed at once: any key with more than 1/CAPACITY of
-the requests is among them, and no count is too high by more than its `error`, at most 1/CAPACITY of the requests.
+Of a piece of records that the writer takes all lines are looked at, or, if they are many, SAMPLED of them, each in the
+place of as many as it was drawn from. The counts are kept by Space-Saving (Metwally, Agrawal, El Abbadi: Efficient
+computation of frequent and top-k elements in data streams, 2005), half of the counters being freed at once: any key with
+more than 1/CAPACITY of the requests is among them, and no count is too high by more than its `error`, at most 1/CAPACITY
+of the requests.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ import orjson
 
 CAPACITY: Final = 128  # keys counted of each model and kind
 MAX_MODELS: Final = 1000
-SAMPLED: Final = 32  # lines of one piece of records, which take the writer's thread about 0.1 ms
+IN_FULL: Final = 128  # lines of a piece of records that are all looked at
+SAMPLED: Final = 32  # lines of a longer one, which take the writer's thread about 0.1 ms
 NO_CUSTOMER: Final = "(none)"
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
 # A quote inside a string is escaped, so `,"bucket":` cannot be in one.
@@ -102,8 +104,8 @@ class TopCounts:
         """Count the predictions among these `lines` record lines."""
         if not lines:
             return
-        weight = max(1.0, lines / SAMPLED)
-        for start in _all_starts(data) if lines <= SAMPLED else self._some_starts(data):
+        weight = 1.0 if lines <= IN_FULL else lines / SAMPLED
+        for start in _all_starts(data) if lines <= IN_FULL else self._some_starts(data):
             if (head := _HEAD.match(data, start)) is not None:
                 with contextlib.suppress(ValueError):  # a damaged line must not keep the writer from its work
                     self._count(head, weight)
