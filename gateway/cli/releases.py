@@ -32,7 +32,9 @@ CLOSED_TEXT: Final = (
 @click.option("--watch", is_flag=True, help="Refresh twice a second until Ctrl-C.")
 @JSON
 def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
-    """Show the releases: weights, stops, both versions' metrics, their traffic in the last hour and day.
+    """Show the releases: weights, stops, both versions' metrics.
+
+    Also their traffic in the last hour and day, and the most frequent routes and customers.
 
     In a fleet also its hosts, and whether candidates get traffic on this one. With --watch one line a model, as many
     as fit the terminal.

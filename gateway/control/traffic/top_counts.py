@@ -2,9 +2,9 @@
 
 Of a piece of records that the writer takes all lines are looked at, or, if they are many, SAMPLED of them, each in the
 place of as many as it was drawn from. The counts are kept by Space-Saving (Metwally, Agrawal, El Abbadi: Efficient
-computation of frequent and top-k elements in data streams, 2005), half of the counters being freed at once: any key with
-more than 1/CAPACITY of the requests is among them, and no count is too high by more than its `error`, at most 1/CAPACITY
-of the requests.
+computation of frequent and top-k elements in data streams, 2005), half of the counters being freed at once: any key
+with more than 1/CAPACITY of the requests is among them, and no count is too high by more than its `error`, at most
+1/CAPACITY of the requests.
 """
 
 import contextlib
