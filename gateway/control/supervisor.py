@@ -25,7 +25,7 @@ from gateway.control.api.app import control_app
 from gateway.control.api.connection import ControlConnection
 from gateway.control.config.startup import open_state
 from gateway.control.control_plane import ControlPlane
-from gateway.control.garbage_collection import without_collection
+from gateway.control.garbage_collection import PacedCollector, without_collection
 from gateway.control.pool.orphans import OrphanedWorkers
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import collect_status
@@ -191,7 +191,7 @@ class _Supervisor:
         self._end.set()
 
     async def _tick(self) -> None:
-        trouble = ""
+        trouble, collector = "", PacedCollector()
         while True:
             try:
                 for _ in self._control.tick():
@@ -205,6 +205,8 @@ class _Supervisor:
                         " control.heartbeat_timeout candidates get no traffic"
                     )
                 trouble = str(error)
+            await self._control.command_priority.yield_to_commands()
+            collector.step()
             await asyncio.sleep(TICK_S)
 
     async def _watch_files(self) -> None:

@@ -126,9 +126,16 @@ class Client:
         self._queue.put_nowait(None)
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """The queued messages, until the stream ends."""
-        while (one := await self._queue.get()) is not None:
-            yield one
+        """The queued messages, until the stream ends; those that wait together are sent together, since each send
+        gives way to commands.
+        """
+        while True:
+            queued = [await self._queue.get()]
+            while not self._queue.empty():
+                queued.append(self._queue.get_nowait())
+            yield b"".join(one for one in queued if one is not None)
+            if None in queued:
+                return
 
 
 class EventStream:

@@ -1,5 +1,6 @@
 """The read-only endpoints: health, metrics, releases, configuration, the fleet, decisions."""
 
+import asyncio
 import os
 from typing import Final
 
@@ -38,6 +39,7 @@ class ReadEndpoints:
         self._release_pages = released
         self._metrics = metrics
         self._decision_list = DecisionListCache()
+        self._listing = asyncio.Lock()
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -111,7 +113,12 @@ class ReadEndpoints:
 
     async def decisions(self, request: Request) -> Response:
         model, limit = request.query_params.get("model"), _limit(request.query_params.get("limit"))
-        text = await in_page_thread(self._decision_list.get, self._control.decision_log.decisions, model, limit)
+        async with self._listing:
+            decisions, cache = self._control.decision_log.decisions, self._decision_list
+            if cache.is_current(decisions):
+                text = cache.get(decisions, model, limit)
+            else:
+                text = await in_page_thread(cache.get, decisions, model, limit)
         return Response(text, media_type=JsonResponse.media_type)
 
 
