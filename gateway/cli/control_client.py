@@ -47,7 +47,7 @@ def control_client(settings: GatewaySettings, key: str | None) -> httpx.Client:
     address = f"[{host}]:{control.port}" if ":" in host else f"{host}:{control.port}"
     return httpx.Client(
         base_url=f"{'https' if control.tls else 'http'}://{address}",
-        headers={"authorization": f"Bearer {key}"} if key else {},
+        headers={"x-gateway-client": "cli"} | ({"authorization": f"Bearer {key}"} if key else {}),
         verify=with_certificate_only(control.tls, "control") if control.tls else True,
         trust_env=False,  # otherwise commands and the key would be sent to $HTTP_PROXY
     )

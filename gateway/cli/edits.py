@@ -1,4 +1,6 @@
-"""The commands `gateway promote` and `gateway weight`: the running gateway edits its routing file, or rolls it back."""
+"""The commands `gateway promote`, its undo, and `gateway weight`: the running gateway edits its routing file, or
+rolls it back.
+"""
 
 import sys
 from pathlib import Path
@@ -21,15 +23,30 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without 
 @CONFIG
 @REASON
 @DRY_RUN
+@click.option("--undo", is_flag=True, help="Undo the last promotion: the version before it is stable again.")
+@click.option(
+    "--keep-routes/--drop-routes",
+    help="Keep the routes: as a comment for the next candidate; with --undo, in force again. Default: drop them.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask. Without a terminal it is never asked.")
 @JSON
-def promote(model: str, config: Path, reason: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+def promote(
+    model: str, config: Path, reason: str, dry_run: bool, undo: bool, keep_routes: bool, yes: bool, as_json: bool
+) -> None:
     """Make the candidate stable, in the routing file.
 
     Says first what is known of it, and asks. Comments are kept. On return every worker has the edit, or it was rolled
-    back.
+    back. The version that was stable stays loaded until the next candidate is named, so that --undo takes effect at
+    once.
     """
-    body: dict[str, Any] = {"reason": reason, "dry_run": dry_run}
+    body: dict[str, Any] = {"reason": reason, "dry_run": dry_run} | ({"keep_routes": True} if keep_routes else {})
+    if undo:
+        edited = call_control(config, "POST", f"/api/releases/{model}/undo-promote", body)
+        now = "is the candidate again, with its routes" if keep_routes else "gets no requests"
+        _show(
+            edited, f"version {{evidence[stable]}} of {{model}} is stable again; version {{candidate}} {now}", as_json
+        )
+        return
     if not as_json and (candidate := _say_what_is_known(model, config)) is not None:
         body["candidate"] = candidate  # if another one comes meanwhile, it is not promoted unseen
         if not yes and not dry_run and sys.stdin.isatty():

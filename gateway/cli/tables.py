@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +26,8 @@ NOT_COMPARABLE: Final = (
 )
 
 
+REASON_INDENT: Final = 4
+NO_DECISIONS: Final = "no decisions yet"
 MOST_ROWS: Final = 200  # of the table at the start of serving: laying out 10,000 takes control twenty seconds
 
 
@@ -135,19 +138,20 @@ def _ms(latency_ms: float | None) -> str:
     return "-" if latency_ms is None else f"{latency_ms:.3g}"
 
 
-def history_table(decisions: Sequence[DecisionDocument]) -> Table:
-    """Return a table of decisions, in the given order."""
-    table = Table(title="Decisions", title_justify="left")
-    for heading in ("when", "model", "version", "what", "by", "from", "why"):
-        table.add_column(heading, no_wrap=heading == "when")
-    for decision in decisions:
-        when = datetime.fromtimestamp(decision["time_ns"] / 1e9).isoformat(" ", "seconds")
-        origin = str(decision["evidence"].get("from", ""))
-        table.add_row(
-            *(when, decision["model"], str(decision["candidate"] or ""), decision["action"]),
-            *map(escape, (decision["by"], origin, decision["reason"])),
-        )
-    return table
+def history_text(decisions: Sequence[DecisionDocument]) -> RenderableType:
+    """Format decisions in the given order: a heading and the reason of each, wrapped and never cut."""
+    return Group(*(line for decision in decisions for line in _decision_lines(decision))) if decisions else NO_DECISIONS
+
+
+def _decision_lines(decision: DecisionDocument) -> Iterator[RenderableType]:
+    when = datetime.fromtimestamp(decision["time_ns"] / 1e9).isoformat(" ", "seconds")
+    version = f" version {decision['candidate']}" if decision["candidate"] else ""
+    origin = f" from {decision['evidence']['from']}" if "from" in decision["evidence"] else ""
+    what = Text.assemble(
+        (f"{when}  ", "dim"), (f"{decision['model']}{version}  ", ""), (decision["action"], "bold"), overflow="fold"
+    )
+    yield what.append(f"  by {decision['by']}{origin}", "dim")
+    yield Padding(Text(decision["reason"], overflow="fold"), (0, 0, 0, REASON_INDENT))
 
 
 def check_table(verdicts: "list[LoadResult]") -> Table:

@@ -30,6 +30,7 @@ from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import TripHandler
 from gateway.control.stop import CandidateStopper
 from gateway.control.stop_resume import StopAndResume
+from gateway.control.traffic.history import TrafficHistory
 from gateway.errors import GatewayError, NotFound, SettingsError
 from gateway.messages import ConfigGeneration, ProcessSockets, RunsOn, Start
 from gateway.routing.release import Release, ReleaseCache
@@ -78,6 +79,8 @@ class ControlPlane:
         boards, stop = Boards(self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
         self.release_manager = ReleaseManager(state, boards, self.records, self.decision_log, stop)
         self.stopper.known_of = lambda name: known_record(self.release_manager.effects(name))
+        replace = self.decision_log.replace_file
+        self.traffic = TrafficHistory(state, self.scoreboard, self.versions, replace, self.records.top_counts.forget)
         self.trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, startup.inherited, stop)
         self._changing = asyncio.Lock()
         self.command_priority = CommandPriority()
@@ -135,6 +138,7 @@ class ControlPlane:
         self.remote_versions.close()
         self.records.stop()
         self.release_manager.close()
+        self.traffic.save(self.served)
         self.decision_log.close()
         for book in (self.board, self.scoreboard, self._rate_counters, self._rate_shares):
             if book is not None:
@@ -149,6 +153,7 @@ class ControlPlane:
         self.trip_handler.tick(self.served)
         yield from self.release_manager.steps()
         yield
+        yield from self.traffic.steps(self.served)
         self.housekeeping.tick(self._changing.locked() or self.pool.changing.locked())
         yield
         self.watchdog.heartbeats.tick()

@@ -22,6 +22,7 @@ from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.control.release.audit import LN_10
 from gateway.control.release.forecast import Progress
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
+from gateway.control.traffic.history import ReleaseTraffic
 from gateway.messages import RunsOn
 from gateway.routing.release import Variant, initial_weight
 from gateway.shm.scoreboard import INFLIGHT, LATE_SENDS, SHED, SHED_RATE, UNRECORDED
@@ -59,6 +60,17 @@ async def collect_status(control: ControlPlane, *, versions: bool = False) -> Co
         slots.removed()
     )  # some were removed meanwhile
     return CollectedStatus(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
+
+
+async def collect_traffic(control: ControlPlane) -> list[ReleaseTraffic]:
+    """The traffic of every release over time, collected in slices as the status is."""
+    served = control.served
+    return await _sliced(
+        control.command_priority.yield_to_commands,
+        sorted(served),
+        lambda name: control.traffic.traffic(name, control.served[name]),
+        lambda name: name in control.served,
+    )
 
 
 async def _sliced(
@@ -106,7 +118,16 @@ def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
         ramp_ppm=ramp_ppm,
         latency_compared=release.latency_compared,
         effects=control.release_manager.effects(name),
+        undo=_undo(control, name),
     )
+
+
+def _undo(control: ControlPlane, name: str) -> int | None:
+    """The version to which an undo of the last promotion would lead. Whether its files are still there is not looked
+    at.
+    """
+    one = control.acceptance.memory.get(name)
+    return one.undo.stable if one is not None and one.undo is not None and not one.undo.edited else None
 
 
 def _version_statuses(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[VersionStatus]:

@@ -36,6 +36,7 @@ class Prediction:
     salt: str | None = None
     generation: int | None = None
     customer: str | None = None
+    delegated_by: str | None = None
     modality: str | None = None
     rescued_from: int | None = None
     rescue_reason: str | None = None

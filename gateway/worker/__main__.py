@@ -95,6 +95,7 @@ class Worker:
             configured=config.configured,
             unloaded=config.unloaded,
             sockets=config.sockets,
+            kept=config.kept,
         )
         self._spans = spans_of(start, self._shared_state.head)
         recorder = recorder_of(start, self._shared_state, self._spans)
@@ -214,7 +215,9 @@ class Worker:
             case Prepare():
                 config = command.config
                 self._shared_state.update_slots(config.versions, config.releases)
-                how = LoadOptions(config.unavailable, config.sockets, command.catch_up, config.unloaded, command.reload)
+                how = LoadOptions(
+                    config.unavailable, config.sockets, command.catch_up, config.unloaded, command.reload, config.kept
+                )
                 await self._catalog.prepare(config.routing, config.generation, config.configured, how)
             case Commit():
                 self._catalog.commit()
@@ -222,7 +225,8 @@ class Worker:
                 self._catalog.discard()
             case Load():
                 self._shared_state.update_slots(command.config.versions, command.config.releases)
-                how = LoadOptions(command.config.unavailable, command.config.sockets)
+                config = command.config
+                how = LoadOptions(config.unavailable, config.sockets, kept=config.kept)
                 await self._catalog.load(command.name, command.config.routing, how)
             case _:
                 await self._catalog.unload(command.name)

@@ -35,8 +35,9 @@ class FeedbackEntries:
         self._pipeline = pipeline
         self._last: tuple[object, Token] | None = None  # rows of one request often come one after the other
 
-    def line(self, entry: Any, customer: str | None) -> tuple[bytes, str]:
-        """The entry's record line, and why its truth does not count, "" if it does or there is none.
+    def line(self, entry: Any, sender: Mapping[str, str | None]) -> tuple[bytes, str]:
+        """The entry's record line, with the fields `sender` on who gave it, and why its truth does not count, "" if it
+        does or there is none.
 
         Raises InvalidRequest with what is wrong and what would be right.
         """
@@ -66,7 +67,7 @@ class FeedbackEntries:
             "reward": reward,
             "metrics": metrics,
             "comment": _comment(entry.get("comment")),
-            "customer": customer,
+            **sender,
             "outcomes": {**judgement.outcomes, **dict(_means(reward, metrics))},
         }
         line = line_of(fields if row is None else {**fields, "row": row})

@@ -13,6 +13,7 @@ from orjson import dumps
 from gateway.backends.remote.signature import answered_by
 from gateway.errors import Outcome, RequestError
 from gateway.protocol.classification import NO_CLASS
+from gateway.protocol.source import UNKNOWN_ORIGIN
 from gateway.records.line import (
     CR,
     END,
@@ -70,9 +71,9 @@ def _begin(
     decision, attributes = call.decision, call.attributes
     constant = call.served.constant(decision)
     if call.source.origin is not None or call.request.id:
-        trace, request_id = call.source.origin or (None, None)
+        trace, request_id, delegated_by = call.source.origin or UNKNOWN_ORIGIN
         # the header's id, which proxies log, before the body's, which the recorded request holds as well
-        constant += origin_part(trace.trace_id if trace else None, request_id or call.request.id)
+        constant += origin_part(trace.trace_id if trace else None, request_id or call.request.id, delegated_by)
     if call.version.remote:
         constant += answered_by(call.feeds)
     return PREDICTION % (

@@ -7,7 +7,7 @@ from rich.console import Console, RenderableType
 from gateway.backends.measurable import Measurable
 from gateway.backends.trial import LoadResult, LoadTrial
 from gateway.cli.outcome_text import effects_table, known_text
-from gateway.cli.tables import MOST_ROWS, check_table, prediction_lines, release_table, status_text
+from gateway.cli.tables import MOST_ROWS, check_table, history_text, prediction_lines, release_table, status_text
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.settings.model import Kind
 
@@ -215,3 +215,18 @@ def test_versions_that_predict_the_same_share_a_line() -> None:
         "models.m: versions 1 and 2: classes: a, b",
         "models.m: version 3: regression on y",
     ]
+
+
+def test_history_wraps_reasons_and_never_cuts_them() -> None:
+    words = [f"word{number}" for number in range(60)]
+    link = "https://tickets.example/" + "a" * 100
+    decision: Any = {
+        "time_ns": 1_790_000_000 * 10**9, "model": "m" * 90, "candidate": 2, "action": "undo-promote",
+        "by": "anna [b] (key 0a1b2c3d)", "reason": " ".join([*words, link]), "evidence": {"from": "127.0.0.1"},
+    }  # fmt: skip
+    lines = printed(history_text([decision]))
+    assert max(map(len, lines)) <= 80
+    said = "".join(lines)
+    assert all(word in said for word in [*words, link, "m" * 90, "undo-promote"])
+    assert "by anna [b] (key 0a1b2c3d) from 127.0.0.1" in " ".join(lines)
+    assert printed(history_text([])) == ["no decisions yet"]

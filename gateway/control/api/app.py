@@ -27,6 +27,7 @@ from gateway.control.api.queries import ReadEndpoints
 from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
 from gateway.control.api.release_pages import metrics_text, release_pages
 from gateway.control.api.shared_results import SharedResult
+from gateway.control.api.traffic import TrafficEndpoints
 from gateway.control.control_plane import ControlPlane
 from gateway.web.exception_handlers import exception_handlers
 from gateway.web.responses import JsonResponse
@@ -48,7 +49,7 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
     )
     readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
     commands = ReleaseCommands(control), FleetCommands(control)
-    parts = (readings, *commands, Explain(control), events, ConsoleFiles())
+    parts = (readings, TrafficEndpoints(control), *commands, Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache

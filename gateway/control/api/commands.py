@@ -1,20 +1,32 @@
-"""The endpoints that change releases: stop, resume, hold, continue, promote, weight. Each change is recorded with who
-made it, from where and why.
+"""The endpoints that change releases: stop, resume, hold, continue, promote and its undo, weight. Each change is
+recorded with who made it, from where and why.
 """
 
+import asyncio
 from functools import partial
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.control.api.bodies import NO_REASON, PromoteBody, ReasonBody, WeightBody, caller, origin_of, parse_body
+from gateway.control.api.bodies import (
+    NO_REASON,
+    EditBody,
+    PromoteBody,
+    ReasonBody,
+    UndoBody,
+    WeightBody,
+    caller,
+    origin_of,
+    parse_body,
+)
 from gateway.control.api.documents import CommandDocument, EditDocument
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.fleet_rendering import confirmation_document
 from gateway.control.api.openapi import Operation
 from gateway.control.api.rendering import decision_document
 from gateway.control.config.editor import Edit, RoutingEditor
+from gateway.control.config.undo import text_before, undo_edit, undo_point
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.control_plane import ControlPlane
 from gateway.control.fleet.confirmation import Confirmation
@@ -83,6 +95,15 @@ class ReleaseCommands:
             ),
             Endpoint(
                 operation(
+                    "undo-promote",
+                    "Undo the last promotion in the routing file: the version that was stable before is stable again.",
+                    UndoBody,
+                    EditDocument,
+                ),
+                self.undo_promote,
+            ),
+            Endpoint(
+                operation(
                     "weight",
                     "Edit a route's weight in the routing file.",
                     WeightBody,
@@ -136,12 +157,33 @@ class ReleaseCommands:
             model=model,
             candidate=candidate,
             action="promote",
-            make=partial(promote, model=model, source=self._file()),
+            make=partial(promote, model=model, source=self._file(), keep_routes=body.keep_routes),
             by=caller(request),
             reason=body.reason or NO_REASON,
             evidence=origin_of(request) | {"stable_before": overview.stable} | known_record(overview.effects),
         )
-        return await self._apply_edit(body, edit)
+        return await self._apply_edit(edit, dry_run=body.dry_run)
+
+    async def undo_promote(self, request: Request) -> Response:
+        body = await parse_body(request, UndoBody)
+        model, control = request.path_params["model"], self._control
+        control.settings_of(model)  # raises NotFound
+        self._check_open(model)
+        memory, decisions = control.acceptance.memory, control.decision_log.decisions
+        promoted, point = await asyncio.to_thread(undo_point, memory, model, control.repository)
+        if body.stable not in (None, promoted):
+            raise Conflict(f"version {promoted} of '{model}' is stable now, not {body.stable}")
+        before = await asyncio.to_thread(text_before, control.acceptance.history, tuple(decisions), model)
+        edit = Edit(
+            model=model,
+            candidate=promoted,
+            action="undo-promote",
+            make=undo_edit(model, point, before, keep_routes=body.keep_routes, source=self._file()),
+            by=caller(request),
+            reason=body.reason or NO_REASON,
+            evidence=origin_of(request) | {"stable_before": promoted, "stable": point.stable},
+        )
+        return await self._apply_edit(edit, dry_run=body.dry_run)
 
     async def weight(self, request: Request) -> Response:
         body = await parse_body(request, WeightBody)
@@ -162,9 +204,9 @@ class ReleaseCommands:
             reason=body.reason or NO_REASON,
             evidence=evidence,
         )
-        return await self._apply_edit(body, edit)
+        return await self._apply_edit(edit, dry_run=body.dry_run)
 
-    def _release_and_candidate(self, model: str, body: PromoteBody) -> tuple[ReleaseStatus, int]:
+    def _release_and_candidate(self, model: str, body: EditBody) -> tuple[ReleaseStatus, int]:
         """The release and its candidate. Raises NotFound, and Conflict if there is no candidate or it is not the one
         that the body names.
         """
@@ -179,12 +221,12 @@ class ReleaseCommands:
     def _check_open(self, model: str) -> None:
         self._control.acceptance.refuse_if_closed(model, self._control.routing_file.status.candidates_closed)
 
-    async def _apply_edit(self, body: PromoteBody, edit: Edit) -> Response:
-        edited = await self._editor.apply(edit, dry_run=body.dry_run)
+    async def _apply_edit(self, edit: Edit, *, dry_run: bool) -> Response:
+        edited = await self._editor.apply(edit, dry_run=dry_run)
         document: EditDocument = {
             "model": edit.model,
             "action": edit.action,
-            "dry_run": body.dry_run,
+            "dry_run": dry_run,
             "difference": edited.difference,
             "decision": decision_document(edited.decision) if edited.decision else None,
             "on_disk": self._control.decision_log.on_disk and self._control.acceptance.on_disk,

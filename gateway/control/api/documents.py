@@ -153,7 +153,8 @@ class ReleaseDocument(TypedDict):
     """One model: its versions, the split between them, and whether the candidate is stopped.
 
     `latency_compared`: as many of stable's requests as the candidate gets run in a process, as the candidate's do.
-    Otherwise stable may run on the event loop, which takes less time.
+    Otherwise stable may run on the event loop, which takes less time. `undo_to`: the version that an undo of the last
+    promotion makes stable again; omitted if none is possible.
     """
 
     model: str
@@ -166,6 +167,7 @@ class ReleaseDocument(TypedDict):
     versions: list[VersionDocument]
     unsplit: NotRequired[UnsplitDocument]
     latency_compared: bool
+    undo_to: NotRequired[int]
     ramp: NotRequired[RampDocument]
     guards: NotRequired[list[GuardDocument]]
     forecast: NotRequired[ForecastDocument]

@@ -74,6 +74,8 @@ def release_document(overview: ReleaseStatus, labels_of: LabelsOf = no_labels) -
         "versions": [_version(counted, labels_of(overview.model, counted.version)) for counted in overview.versions],
         "latency_compared": overview.latency_compared,
     }
+    if overview.undo is not None:
+        document["undo_to"] = overview.undo
     if overview.candidate is not None:
         document["unsplit"] = _unsplit(overview.versions)
     if overview.progress is not None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.control.pool.broadcast import Broadcaster
 from gateway.control.pool.shutdown import send_signal, shut_down
-from gateway.control.pool.worker_handle import WorkerActivity, WorkerHandle, WorkerState, launch, unavailable_versions
+from gateway.control.pool.worker_handle import WorkerActivity, WorkerHandle, WorkerState, launch, loaded_versions
 from gateway.messages import (
     Ack,
     Command,
@@ -146,8 +146,7 @@ class WorkerPool:
 
     def loaded(self) -> set[VersionKey]:
         """The versions that every worker has loaded, whatever their files contain by now."""
-        config, lost = self.config, unavailable_versions(self.handles.values())
-        return {key for key in config.versions if key[0] not in config.unloaded} - set(lost) - set(config.unavailable)
+        return loaded_versions(self.config, self.handles.values())
 
     async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
         """Shut all workers down, as `shut_down` does; none is replaced any more."""

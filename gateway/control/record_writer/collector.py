@@ -9,6 +9,7 @@ from typing import Final
 from gateway.control.record_writer.feedback_state import FeedbackState, ReplaceFile
 from gateway.control.record_writer.feedback_stats import FeedbackStats, Place
 from gateway.control.record_writer.writer import STREAMS, RecordWriter, RingSource, StreamHook
+from gateway.control.traffic.top_counts import TopCounts
 from gateway.errors import SettingsError
 from gateway.messages import Rings
 from gateway.records.sampling import sample_filter
@@ -48,7 +49,8 @@ class RecordCollector:
             FEEDBACK: StreamHook(select, self._count_feedback),
             MIRRORS: StreamHook(lambda lines: lines, self.feedback.add_mirrors),
         }
-        self.writer = RecordWriter(folder, settings, listeners)
+        self.top_counts = TopCounts()
+        self.writer = RecordWriter(folder, settings, listeners, self.top_counts.observe)
         self._sizes = {
             PREDICTIONS: settings.ring, FEEDBACK: FEEDBACK_BYTES, MIRRORS: MIRROR_BYTES, EVENTS: EVENT_BYTES
         }  # fmt: skip

@@ -35,7 +35,8 @@ class ReleaseStatus:
     Weights in ppm, by route: `weights_ppm` are those in force while it is not stopped, `configured_ppm` those by the
     file and the ramp's step, without conditions on live metrics. `progress` is None if there is no candidate.
     `latency_compared`: as many of stable's requests as the candidate gets run as the candidate's do, so that their
-    latencies are comparable. `effects`: of the candidate on each outcome of its predictions.
+    latencies are comparable. `effects`: of the candidate on each outcome of its predictions. `undo`: the version to
+    which an undo of the last promotion leads; None if none is possible.
     """
 
     model: str
@@ -51,3 +52,4 @@ class ReleaseStatus:
     ramp_ppm: tuple[int, ...]
     latency_compared: bool = False
     effects: tuple[Effect, ...] = ()
+    undo: int | None = None

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from gateway.errors import BodyTooLarge, InvalidRequest, Overloaded
 from gateway.protocol.json_text import parse_json
 from gateway.protocol.large_json import count_values
-from gateway.web.authentication import identity_in
+from gateway.web.authentication import customer_of, identity_in
 from gateway.web.body import read_body
 from gateway.web.headers import header_text
 from gateway.web.responses import JsonResponse
@@ -58,7 +58,11 @@ class FeedbackEndpoint:
 
     async def _accept(self, entries: list[Any], request: Request, headers: dict[bytes, bytes]) -> Response:
         identity = identity_in(request.scope)
-        customer = identity.customer if identity else header_text(headers.get(b"x-customer-id"))
+        named = header_text(headers.get(b"x-customer-id"))
+        customer = customer_of(identity, named) if identity else named
+        sender: dict[str, str | None] = {"customer": customer}
+        if identity and customer != identity.customer:
+            sender["delegated_by"] = identity.customer
         rejected: list[dict[str, Any]] = []
         uncounted: list[dict[str, Any]] = []
         done = 0
@@ -70,9 +74,9 @@ class FeedbackEndpoint:
                 await asyncio.sleep(0)
             try:
                 if rows > INLINE_ROWS:
-                    line, why_uncounted = await asyncio.to_thread(self._entries.line, entry, customer)
+                    line, why_uncounted = await asyncio.to_thread(self._entries.line, entry, sender)
                 else:
-                    line, why_uncounted = self._entries.line(entry, customer)
+                    line, why_uncounted = self._entries.line(entry, sender)
             except InvalidRequest as error:
                 rejected.append({"index": index, "error": str(error)})
                 continue
