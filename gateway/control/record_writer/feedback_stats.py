@@ -71,10 +71,14 @@ class FeedbackStats:
         evidence for the guards, whose state is kept elsewhere.
         """
         end = counted
-        for path in _newest(folder):
+        paths, lines = _newest(folder)
+        for path in paths:
             name = segment_name(path.name)
             for offset, line in _lines(path):
                 place = Place(name.number if name else 0, offset)
+                lines -= 1
+                if lines >= feedback_memory.MAX_REMEMBERED and (place < counted or counted == START):
+                    continue  # it would be forgotten before the end, and none of so many is counted at a first start
                 for record in parsed((line,)):
                     change = self._memory.put(record)
                     if change is not None and place >= counted:
@@ -137,8 +141,8 @@ class FeedbackStats:
         return None if predicted is None or type(truth) is not int else predicted != truth
 
 
-def _newest(folder: Path) -> list[Path]:
-    """The newest segments that hold as many lines as are remembered, in order."""
+def _newest(folder: Path) -> tuple[list[Path], int]:
+    """The newest segments that hold as many lines as are remembered, in order; and how many lines they hold."""
     paths: list[Path] = []
     lines = 0
     for path in reversed(segments(folder, FEEDBACK)):
@@ -148,7 +152,7 @@ def _newest(folder: Path) -> list[Path]:
         with contextlib.suppress(OSError), path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 lines += chunk.count(b"\n")
-    return paths
+    return paths, lines
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

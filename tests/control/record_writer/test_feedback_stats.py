@@ -333,3 +333,16 @@ def test_mirrored_prediction_is_judged_by_the_truth(ledger: FeedbackStats) -> No
     )
     ledger.add(b"".join(judged(one, False, truth_class=5) for one in ids))
     assert [heard.mirrored_wrong for heard in ledger.take_new()] == [False, True, None, None]
+
+
+def test_lines_that_would_be_forgotten_at_once_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback_memory, "MAX_REMEMBERED", 2)
+    lines = [judged(prediction(n), True) for n in range(5)]
+    ledger = FeedbackStats(SIGNER)
+    end = ledger.load(recorded(tmp_path, b"".join(lines)), Place(1, len(b"".join(lines[:4]))))
+    assert credit(ledger).sums.labelled == 1, "the last, which was not counted yet"
+    assert end == Place(1, len(b"".join(lines)))
+    ledger.add(lines[3] + lines[4])
+    assert credit(ledger).sums.labelled == 1
+    ledger.add(lines[2])
+    assert credit(ledger).sums.labelled == 2, "it was forgotten"
