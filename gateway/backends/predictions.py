@@ -96,11 +96,9 @@ def _labels(output: OutputPrediction, results: Sequence[Result]) -> Rows:
         return NO_ROWS
     threshold = output.settings.threshold
     flags: Array = scores >= (THRESHOLD if threshold is None else threshold)
-    unknown: Array = np.isnan(scores).any(axis=1) if scores.dtype.kind == "f" else np.zeros(len(scores), bool)
-    return [
-        None if missing else tuple(np.flatnonzero(row).tolist())
-        for row, missing in zip(flags, unknown.tolist(), strict=True)
-    ]
+    rows = range(len(scores))
+    unknown: Any = np.isnan(scores).any(axis=1).tolist() if scores.dtype.kind == "f" else [False for _ in rows]
+    return [None if unknown[row] else tuple(np.flatnonzero(flags[row]).tolist()) for row in rows]
 
 
 def _numbers(output: OutputPrediction, results: Sequence[Result]) -> Rows:

@@ -61,8 +61,7 @@ def _say_what_is_known(model: str, config: Path) -> int | None:
     """Print what is known of the model's candidate; return its version, None if there is none."""
     try:
         release = call_control(config, "GET", f"/api/releases/{model}")
-    except CommandError as error:  # with a key that may edit, but not read
-        click.echo(f"what is known of the candidate cannot be read: {error}", err=True)
+    except CommandError:  # with a key that may edit, but not read; any other problem is said by the edit itself
         return None
     if release["candidate"] is not None:
         Console().print(known_text(release))

@@ -16,16 +16,19 @@ from gateway.settings.model import Kind
 
 MAX_BYTES: Final = 512  # of all outputs together
 _KINDS: Final = tuple(Kind)
-_CODES: Final = {kind: code for code, kind in enumerate(_KINDS)}
+_MULTILABEL: Final = Kind.MULTILABEL  # looked up once: an enum's members take long
+_REGRESSION: Final = Kind.REGRESSION
+_RANKING: Final = Kind.RANKING
 _KIND: Final = 0b111
 _FORM_BIT: Final = 3
 _NO_ROOM, _NARROW, _WIDE, _UNREAD = range(4)  # narrow: classes in 1 byte, and all other values; wide: classes in 2
 _SEVERAL: Final = 1 << 5
 _NUMBER_BYTES: Final = 4
 _ROWS: Final = struct.Struct("<I")
+_SEVERAL_HEAD: Final = struct.Struct("<BI")
 _SHORT: Final = struct.Struct("<H")
 _ONE_NUMBER: Final = struct.Struct("<Bf")
-_ONE_NUMBER_HEAD: Final = _CODES[Kind.REGRESSION] | _NARROW << _FORM_BIT
+_ONE_NUMBER_HEAD: Final = _KINDS.index(_REGRESSION) | _NARROW << _FORM_BIT
 _MAX_SHORT: Final = 0xFFFF
 _MAX_FLOAT32: Final = 3.4e38
 
@@ -50,15 +53,14 @@ def one_number(value: float | None) -> bytes:
 def encoded(outputs: Sequence[Carried]) -> bytes:
     """Encode what is carried of each output, the main one first."""
     left = MAX_BYTES - len(outputs) * (1 + _ROWS.size)
-    parts = []
+    parts: list[bytes] = []
     for kind, rows, values in outputs:
         form, packed = _packed(kind, values, left) if values else (_UNREAD if values is not None else _NO_ROOM, b"")
         if len(packed) > left:
             form, packed = _NO_ROOM, b""
         left -= len(packed)
-        several = _SEVERAL if rows != 1 else 0
-        parts.append(bytes((_CODES[kind] | form << _FORM_BIT | several,)) + (_ROWS.pack(rows) if several else b""))
-        parts.append(packed)
+        head = _KINDS.index(kind) | form << _FORM_BIT
+        parts += (bytes((head,)) if rows == 1 else _SEVERAL_HEAD.pack(head | _SEVERAL, rows)), packed
     return b"".join(parts)
 
 
@@ -74,11 +76,11 @@ def _packed(kind: Kind, values: Sequence[Any], left: int) -> tuple[int, bytes]:
     """The form and the values in it; more than `left` bytes if they do not fit."""
     if len(values) > left:
         return _NO_ROOM, b""
-    if kind is Kind.REGRESSION:
+    if kind is _REGRESSION:
         return _NARROW, struct.pack(f"<{len(values)}f", *map(_float32, values))
-    if kind is Kind.RANKING:
+    if kind is _RANKING:
         return _NARROW, _SHORT.pack(min(values[0], _MAX_SHORT))
-    if kind is Kind.MULTILABEL:
+    if kind is _MULTILABEL:
         return _NARROW, _packed_labels(values)
     largest = max((value for value in values if value is not None), default=0)
     if largest < 0xFF:
@@ -121,12 +123,12 @@ def _outputs(payload: bytes) -> Iterator[Carried]:
 
 def _unpacked(kind: Kind, form: int, rows: int, payload: bytes, at: int) -> tuple[list[Any], int]:
     """The values of one output, and where the next one begins."""
-    if kind is Kind.REGRESSION:
+    if kind is _REGRESSION:
         numbers = struct.unpack_from(f"<{rows}f", payload, at)
         return [None if number != number else number for number in numbers], at + _NUMBER_BYTES * rows
-    if kind is Kind.RANKING:
+    if kind is _RANKING:
         return [*_SHORT.unpack_from(payload, at)], at + _SHORT.size
-    if kind is Kind.MULTILABEL:
+    if kind is _MULTILABEL:
         (size,) = _SHORT.unpack_from(payload, at)
         at += _SHORT.size
         if not 0 < size * rows <= len(payload) - at:

@@ -18,17 +18,17 @@ COUNT: Final = "count"
 class OutcomeSum(NamedTuple):
     """An outcome's values, one a prediction: how many, and their sum."""
 
-    count: int = 0
+    values: int = 0
     total: float = 0.0
 
     @property
     def mean(self) -> float | None:
         """None without values."""
-        return self.total / self.count if self.count else None
+        return self.total / self.values if self.values else None
 
-    def plus(self, count: int, total: float) -> "OutcomeSum":
-        """Return the sum with as many values more, or fewer if negative."""
-        return OutcomeSum(self.count + count, self.total + total)
+    def plus(self, values: int, total: float) -> "OutcomeSum":
+        """Return the sum with as many values more."""
+        return OutcomeSum(self.values + values, self.total + total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,16 +96,16 @@ def measure_names(outcomes: Mapping[str, object]) -> dict[str, MeasureName]:
     found = {}
     for output, bases in sorted(by_output.items()):
         shown = {_kind_of(base, bases): base for base in bases}
-        for kind, name in _KINDS.items():
+        for kind, measure in _KINDS.items():
             if kind in shown:
                 base = shown[kind]
-                found[f"{output}.{base}" if output else base] = _of_output(output, name)
+                found[f"{output}.{base}" if output else base] = _of_output(output, measure)
     return found | business
 
 
 def measures(outcomes: Mapping[str, OutcomeSum]) -> tuple[Measure, ...]:
     """Return the measures of these sums, in the order of `measure_names`."""
-    there = {name: one for name, one in outcomes.items() if one.count}
+    there = {name: one for name, one in outcomes.items() if one.values}
     return tuple(_measure(outcome, there[outcome], shown) for outcome, shown in measure_names(there).items())
 
 
@@ -137,6 +137,6 @@ def _kind_of(base: str, known: Mapping[str, object]) -> str:
 
 
 def _measure(outcome: str, one: OutcomeSum, shown: MeasureName) -> Measure:
-    mean = one.total / one.count
+    mean = one.total / one.values
     value = _VALUES[shown.kind](mean, one.total) if shown.kind in _VALUES else mean
-    return Measure(shown=shown, outcome=outcome, value=value, count=one.count, total=one.total)
+    return Measure(shown=shown, outcome=outcome, value=value, count=one.values, total=one.total)

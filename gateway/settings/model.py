@@ -86,7 +86,7 @@ _KINDS_WITH: Final[Mapping[str, tuple[str | None, ...]]] = {
 
 def parse_predictions(value: Any) -> Any:
     """Return one prediction as a list of it; null is none."""
-    return [value] if isinstance(value, dict) else () if value is None else value
+    return [value] if isinstance(value, dict | PredictionSettings) else () if value is None else value
 
 
 def _of_several_outputs(value: tuple[PredictionSettings, ...]) -> tuple[PredictionSettings, ...]:

@@ -12,7 +12,11 @@ from gateway.records.token import CARRIED, SEVERAL_ROWS
 from gateway.records.value_bins import bin_of
 from gateway.settings.model import Kind
 
-_RECORDED: Final = frozenset({Kind.CLASSIFICATION, Kind.MULTILABEL, Kind.REGRESSION})
+_CLASSIFICATION: Final = Kind.CLASSIFICATION  # looked up once: an enum's members take long
+_REGRESSION: Final = Kind.REGRESSION
+_RANKING: Final = Kind.RANKING
+_NONE: Final = Kind.NONE
+_RECORDED: Final = (_CLASSIFICATION, _REGRESSION, Kind.MULTILABEL)  # no set: an enum's hash takes long
 
 
 class Predicted(NamedTuple):
@@ -33,13 +37,13 @@ def predicted_beyond_one_class(version: ModelVersion, answer: Answer, classes: l
     if len(outputs) > 1:
         return _several_outputs(version, answer, classes)
     (output,) = outputs
-    if output.kind is Kind.NONE:
+    if output.kind is _NONE:
         count = version.rows(answer)
         if count == 1:
             return Predicted(NO_CLASS, b"", None, classes)
-        return _carrying([Carried(Kind.NONE, count)], None, classes)
+        return _carrying([Carried(_NONE, count)], None, classes)
     rows = _rows(output, answer, classes)
-    if output.kind is Kind.REGRESSION and len(rows) == 1:
+    if output.kind is _REGRESSION and len(rows) == 1:
         return Predicted(
             NO_CLASS, CARRIED + one_number(rows[0]), {output.output: rows}, _counted(output, rows, classes)
         )
@@ -63,7 +67,7 @@ def _several_outputs(version: ModelVersion, answer: Answer, classes: list[int]) 
 
 
 def _rows(output: OutputPrediction, answer: Answer, classes: list[int]) -> Rows:
-    if output.kind is Kind.CLASSIFICATION and classes:
+    if output.kind is _CLASSIFICATION and classes:
         return [None if index == NO_CLASS else index for index in classes]
     return output.rows(answer)
 
@@ -77,7 +81,7 @@ def _counted(output: OutputPrediction, rows: Rows, classes: list[int]) -> list[i
 def _carried(output: OutputPrediction, rows: Rows, version: ModelVersion, answer: Answer) -> Carried:
     if not rows:
         return Carried(output.kind, version.rows(answer))
-    return Carried(output.kind, len(rows), rows[:1] if output.kind is Kind.RANKING else rows)
+    return Carried(output.kind, len(rows), rows[:1] if output.kind is _RANKING else rows)
 
 
 def _carrying(

@@ -338,7 +338,7 @@ def kind(kind: Kind, **more: Any) -> Measurable:
         ({"metric": "age.loss"}, [kind(Kind.CLASSIFICATION), Measurable(Kind.REGRESSION, "age")], "give the guard"),
         ({"metric": "reward", "range": [0, 1]}, [kind(Kind.NONE, reason="none")], ""),
         ({"metric": "metrics.loss", "range": [0, 1], "direction": "increase"}, [kind(Kind.NONE, reason="none")], ""),
-        ({"metric": "age.wrong"}, [kind(Kind.CLASSIFICATION), Measurable(Kind.REGRESSION, "age")], "wrong needs classifi"),
+        ({"metric": "age.wrong"}, [kind(Kind.CLASSIFICATION), Measurable(Kind.REGRESSION, "age")], "wrong needs"),
         ({"metric": "metrics.a.loss", "range": [0, 1], "direction": "increase"}, [kind(Kind.NONE, reason="no")], ""),
         ({"metric": "predicted_value"}, [kind(Kind.REGRESSION)], "add range to its prediction in model.yaml"),
         ({"metric": "predicted_value"}, [kind(Kind.REGRESSION, loss_range=(0, 1))], ""),

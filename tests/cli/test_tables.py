@@ -6,6 +6,7 @@ from rich.console import Console, RenderableType
 
 from gateway.backends.measurable import Measurable
 from gateway.backends.trial import LoadResult, LoadTrial
+from gateway.cli.outcome_text import effects_table, known_text
 from gateway.cli.tables import MOST_ROWS, check_table, prediction_lines, release_table, status_text
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.settings.model import Kind
@@ -54,8 +55,8 @@ def status_lines(release: dict[str, Any]) -> list[str]:
     return printed(status_text(release))
 
 
-def printed(what: RenderableType) -> list[str]:
-    console = Console(width=80)
+def printed(what: RenderableType, width: int = 80) -> list[str]:
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(what)
     return [line.strip() for line in capture.get().splitlines()]
@@ -88,6 +89,46 @@ def test_status_names_the_measures_of_each_kind_of_prediction() -> None:
 def test_status_without_feedback_says_so_once() -> None:
     lines = status_lines({**RELEASE, "versions": [version(1, "stable"), version(2, "candidate")]})
     assert [line for line in lines if "feedback" in line] == ["no feedback yet"]
+
+
+def effect(label: str, value: float | None, route: str | None = None, **more: Any) -> dict[str, Any]:
+    found = {
+        "metric": label, "label": label, "form": "number", "route": route, "verdict": "better", "words": "better",
+        "effect": value, "low": None, "high": None, "candidate": 9.5, "stable": 8.0, "candidate_units": 1200,
+        "stable_units": 1300,
+    }  # fmt: skip
+    return {**found, **more}
+
+
+def cells(lines: list[str]) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+
+
+def test_status_answers_whether_the_candidate_is_better() -> None:
+    accuracy = effect("accuracy", 0.0123, form="share", low=-0.01, high=0.03, words="wait")
+    accuracy |= {"stable": 0.8, "candidate": 0.95}
+    revenue = effect("revenue", 1.5, low=1.25, high=1.75, candidate=None)
+    shown = cells(printed(status_text({**RELEASE, "effects": [accuracy, revenue]}), 200))
+    assert shown[2:] == [
+        ["accuracy", "80.0% (n=1,300)", "95.0% (n=1,200)", "+1.23 points", "-1.00 to +3.00 points", "wait"],
+        ["revenue", "8 (n=1,300)", "-", "+1.5", "+1.25 to +1.75", "better"],
+    ]
+
+
+def test_status_shows_routes_only_where_the_difference_is_certain() -> None:
+    unsure = effect("revenue", 1.5, "berlin", verdict="not known yet")
+    shown = " ".join(status_lines({**RELEASE, "effects": [effect("revenue", 1.0), unsure]}))
+    assert "berlin" not in shown
+    many = [effect("revenue", 1.5, f"route-{number}") for number in range(30)]
+    shown = " ".join(printed(effects_table([effect("revenue", 1.0), *many])))
+    assert "route-19" in shown and "route-20" not in shown and "10 more on routes" in shown
+
+
+def test_what_is_known_before_a_promotion_names_what_is_worse() -> None:
+    release = {**RELEASE, "candidate": 2}
+    assert "nothing is known of version 2 of digits" in printed(known_text(release))[0]
+    worse = effect("MAE", 2.0, verdict="worse", words="worse")
+    assert printed(known_text({**release, "effects": [worse]}))[-1] == "version 2 of digits is worse in MAE"
 
 
 def test_status_without_a_candidate_shows_only_versions() -> None:
@@ -125,7 +166,7 @@ def test_release_table_is_shortened_for_a_thousand_models() -> None:
     assert len(lines) < MOST_ROWS + 10
     assert "800 more: gateway status" in " ".join(lines)
     assert "[rows, 3]" in "".join(
-        printed(check_table([LoadResult(LoadTrial("digits", 2, 1), "", unbatchable_reason="[rows, 3]")]))
+        printed(check_table([LoadResult(LoadTrial("digits", 2, 1), "", unbatchable_reason="[rows, 3]")]), 120)
     )
 
 

@@ -12,7 +12,7 @@ export class Effects {
   constructor(model) {
     this.model = model;
     this.overall = el("div", { class: "effects" });
-    this.routes = el("div", { class: "effects" });
+    this.routes = el("div", { class: "effects scroll", tabindex: "0", role: "region", "aria-label": `${model}: is it better, by route` });
     this.more = el("details", { hidden: true }, el("summary", {}, "By route"), this.routes);
     this.note = el("p", { class: "detail" });
     this.element = el("div", { class: "part", hidden: true }, el("h3", {}, "Is it better?"), this.overall, this.more, this.note);
@@ -25,22 +25,25 @@ export class Effects {
     const shape = JSON.stringify(effects.map((one) => [keyOf(one), one.higher_is_better]));
     if (shape !== this.shape) this.build(effects);
     this.shape = shape;
-    for (const one of effects) this.rows.get(keyOf(one)).update(one);
+    const scales = scalesOf(effects);
+    for (const one of effects) this.rows.get(keyOf(one)).update(one, scales.get(scaleOf(one)));
     say(this.note, noteOn(effects));
   }
 
   build(effects) {
     this.rows = new Map(effects.map((one) => [keyOf(one), new EffectRow()]));
-    const routes = [...new Set(effects.map((one) => one.route).filter((route) => route !== null))];
     const rowsOf = (some) => some.map((one) => this.rows.get(keyOf(one)).element);
     const overall = effects.filter((one) => one.route === null);
     const [directed, others] = [overall.filter(isDirected), overall.filter((one) => !isDirected(one))];
     this.overall.replaceChildren(
       ...(directed.length ? [axis("← worse", "better →"), ...rowsOf(directed)] : []),
       ...(others.length ? [axis("← lower", "higher →"), ...rowsOf(others)] : []));
-    const ends = effects.every(isDirected) ? ["← worse", "better →"] : ["← worse, or lower", "better, or higher →"];
-    this.routes.replaceChildren(
-      axis(...ends), ...routes.flatMap((route) => [el("h4", {}, route), ...rowsOf(effects.filter((one) => one.route === route))]));
+    const routes = effects.filter((one) => one.route !== null);
+    this.routes.replaceChildren(...overall.flatMap((metric) => {
+      const same = routes.filter((one) => one.metric === metric.metric);
+      const ends = isDirected(metric) ? ["← worse", "better →"] : ["← lower", "higher →"];
+      return same.length ? [el("h4", {}, metric.label), axis(...ends), ...rowsOf(same)] : [];
+    }));
     this.more.hidden = routes.length === 0;
   }
 }
@@ -54,6 +57,19 @@ function noteOn(effects) {
 
 /** Whether somebody has said which direction is better. */
 const isDirected = (one) => one.higher_is_better !== null;
+
+/** The routes of a metric share a scale, so that they can be compared. */
+const scaleOf = (one) => `${one.metric}\n${one.route !== null}`;
+
+/** What is farthest from zero, by scale. */
+function scalesOf(effects) {
+  const scales = new Map();
+  for (const one of effects) {
+    const most = Math.max(...[one.effect, one.low, one.high].map((value) => Math.abs(value ?? 0)));
+    scales.set(scaleOf(one), Math.max(most, scales.get(scaleOf(one)) ?? 0));
+  }
+  return scales;
+}
 
 const keyOf = (one) => `${one.metric}\n${one.route ?? ""}`;
 
@@ -74,22 +90,21 @@ class EffectRow {
       el("span", { class: "detail" }, this.difference, this.detail));
   }
 
-  update(one) {
+  update(one, scale) {
     const known = one.effect !== null && one.low !== null;
     this.element.dataset.verdict = one.verdict;
     this.element.classList.toggle("none", !known);
-    say(this.name, one.label);
+    say(this.name, one.route ?? one.label);
     say(this.verdict, one.verdict === UNKNOWN ? "not known" : one.verdict);
     const text = one.effect === null ? "" : differenceText(one.effect, one.form) + (known ? `, ${intervalText(one)}` : "");
     say(this.difference, text);
-    const more = one.words === one.verdict ? "" : one.words.replace(`${UNKNOWN}: `, "");
+    const more = one.words.startsWith(one.verdict) ? one.words.slice(one.verdict.length).replace(/^[:;] /, "") : one.words;
     say(this.detail, [sides(one), more].filter(Boolean).join("; "));
-    this.bar.setAttribute("aria-label", `${one.label}: ${text || "nothing to compare yet"}; ${one.words}`);
-    if (known) this.draw(one);
+    this.bar.setAttribute("aria-label", `${[one.label, one.route].filter(Boolean).join(" on ")}: ${text || "nothing to compare yet"}; ${one.words}`);
+    if (known) this.draw(one, ROOM * scale || 1);
   }
 
-  draw({ effect, low, high, higher_is_better: higher }) {
-    const most = ROOM * Math.max(...[effect, low, high].map(Math.abs)) || 1;
+  draw({ effect, low, high, higher_is_better: higher }, most) {
     const place = (value) => 50 * (1 + (higher === false ? -value : value) / most);
     const ends = [low, high].map(place).sort((a, b) => a - b);
     this.interval.style.left = `${ends[0]}%`;

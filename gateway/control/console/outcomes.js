@@ -58,8 +58,9 @@ function routeRows(versions) {
   if (routes.length < 2) return []; // the table of both versions says the same
   return routes.flatMap((route) => {
     const lists = versions.map((version) => version.routes?.find((one) => one.route === route)?.measures);
-    return metricsOf(lists).map(({ metric, label }, index) => ({
-      head: index ? "" : route,
+    return metricsOf(lists).map(({ metric, label }, index, all) => ({
+      head: route,
+      span: index ? 0 : all.length, // one head for all measures of the route
       what: label,
       cells: lists.map((list) => measureText(list?.find((one) => one.metric === metric) ?? null)),
     }));
@@ -70,6 +71,7 @@ function classRows(versions) {
   const names = [...new Set(versions.flatMap((version) => (version.classes ?? []).map((one) => one.name)))];
   return names.map((name) => ({
     head: name,
+    span: 1,
     what: "",
     cells: versions.map((version) => {
       const one = version.classes?.find((other) => other.name === name);
@@ -101,7 +103,7 @@ class Table {
     const heads = versions.map((version) =>
       el("th", { scope: "col", class: version.variant }, el("span", { class: "swatch" }), `${version.variant} `, el("b", {}, `version ${version.version}`)));
     const lines = rows.map((row, index) =>
-      el("tr", {}, el("th", { scope: "row" }, row.head), what ? el("td", { class: "what" }, row.what) : null, ...this.cells[index]));
+      el("tr", {}, row.span ? el("th", { scope: "row", rowspan: row.span }, row.head) : null, what ? el("td", { class: "what" }, row.what) : null, ...this.cells[index]));
     this.place.replaceChildren(
       el("table", {}, el("caption", { class: "hidden" }, this.caption),
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, this.head), what ? el("th", { scope: "col" }, "Measure") : null, ...heads)),

@@ -1,21 +1,22 @@
 """The entries of a host's log as JSON lists: failures, feedback, mirrored pairs, and what people ask of the ramp.
 
-Feedback is identified by its prediction and its outcome, so that what is given to two hosts counts once. Marks of
+Feedback is identified by its prediction and its part, so that what is given to two hosts counts once. Marks of
 epochs are a host's own: a host leaves out what it knows to be of an earlier epoch, for the rest the decision's time
 tells.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from gateway.control.guards.observation import FeedbackEvent, MirrorPair
+from gateway.control.guards.outcomes import by_part
 from gateway.control.release.stages import Event
 from gateway.shm.failure_events import FailureEvent, FailureKind
 
 Entry = list[Any]
 FAILURE, FEEDBACK, PAIR, COMMAND = "failure", "feedback", "pair", "command"
-LETTERS: Final = {"wrong": "t", "reward": "r"}  # for them in the items' names, as earlier gateways had it
+LETTERS: Final = {"": "t", "reward": "r"}  # for parts of the feedback in the items' names, as earlier gateways had them
 MOST_KNOWN: Final = 50_000  # items of feedback that a host recognises, of one model: 10 MB
 MOST_RECENT: Final = 512  # of them, those that the digest names for the next leader
 
@@ -91,13 +92,15 @@ def feedback_ids(entries: Iterable[Entry]) -> Iterator[str]:
     for entry in entries:
         match entry:
             case [kind, int(nonce), _, _, _, _, _, outcomes, last] if kind == FEEDBACK:
-                yield from (_item(nonce, name) for name in _named(outcomes, last))
+                yield from (one for one, _ in _items(nonce, _named(outcomes, last)))
             case [kind, int(nonce), _, _] if kind == PAIR:
-                yield _item(nonce, PAIR)
+                yield f"{nonce}{PAIR}"
 
 
-def _item(nonce: int, name: str) -> str:
-    return f"{nonce}{LETTERS.get(name, name)}"
+def _items(nonce: int, outcomes: Mapping[str, float]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The items that outcomes are of, and the names of those of each: what comes from one truth is one item."""
+    for part, names in by_part(tuple(outcomes)):
+        yield f"{nonce}{LETTERS.get(part, part)}", names
 
 
 def _named(outcomes: Any, last: Any) -> dict[str, float]:
@@ -143,13 +146,14 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
                     int() | None as key, outcomes, last,
                 ] if kind == FEEDBACK:  # fmt: skip
                     named = _named(outcomes, last)
-                    new = {name: value for name, value in named.items() if first(_item(nonce, name))}
+                    fresh = [names for one, names in _items(nonce, named) if first(one)]
+                    new = {name: named[name] for names in fresh for name in names}
                     if new:
                         route = last if isinstance(last, str) else ""
                         event = FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, route)
                         feedback.append(event)
                 case [kind, int(nonce), bool(candidate_wrong), bool(stable_wrong)] if kind == PAIR and first(
-                    _item(nonce, PAIR)
+                    f"{nonce}{PAIR}"
                 ):
                     pairs.append(MirrorPair(candidate_wrong, stable_wrong))
                 case [kind, event, str(by), int(epoch)] if kind == COMMAND:

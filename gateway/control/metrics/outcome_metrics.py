@@ -46,7 +46,7 @@ def of_outcomes(seen: OutcomeMetrics, labels: Mapping[VersionKey, Sequence[str]]
     )
     for key, received in sorted(seen.sums.items()):
         values = [str(label) for label in key]
-        counts.add_metric(values, received.count)
+        counts.add_metric(values, received.values)
         sums.add_metric([*values, POSITIVE], received.positive)
         if received.negative:
             sums.add_metric([*values, NEGATIVE], received.negative)

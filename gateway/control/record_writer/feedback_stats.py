@@ -146,7 +146,8 @@ def _newest(folder: Path) -> list[Path]:
             break
         paths.insert(0, path)
         with contextlib.suppress(OSError), path.open("rb") as file:
-            lines += sum(chunk.count(b"\n") for chunk in iter(lambda file=file: file.read(CHUNK_BYTES), b""))
+            while chunk := file.read(CHUNK_BYTES):
+                lines += chunk.count(b"\n")
     return paths
 
 

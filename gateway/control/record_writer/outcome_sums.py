@@ -24,7 +24,7 @@ class ReceivedSum(NamedTuple):
     the negative ones without their sign. None of them ever falls.
     """
 
-    count: int = 0
+    values: int = 0
     positive: float = 0.0
     negative: float = 0.0
 
@@ -78,7 +78,7 @@ class FeedbackSums:
     @property
     def labelled(self) -> int:
         """Predictions whose truth is known and right or wrong."""
-        return self.outcomes.get("wrong", OutcomeSum()).count
+        return self.outcomes.get("wrong", OutcomeSum()).values
 
     @property
     def accuracy(self) -> float | None:

@@ -127,5 +127,5 @@ def feedback_counts(credit: VersionFeedback | None, outcomes: Iterable[str] = ()
     correct, wrong = credit.received[CORRECT], credit.received[WRONG]  # a window needs counters that never fall
     rewards = credit.received_of("reward")
     sums = {name: credit.received_of(name) for name in outcomes}
-    means = {name: (one.count, one.total) for name, one in sums.items()}
-    return FeedbackCounts(correct + wrong, correct, rewards.count, rewards.total, means)
+    means = {name: (one.values, one.total) for name, one in sums.items()}
+    return FeedbackCounts(correct + wrong, correct, rewards.values, rewards.total, means)

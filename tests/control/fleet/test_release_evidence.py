@@ -169,6 +169,14 @@ def test_feedback_counts_once_for_each_part_of_a_prediction() -> None:
     assert [one.outcomes for one in second.feedback] == [{"reward": 0.5}] and not second.pairs
 
 
+def test_outcomes_of_one_truth_are_one_item() -> None:
+    several = JUDGED._replace(outcomes={"wrong": 1.0, "loss": 1.0, "reward": 0.5, "age.loss": 3.0, "metrics.a": 1.0})
+    found = batch([feedback_entry(several)], KnownFeedback())
+    nonce = JUDGED.nonce
+    assert found.ids == (f"{nonce}t", f"{nonce}r", f"{nonce}age", f"{nonce}metrics.a")
+    assert found.feedback[0].outcomes == several.outcomes
+
+
 def test_feedback_in_logs_of_earlier_gateways_is_read() -> None:
     """They wrote whether it was wrong, and the reward, instead of the outcomes and the route."""
     old = [["feedback", 7, 6, 5, 10_000, False, None, True, 0.5], ["feedback", 8, 6, 5, 10_000, True, 3, None, 2]]

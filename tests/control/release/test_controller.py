@@ -341,6 +341,21 @@ def test_decision_can_be_recomputed_from_its_record() -> None:
     assert recompute(forged).guards["accuracy"] != pytest.approx(again.guards["accuracy"], rel=1e-6)
 
 
+def test_effects_are_those_of_the_present_epoch_and_outlast_a_step() -> None:
+    running = Running(release())
+    running.tick()
+    running.tick(feedback=running.judged(1, 1, right=(4, 8)))
+    running.calmly(70)
+    assert running.kinds() == ["Advance"]
+    (effect,) = running.controller.guards.effects()
+    assert (effect.outcome, effect.candidate_units, effect.stable_units) == ("wrong", 5, 9)
+    running.stop()
+    running.tick()
+    running.resume()
+    running.tick()
+    assert running.controller.guards.effects() == ()
+
+
 def test_all_actions_can_be_recorded_as_json() -> None:
     running = Running(release(comparisons=[ERRORS, DRIFT], limits=[LIMIT]))
     running.calmly(250)
