@@ -127,6 +127,19 @@ def test_inputs_of_several_types_are_features_by_their_names(tmp_path: Path) -> 
     assert {(one["truth"], one["predicted"]) for one in told["confusion"]} == {("stays", "stays"), ("leaves", "stays")}
 
 
+def test_mirrored_numbers_say_which_version_is_closer(tmp_path: Path) -> None:
+    recording = Recording("diabetes")
+    for stable, candidate, truth in ((10.0, 14.0, 11.0), (10.0, 14.0, 15.0), (10.0, 14.0, 13.0), (10.0, 14.0, None)):
+        prediction = recording.record(predictions={"progression": [stable]})
+        answer = {"outputs": [planted.tensor("progression", planted.np.array([[candidate]]))]}
+        recording.mirror(prediction, agreement=False, distance=0.4, response=answer)
+        if truth is not None:
+            recording.feedback(prediction, truth=truth, outcomes={})
+    found = analysed(recording, tmp_path, planted.NUMBERS)
+    assert (found.agreement.stable_right, found.agreement.candidate_right) == (1, 2)
+    assert [(one.predicted, one.other) for one in found.disagreements] == [(10.0, 14.0)]
+
+
 def test_numbers_for_equal_inputs_contradict_beyond_the_tolerance(tmp_path: Path) -> None:
     recording = Recording("diabetes")
     for truth in (10.0, 10.5, 90.0, 200.0):
