@@ -73,9 +73,7 @@ def _kept(resolved: ResolvedRouting, sockets: ProcessSockets) -> Iterator[Versio
     """
     for name, one in resolved.memory.items():
         release = resolved.routing.models.get(name)
-        if release is None or one.undo is None or release.stable != one.stable or release.candidate is not None:
-            continue
-        if (name, release.stable) not in sockets.versions:
+        if release is not None and one.undo is not None and (name, release.stable) not in sockets.versions:
             yield name, one.undo.stable
 
 

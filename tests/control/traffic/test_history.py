@@ -100,6 +100,14 @@ def test_hour_and_day_forget_and_the_release_does_not(gateway: Gateway) -> None:
     assert gateway.requests() == (0, 0, 110)
 
 
+def test_no_request_is_lost_when_buckets_are_merged_into_hours(gateway: Gateway) -> None:
+    for _ in range(2 * HOUR_S // BUCKET_S):
+        gateway.count(1, "stable", 1)
+        gateway.pass_time(BUCKET_S)
+    gateway.pass_time(2 * HOUR_S)
+    assert gateway.requests() == (0, 24, 24)
+
+
 def test_memory_is_bounded_by_the_day(gateway: Gateway) -> None:
     for _ in range(40):
         gateway.count(1, "stable", 1)
