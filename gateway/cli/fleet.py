@@ -51,6 +51,8 @@ def _lines(fleet: dict[str, Any]) -> Iterator[str]:
         yield f"[red]the stop of version {version} of {escape(model)} is not confirmed on all hosts[/red]"
     if rates := fleet.get("rates"):
         yield from _rate_lines(rates)
+    if problem := fleet.get("keys_problem"):
+        yield f"[yellow]keys of prediction ids are not exchanged with other hosts:[/yellow] {escape(problem)}"
 
 
 def _rate_lines(rates: dict[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from gateway.control.config.load_requests import LoadRequestHandler
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.fleet.assembly import open_membership
+from gateway.control.fleet.keys_assembly import open_keys
 from gateway.control.fleet.rates_assembly import open_rates, open_removal
 from gateway.control.pool.housekeeping import Housekeeping
 from gateway.control.pool.remote_versions import RemoteVersions
@@ -30,7 +31,8 @@ from gateway.control.release.trip_decisions import TripHandler
 from gateway.control.stop import CandidateStopper
 from gateway.control.stop_resume import StopAndResume
 from gateway.errors import GatewayError, NotFound, SettingsError
-from gateway.messages import ConfigGeneration, ProcessSockets, RunsOn, Start
+from gateway.messages import AdoptKeys, ConfigGeneration, ProcessSockets, RunsOn, Start
+from gateway.records.token_keys import TokenKeys
 from gateway.routing.release import Release, ReleaseCache
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import ReleaseSettings
@@ -99,6 +101,9 @@ class ControlPlane:
         books = self._rate_counters, self._rate_shares
         self.rates = open_rates(settings, self.fleet, *books, self.decision_log)
         self.host_removal = open_removal(settings, self.fleet, self.rates)
+        self.prediction_keys = open_keys(
+            settings, self.fleet, self.records.keys, self._adopt_keys, lambda: self.pool.listening
+        )
         self.board.publish(1)
 
     async def start(self) -> None:
@@ -225,6 +230,11 @@ class ControlPlane:
         self.served = resolved.routing.models
         self.release_manager.configure(self.served)
         return config
+
+    def _adopt_keys(self, keys: TokenKeys) -> None:
+        self.records.adopt(keys)
+        for handle in self.pool.handles.values():
+            handle.send(AdoptKeys(keys))
 
     def _start_of(self, index: int, config: ConfigGeneration) -> Start:
         self.board.begin(index, self.releases.used())

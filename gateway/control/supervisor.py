@@ -127,6 +127,8 @@ class _Supervisor:
                 lasting |= {"the fleet's ramps": self._control.fleet.ramps.run_forever}
         if self._control.rates is not None:
             lasting |= {"the fleet's rates": self._control.rates.run_forever}
+        if self._control.prediction_keys is not None:
+            lasting |= {"the fleet's keys": self._control.prediction_keys.run_forever}
         lasting |= {f"following {kept.watcher}": kept.watcher.watch for kept in (self._keyring, self._tls) if kept}
         tasks = [loop.create_task(retry_forever(what, act)) for what, act in lasting.items()]
         self._control.pool.orphans_serve = len(self._orphans) > 0
@@ -157,9 +159,9 @@ class _Supervisor:
                 task.cancel()
             if self._control.fleet is not None:
                 await asyncio.wait(tasks, timeout=PROCESS_END_TIMEOUT_S)
-                await self._control.fleet.close()
-            if self._control.rates is not None:
-                await self._control.rates.close()
+            for part in (self._control.fleet, self._control.rates, self._control.prediction_keys):
+                if part is not None:
+                    await part.close()
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
 
     async def _end_orphans(self) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.control.fleet.servers import RedisServer
-from tests.processes.flawed import body, gateway, kill, release, send_command, until, workers
+from tests.processes.flawed import body, gateway, kill, metric, release, send_command, until, workers
 from tests.processes.test_commands import command
 from tests.running import GatewayProcess
 
@@ -139,6 +139,18 @@ def test_breakers_stop_holds_on_all_hosts(pair: Pair) -> None:
     until(lambda: release(b)["stopped"], "the stop on the other host")
     assert_closed(a, b)
     assert release(b)["stop"]["by"] == release(a)["stop"]["by"] == "breaker"
+
+
+def test_feedback_on_any_hosts_prediction_is_taken_by_any_host(pair: Pair) -> None:
+    for by in pair:
+        before = [metric(running, "gateway_feedback_total") for running in pair]
+        answer = httpx.post(f"{by.url}/v2/models/flawed/infer", content=body(1.0)).json()
+        feedback = {"prediction_id": answer["parameters"]["prediction_id"], "reward": 1.0}
+        for running, count in zip(pair, before, strict=True):
+            taken = httpx.post(f"{running.url}/v2/feedback", json=feedback)
+            assert taken.json()["accepted"] == 1, taken.text
+            until(lambda: metric(running, "gateway_feedback_total") == count + 1, "it is counted")  # noqa: B023
+    assert httpx.get(f"{pair[0].control_url}/api/fleet").json()["fleet"]["keys_problem"] is None
 
 
 def test_candidates_close_without_the_store_and_a_stop_is_unconfirmed(pair: Pair, pair_store: RedisServer) -> None:

@@ -57,7 +57,8 @@ class FleetDocument(TypedDict):
     may not, or what is wrong, empty if all is well. `problem`: why the store does not answer, or refuses this host.
     `lease_left_s`: 0 if closed or without contact. `when_lost`: close or hold. `revision`: of the fleet's stops and
     resumes; `applied`: up to which they are in force here. `unconfirmed`: releases (`model/version`) with a stop that
-    may not hold on all hosts. `rates`: null if no rate is limited.
+    may not hold on all hosts. `rates`: null if no rate is limited. `keys_problem`: why the keys that sign prediction
+    ids are not exchanged with the other hosts, null if they are.
     """
 
     name: str
@@ -77,6 +78,7 @@ class FleetDocument(TypedDict):
     store_errors: int
     leaders: list[LeaderDocument]
     rates: RatesDocument | None
+    keys_problem: str | None
 
 
 class RemovalDocument(TypedDict):

@@ -1,5 +1,7 @@
 """Converts the state of the fleet, and what is known of a stop in it, into JSON documents."""
 
+from typing import Protocol
+
 from gateway.control.api.documents import ConfirmationDocument
 from gateway.control.api.fleet_documents import FleetDocument, RatesDocument
 from gateway.control.fleet.confirmation import Confirmation
@@ -9,9 +11,19 @@ from gateway.control.fleet.rates_status import rates_status
 from gateway.control.fleet.stop_call import StopOutcome
 
 
-def fleet_document(membership: Watched | None, rates: WatchedRates | None = None) -> FleetDocument | None:
+class WatchedKeys(Protocol):
+    """What is read of the keys of prediction ids."""
+
+    problem: str
+
+
+def fleet_document(
+    membership: Watched | None, rates: WatchedRates | None = None, keys: WatchedKeys | None = None
+) -> FleetDocument | None:
     """The document of the fleet, None without one; cheap to make."""
-    return None if membership is None else status_document(fleet_status(membership), rates_document(rates))
+    if membership is None:
+        return None
+    return status_document(fleet_status(membership), rates_document(rates), keys.problem if keys is not None else "")
 
 
 def rates_document(rates: WatchedRates | None) -> RatesDocument | None:
@@ -29,7 +41,7 @@ def rates_document(rates: WatchedRates | None) -> RatesDocument | None:
     }
 
 
-def status_document(status: FleetStatus, rates: RatesDocument | None = None) -> FleetDocument:
+def status_document(status: FleetStatus, rates: RatesDocument | None = None, keys_problem: str = "") -> FleetDocument:
     """The document of the fleet."""
     return {
         "name": status.name,
@@ -61,6 +73,7 @@ def status_document(status: FleetStatus, rates: RatesDocument | None = None) -> 
             {"model": one.model, "leader": one.leader, "here": one.here, "why": one.why} for one in status.leaders
         ],
         "rates": rates,
+        "keys_problem": keys_problem or None,
     }
 
 
