@@ -1,5 +1,6 @@
 """The commands `gateway promote` and `gateway weight`: the running gateway edits its routing file, or rolls it back."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import click
 import orjson
 
 from gateway.cli.control_client import call_control
+from gateway.cli.fleet import spread_text
 from gateway.cli.options import CONFIG, JSON, REASON
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without making it.")
@@ -48,9 +50,15 @@ def weight(model: str, route: str, percent: float, config: Path, reason: str, dr
 
 
 def _show(edited: Any, done: str, as_json: bool) -> None:
+    spread = edited.get("fleet")
+    text, complete = spread_text(spread) if spread is not None else ("", True)
     if as_json:
         click.echo(orjson.dumps(edited))
-        return
-    click.echo(edited["difference"] or "nothing to change", nl=not edited["difference"])
-    if edited["decision"]:
-        click.echo(done.format(**edited["decision"]))
+    else:
+        click.echo(edited["difference"] or "nothing to change", nl=not edited["difference"])
+        if edited["decision"]:
+            click.echo(done.format(**edited["decision"]))
+        if text:
+            click.echo(text)
+    if not complete:
+        sys.exit(1)

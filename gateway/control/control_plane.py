@@ -11,6 +11,7 @@ from typing import Final
 from gateway.auth.fleet_rate_limit import create_rate_shares
 from gateway.auth.rate_limit import create_rate_counters
 from gateway.control.command_priority import CommandPriority
+from gateway.control.config.editor import RoutingEditor
 from gateway.control.config.generations import GenerationFactory, without_unavailable_stables
 from gateway.control.config.load_requests import LoadRequestHandler
 from gateway.control.config.resolve import ResolvedRouting
@@ -18,6 +19,7 @@ from gateway.control.config.startup import StartupState
 from gateway.control.fleet.assembly import open_membership
 from gateway.control.fleet.keys_assembly import open_keys
 from gateway.control.fleet.rates_assembly import open_rates, open_removal
+from gateway.control.fleet.routing_assembly import open_routing
 from gateway.control.pool.housekeeping import Housekeeping
 from gateway.control.pool.remote_versions import RemoteVersions
 from gateway.control.pool.version_processes import VersionProcesses
@@ -104,6 +106,13 @@ class ControlPlane:
         self.prediction_keys = open_keys(
             settings, self.fleet, self.records.keys, self._adopt_keys, lambda: self.pool.listening
         )
+        self.editor = RoutingEditor(
+            self.routing_file,
+            self.decision_log,
+            lambda written, note: self.reload(written=written, note=note),
+            self.acceptance.history,
+        )
+        self.fleet_routing = open_routing(settings, self.fleet, self.routing_file, self.editor, self.decision_log)
         self.board.publish(1)
 
     async def start(self) -> None:

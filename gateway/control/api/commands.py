@@ -11,11 +11,11 @@ from starlette.responses import Response
 from gateway.control.api.bodies import NO_REASON, PromoteBody, ReasonBody, WeightBody, caller, origin_of, parse_body
 from gateway.control.api.documents import CommandDocument, EditDocument
 from gateway.control.api.endpoint import Endpoint
-from gateway.control.api.fleet_rendering import confirmation_document
+from gateway.control.api.fleet_rendering import confirmation_document, spread_document
 from gateway.control.api.openapi import Operation
 from gateway.control.api.rendering import decision_document
-from gateway.control.config.editor import Edit, RoutingEditor
-from gateway.control.config.yaml_edit import promote, set_weight
+from gateway.control.config.editor import Edit
+from gateway.control.config.yaml_edit import PROMOTE, WEIGHT, RoutingChange
 from gateway.control.control_plane import ControlPlane
 from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.release.decisions import ReleaseDecision
@@ -34,12 +34,6 @@ class ReleaseCommands:
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
-        self._editor = RoutingEditor(
-            control.routing_file,
-            control.decision_log,
-            lambda written, note: control.reload(written=written, note=note),
-            control.acceptance.history,
-        )
 
     def endpoints(self) -> list[Endpoint]:
         def operation(name: str, summary: str, body: type, answer: type, *, needs_body: bool = False) -> Operation:
@@ -131,22 +125,23 @@ class ReleaseCommands:
         overview, candidate = self._release_and_candidate(model, body)
         if overview.stopped:
             raise Conflict(f"candidate {candidate} of '{model}' is stopped; resume it first")
+        change = RoutingChange(PROMOTE, model)
         edit = Edit(
             model=model,
             candidate=candidate,
-            action="promote",
-            make=partial(promote, model=model, source=self._file()),
+            action=change.action,
+            make=partial(change.made, source=self._file()),
             by=caller(request),
             reason=body.reason or NO_REASON,
             evidence=origin_of(request) | {"stable_before": overview.stable},
         )
-        return await self._apply_edit(body, edit)
+        return await self._apply_edit(body, edit, change)
 
     async def weight(self, request: Request) -> Response:
         body = await parse_body(request, WeightBody)
         model = request.path_params["model"]
         overview, candidate = self._release_and_candidate(model, body)
-        make = partial(set_weight, model=model, route=body.route, percent=body.percent, source=self._file())
+        change = RoutingChange(WEIGHT, model, body.route, body.percent)
         evidence = origin_of(request) | {
             "route": body.route,
             "percent": body.percent,
@@ -155,13 +150,13 @@ class ReleaseCommands:
         edit = Edit(
             model=model,
             candidate=candidate,
-            action="weight",
-            make=make,
+            action=change.action,
+            make=partial(change.made, source=self._file()),
             by=caller(request),
             reason=body.reason or NO_REASON,
             evidence=evidence,
         )
-        return await self._apply_edit(body, edit)
+        return await self._apply_edit(body, edit, change)
 
     def _release_and_candidate(self, model: str, body: PromoteBody) -> tuple[ReleaseStatus, int]:
         """The release and its candidate. Raises NotFound, and Conflict if there is no candidate or it is not the one
@@ -178,8 +173,12 @@ class ReleaseCommands:
     def _check_open(self, model: str) -> None:
         self._control.acceptance.refuse_if_closed(model, self._control.routing_file.status.candidates_closed)
 
-    async def _apply_edit(self, body: PromoteBody, edit: Edit) -> Response:
-        edited = await self._editor.apply(edit, dry_run=body.dry_run)
+    async def _apply_edit(self, body: PromoteBody, edit: Edit, change: RoutingChange) -> Response:
+        fleet, spread = self._control.fleet_routing, None
+        if fleet is None:
+            edited = await self._control.editor.apply(edit, dry_run=body.dry_run)
+        else:
+            edited, spread = await fleet.apply(edit, change, dry_run=body.dry_run)
         document: EditDocument = {
             "model": edit.model,
             "action": edit.action,
@@ -187,6 +186,7 @@ class ReleaseCommands:
             "difference": edited.difference,
             "decision": decision_document(edited.decision) if edited.decision else None,
             "on_disk": self._control.decision_log.on_disk and self._control.acceptance.on_disk,
+            "fleet": None if spread is None else spread_document(spread),
         }
         return JsonResponse(document)
 

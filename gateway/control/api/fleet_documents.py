@@ -50,6 +50,30 @@ class LeaderDocument(TypedDict):
     why: str
 
 
+class DriftDocument(TypedDict):
+    """A host whose routing file has other entries for these models than that of the host that answers."""
+
+    host: str
+    models: list[str]
+
+
+class WaitingEditDocument(TypedDict):
+    """A model with edits of the fleet that are not made on the host that answers, and why not."""
+
+    model: str
+    why: str
+
+
+class FleetRoutingDocument(TypedDict):
+    """The routing file of the host that answers, compared with those of the hosts in contact. `problem`: why edits by
+    command are not exchanged with them, null if they are.
+    """
+
+    drift: list[DriftDocument]
+    waiting: list[WaitingEditDocument]
+    problem: str | None
+
+
 class FleetDocument(TypedDict):
     """The fleet as the host that answers sees it.
 
@@ -79,6 +103,7 @@ class FleetDocument(TypedDict):
     leaders: list[LeaderDocument]
     rates: RatesDocument | None
     keys_problem: str | None
+    routing: FleetRoutingDocument | None
 
 
 class RemovalDocument(TypedDict):
