@@ -220,6 +220,30 @@ def test_file_edited_by_hand_is_left_and_said(pair: Pair) -> None:
     assert weigh(b, 50).json()["fleet"]["applied"] == 2
 
 
+def test_host_that_was_away_makes_the_edits_though_the_store_was_emptied(
+    pair: Pair, pair_store: RedisServer, tmp_path: Path
+) -> None:
+    c = host(tmp_path, pair_store, "c", known=True)
+    with c:
+        assert weigh(pair[0], 20).json()["fleet"]["applied"] == 3
+    assert weigh(pair[0], 30).json()["fleet"] == {"hosts": 2, "applied": 2, "missing": [], "problem": None}
+    pair_store.wipe()
+    assert weigh(pair[1], 50).json()["fleet"]["applied"] == 2
+    with c:
+        until(lambda: in_force(c) == 50, "it has caught up")
+        assert weight(c) == 50
+
+
+def test_store_that_does_not_answer_refuses_an_edit(pair: Pair, pair_store: RedisServer) -> None:
+    pair_store.freeze()
+    refused = weigh(pair[0], 20)
+    assert refused.status_code == 409 and "nothing was changed" in refused.json()["error"]
+    pair_store.thaw()
+    assert (weight(pair[0]), weight(pair[1])) == (50, 50)
+    until(lambda: weigh(pair[1], 20).status_code == 200, "what was refused stands in no one's way")
+    assert weigh(pair[0], 50).json()["fleet"]["applied"] == 2
+
+
 def test_candidates_close_without_the_store_and_a_stop_is_unconfirmed(pair: Pair, pair_store: RedisServer) -> None:
     a, b = pair
     pair_store.freeze()

@@ -155,6 +155,9 @@ class FleetRouting:
                 own.lost = not kept
             if own.lost or own.accept is False:
                 core = withdrawn(core, own.proposal.edit)
+        for stands in core.proposals.values():
+            if stands.incarnation == self.exchange.me and stands.edit.id not in self._own:
+                core = withdrawn(core, stands.edit)  # the store has taken it without a reply
         return core
 
     def _next(self) -> tuple[RoutingEdit, ...]:

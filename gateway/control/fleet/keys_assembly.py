@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.control.fleet.membership import CALLS, Membership
+from gateway.control.fleet.membership import Membership
 from gateway.control.fleet.prediction_keys import SUFFIX, PredictionKeys
 from gateway.control.fleet.stores import open_store
 from gateway.records.token_keys import TokenKeys, keys_file
@@ -21,5 +21,5 @@ def open_keys(
     fleet = settings.fleet
     if fleet is None or membership is None:
         return None
-    store = open_store(fleet.url(), fleet.name + SUFFIX, fleet.lease / CALLS)
+    store = open_store(fleet.url(), fleet.name + SUFFIX, fleet.lease)
     return PredictionKeys(store, membership.timing, own, keys_file(Path(settings.state)), adopt, in_use)

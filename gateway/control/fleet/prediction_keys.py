@@ -16,7 +16,6 @@ from typing import Final
 
 import orjson
 
-from gateway.control.fleet.membership import CALLS
 from gateway.control.fleet.store import OwnDocument, Snapshot, StoreUnavailable, Transaction
 from gateway.control.fleet.timing import Timing
 from gateway.records.token_keys import (
@@ -56,7 +55,7 @@ class PredictionKeys:
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._timeout_s = timing.lease_ns / 1e9 / CALLS
+        self._timeout_s = timing.lease_ns / 1e9
         self.keys = own
         self._file = file
         self._adopt = adopt

@@ -5,7 +5,7 @@ from pathlib import Path
 from gateway.control.config.editor import RoutingEditor
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.fleet.fleet_routing import SUFFIX, FleetRouting
-from gateway.control.fleet.membership import CALLS, Membership
+from gateway.control.fleet.membership import Membership
 from gateway.control.fleet.routing_entries import RoutingEntries
 from gateway.control.fleet.routing_exchange import RoutingExchange
 from gateway.control.fleet.routing_memory import RoutingMemory
@@ -26,7 +26,7 @@ def open_routing(
     if fleet is None or membership is None:
         return None
     exchange = RoutingExchange(
-        open_store(fleet.url(), fleet.name + SUFFIX, fleet.lease / CALLS),
+        open_store(fleet.url(), fleet.name + SUFFIX, fleet.lease),
         membership,
         RoutingEntries(routing_file),
         RoutingMemory(Path(settings.state), fleet.name, decision_log.replace_file),

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from gateway.control.fleet.host import HostState, still
-from gateway.control.fleet.membership import CALLS
 from gateway.control.fleet.routing_entries import RoutingEntries
 from gateway.control.fleet.routing_memory import RoutingMemory
 from gateway.control.fleet.routing_state import (
@@ -92,7 +91,7 @@ class RoutingExchange:
         if problem := self.host.refused or ("" if self.host.identity is not None else NO_CONTACT):
             raise ValueError(problem)
         await self._entries.read()
-        async with asyncio.timeout(self._member.timing.lease_ns / 1e9 / CALLS):
+        async with asyncio.timeout(self._member.timing.lease_ns / 1e9):  # no beat waits for it
             snapshot = await self._store.commit(None)
             while True:
                 before = decoded_core(snapshot.core)
