@@ -154,6 +154,13 @@ class CloseConnections:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptKeys:
+    """Sign and verify prediction ids with these keys from now on."""
+
+    keys: TokenKeys
+
+
+@dataclass(frozen=True, slots=True)
 class Warm:
     """The worker has loaded its models and is able to serve. `unavailable`: versions that it could not load, with the
     reason; `runs_on`: the execution providers of all others.
@@ -212,5 +219,5 @@ class LoadReply:
     error: str
 
 
-ControlMessage = Command | LoadReply | Listen | CloseConnections  # what a worker receives after Start
+ControlMessage = Command | LoadReply | Listen | CloseConnections | AdoptKeys  # what a worker receives after Start
 WorkerEvent = Warm | Ready | Failed | Ack | DiedAlone | LoadRequest

@@ -27,7 +27,7 @@ from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
 from gateway.worker.recorder import Recorder, RecordRings
 
-SIGNER = Signer({0: bytes(32)}, 0)
+SIGNER = Signer([(0, bytes(32))])
 RING = 1 << 20
 SLOTS = 64
 NEVER_STALE_NS = 10**18

@@ -11,6 +11,7 @@ import orjson
 from rich.console import Console
 
 from gateway.cli.control_client import call_control
+from gateway.cli.fleet import spread_text
 from gateway.cli.options import CONFIG, JSON, REASON
 from gateway.cli.outcome_text import known_text
 from gateway.cli.refusal import CommandError
@@ -86,9 +87,15 @@ def _say_what_is_known(model: str, config: Path) -> int | None:
 
 
 def _show(edited: Any, done: str, as_json: bool) -> None:
+    spread = edited.get("fleet")
+    text, complete = spread_text(spread) if spread is not None else ("", True)
     if as_json:
         click.echo(orjson.dumps(edited))
-        return
-    click.echo(edited["difference"] or "nothing to change", nl=not edited["difference"])
-    if edited["decision"]:
-        click.echo(done.format(**edited["decision"]))
+    else:
+        click.echo(edited["difference"] or "nothing to change", nl=not edited["difference"])
+        if edited["decision"]:
+            click.echo(done.format(**edited["decision"]))
+        if text:
+            click.echo(text)
+    if not complete:
+        sys.exit(1)

@@ -11,12 +11,15 @@ from typing import Final
 from gateway.auth.fleet_rate_limit import create_rate_shares
 from gateway.auth.rate_limit import create_rate_counters
 from gateway.control.command_priority import CommandPriority
+from gateway.control.config.editor import RoutingEditor
 from gateway.control.config.generations import GenerationFactory, without_unavailable_stables
 from gateway.control.config.load_requests import LoadRequestHandler
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.fleet.assembly import open_membership
+from gateway.control.fleet.keys_assembly import open_keys
 from gateway.control.fleet.rates_assembly import open_rates, open_removal
+from gateway.control.fleet.routing_assembly import open_routing
 from gateway.control.pool.housekeeping import Housekeeping
 from gateway.control.pool.remote_versions import RemoteVersions
 from gateway.control.pool.version_processes import VersionProcesses
@@ -32,7 +35,8 @@ from gateway.control.stop import CandidateStopper
 from gateway.control.stop_resume import StopAndResume
 from gateway.control.traffic.history import TrafficHistory
 from gateway.errors import GatewayError, NotFound, SettingsError
-from gateway.messages import ConfigGeneration, ProcessSockets, RunsOn, Start
+from gateway.messages import AdoptKeys, ConfigGeneration, ProcessSockets, RunsOn, Start
+from gateway.records.token_keys import TokenKeys
 from gateway.routing.release import Release, ReleaseCache
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import ReleaseSettings
@@ -104,6 +108,16 @@ class ControlPlane:
         books = self._rate_counters, self._rate_shares
         self.rates = open_rates(settings, self.fleet, *books, self.decision_log)
         self.host_removal = open_removal(settings, self.fleet, self.rates)
+        self.prediction_keys = open_keys(
+            settings, self.fleet, self.records.keys, self._adopt_keys, lambda: self.pool.listening
+        )
+        self.editor = RoutingEditor(
+            self.routing_file,
+            self.decision_log,
+            lambda written, note: self.reload(written=written, note=note),
+            self.acceptance.history,
+        )
+        self.fleet_routing = open_routing(settings, self.fleet, self.routing_file, self.editor, self.decision_log)
         self.board.publish(1)
 
     async def start(self) -> None:
@@ -232,6 +246,11 @@ class ControlPlane:
         self.served = resolved.routing.models
         self.release_manager.configure(self.served)
         return config
+
+    def _adopt_keys(self, keys: TokenKeys) -> None:
+        self.records.adopt(keys)
+        for handle in self.pool.handles.values():
+            handle.send(AdoptKeys(keys))
 
     def _start_of(self, index: int, config: ConfigGeneration) -> Start:
         self.board.begin(index, self.releases.used())

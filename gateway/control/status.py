@@ -9,9 +9,11 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from gateway.control.control_plane import ControlPlane
+from gateway.control.fleet.fleet_routing import FleetRouting
 from gateway.control.fleet.fleet_status import FleetStatus, fleet_status
 from gateway.control.fleet.rates import FleetRates
 from gateway.control.fleet.rates_status import RatesStatus, rates_status
+from gateway.control.fleet.routing_status import routing_status
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.metrics.fleet_metrics import FleetMetrics, RateMetrics
 from gateway.control.metrics.prometheus import GatewayMetrics, GuardMetrics, ReleaseMetrics
@@ -153,7 +155,9 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         shed=control.scoreboard.total(SHED),
         processes=control.processes.statuses(),
         remotes=control.remote_versions.status,
-        fleet=None if control.fleet is None else fleet_metrics(fleet_status(control.fleet), control.rates),
+        fleet=None
+        if control.fleet is None
+        else fleet_metrics(fleet_status(control.fleet), control.rates, control.fleet_routing),
         shed_rate=control.scoreboard.total(SHED_RATE),
         late_sends=control.scoreboard.total(LATE_SENDS),
         decisions=dict(control.decision_log.counts),
@@ -171,7 +175,9 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
     )
 
 
-def fleet_metrics(fleet: FleetStatus, rates: FleetRates | None = None) -> FleetMetrics:
+def fleet_metrics(
+    fleet: FleetStatus, rates: FleetRates | None = None, routing: FleetRouting | None = None
+) -> FleetMetrics:
     """The metrics of the fleet."""
     return FleetMetrics(
         open=fleet.open,
@@ -182,6 +188,7 @@ def fleet_metrics(fleet: FleetStatus, rates: FleetRates | None = None) -> FleetM
         applied=fleet.applied,
         rates=None if rates is None else rate_metrics(rates_status(rates)),
         leads={one.model: one.here for one in fleet.leaders},
+        drifting=0 if routing is None else len(routing_status(routing).drifting),
     )
 
 

@@ -17,7 +17,7 @@ import secrets
 import struct
 import time
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,16 +87,24 @@ def nonces() -> Callable[[], int]:
 
 
 class Signer:
-    """Creates and verifies tokens. `keys`: secrets by number; the `current` one signs, older ones still verify."""
+    """Creates and verifies tokens. `keys`: numbers with secrets; the last one signs, all verify. Keys that different
+    hosts have made may have the same number.
+    """
 
     __slots__ = ("_base", "_bases", "_current")
 
-    def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
-        self._bases: dict[int, Any] = {
-            number: hashlib.blake2b(key=key, digest_size=MAC_BYTES) for number, key in keys.items()
-        }
-        self._current = current
-        self._base = self._bases[current]
+    def __init__(self, keys: Sequence[tuple[int, bytes]]) -> None:
+        self._bases: dict[int, list[Any]] = {}
+        self.adopt(keys)
+
+    def adopt(self, keys: Sequence[tuple[int, bytes]]) -> None:
+        """Use these keys from now on."""
+        bases: dict[int, list[Any]] = {}
+        for number, secret in keys:
+            bases.setdefault(number, []).append(hashlib.blake2b(key=secret, digest_size=MAC_BYTES))
+        self._current = keys[-1][0]
+        self._base = bases[self._current][-1]
+        self._bases = bases  # last, and at once: another thread may read
 
     def token(
         self, names: bytes, decision: Decision, nonce: int, predicted: int, rescued: bool, mark: int = 0
@@ -121,15 +129,16 @@ class Signer:
         """Verify and decode a token; raises InvalidRequest if it was not made with one of these keys."""
         raw = _raw(text)
         body, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
-        base = self._bases.get(body[0]) if len(body) > _FIXED.size else None
-        if base is None:
+        bases = self._bases.get(body[0]) if len(body) > _FIXED.size else None
+        if bases is None:
             raise InvalidRequest(
                 "prediction_id was not created by this gateway or one that shares its keys (STATE/token-keys.json)"
             )
-        expected = base.copy()
-        expected.update(body)
-        if not secrets.compare_digest(expected.digest(), mac):
-            raise InvalidRequest("prediction_id has been changed; send it as the gateway returned it")
+        if not any(_signed(base, body, mac) for base in bases):
+            raise InvalidRequest(
+                "prediction_id has been changed, or is of a gateway that does not share its keys with this one; send it"
+                " as the gateway returned it"
+            )
         try:
             return _parsed(body)
         except ValueError:
@@ -139,6 +148,12 @@ class Signer:
 def encoded_names(model: str, route: str) -> bytes:
     """Encode the names of model and route for `Signer.token`."""
     return f"{model}\0{route}".encode()
+
+
+def _signed(base: Any, body: bytes, mac: bytes) -> bool:
+    expected = base.copy()
+    expected.update(body)
+    return secrets.compare_digest(expected.digest(), mac)
 
 
 def _raw(text: object) -> bytes:

@@ -26,6 +26,7 @@ from gateway.errors import GatewayError
 from gateway.logs import configure
 from gateway.messages import (
     Ack,
+    AdoptKeys,
     CloseConnections,
     Command,
     Commit,
@@ -187,6 +188,8 @@ class Worker:
                 self._listen(True)
             case CloseConnections():
                 self._connection_share.close_connections(message.count)
+            case AdoptKeys():
+                self._pipeline.recorder.signer.adopt(message.keys.pairs())
             case _:
                 task = asyncio.get_running_loop().create_task(self._handle(message))
                 self._tasks.add(task)

@@ -235,10 +235,27 @@ class ExplanationDocument(TypedDict):
     routes: list[RouteMatchDocument]
 
 
+class MissingHostDocument(TypedDict):
+    """A host of the fleet where an edit is not in force. `why`: the reason."""
+
+    host: str
+    why: str
+
+
+class SpreadDocument(TypedDict):
+    """On how many of the fleet's `hosts` an edit is in force. `problem`: why the other hosts cannot know of it yet."""
+
+    hosts: int
+    applied: int
+    missing: list[MissingHostDocument]
+    problem: str | None
+
+
 class EditDocument(TypedDict):
     """An edit of the routing file. `decision` is None if nothing was changed, as in a dry run.
 
-    `on_disk`: false if a restart would lose the edit.
+    `on_disk`: false if a restart would lose the edit. `fleet`: on which hosts it is in force; null without a fleet, or
+    if nothing was changed.
     """
 
     model: str
@@ -247,6 +264,7 @@ class EditDocument(TypedDict):
     difference: str
     decision: DecisionDocument | None
     on_disk: bool
+    fleet: SpreadDocument | None
 
 
 class HealthDocument(TypedDict):

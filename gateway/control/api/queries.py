@@ -111,7 +111,7 @@ class ReadEndpoints:
         return JsonResponse(config_document(self._control))
 
     async def fleet(self, request: Request) -> Response:
-        answer: FleetAnswer = {"fleet": fleet_document(self._control.fleet, self._control.rates)}
+        answer: FleetAnswer = {"fleet": fleet_document(self._control)}
         return JsonResponse(answer)
 
     async def decisions(self, request: Request) -> Response:

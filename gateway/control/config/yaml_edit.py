@@ -6,6 +6,7 @@ intended document before it is returned: an edit is either exact or refused.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from difflib import unified_diff
 from typing import Any, Final
@@ -18,7 +19,32 @@ from gateway.settings.scalars import read
 from gateway.settings.units import parse_ppm
 
 CANDIDATE_KEYS: Final = ("candidate", "canary", "split")
+PROMOTE, UNDO, WEIGHT = "promote", "undo-promote", "weight"
 Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingChange:
+    """A change of one model's entry. `action`: PROMOTE, UNDO or WEIGHT. `route`, `percent`: of a weight. `stable`: of
+    an undo, the version that is stable again. `keep_routes`: a promotion keeps them as a comment.
+    """
+
+    action: str
+    model: str
+    route: str = ""
+    percent: float = 0.0
+    stable: int = 0
+    keep_routes: bool = False
+
+    def made(self, text: str, source: str = "routing.yaml") -> str:
+        """`text` with the change. Raises SettingsError, also for an action of a later release."""
+        if self.action == PROMOTE:
+            return promote(text, self.model, source, keep_routes=self.keep_routes)
+        if self.action == UNDO:
+            return set_stable(text, self.model, self.stable, source)
+        if self.action == WEIGHT:
+            return set_weight(text, self.model, self.route, self.percent, source)
+        raise SettingsError(source, [f"this release of the gateway has no edit '{self.action}'"])
 
 
 def promote(text: str, model: str, source: str = "routing.yaml", *, keep_routes: bool = False) -> str:

@@ -14,7 +14,7 @@ from gateway.errors import SettingsError
 from gateway.messages import Rings
 from gateway.records.sampling import sample_filter
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
-from gateway.records.token_keys import token_keys
+from gateway.records.token_keys import TokenKeys, token_keys
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.failure_events import FailureEvent, unpack_all
 from gateway.shm.ring import Ring
@@ -41,10 +41,10 @@ class RecordCollector:
     ) -> None:
         folder = state / "records"
         self.keys = token_keys(state)
-        signer = self.keys.signer()
-        self.feedback = FeedbackStats(signer)
+        self._signer = self.keys.signer()
+        self.feedback = FeedbackStats(self._signer)
         self._feedback_state = FeedbackState(self.feedback, state, replace_file)
-        select = sample_filter(signer, settings.sample)
+        select = sample_filter(self._signer, settings.sample)
         listeners = {
             FEEDBACK: StreamHook(select, self._count_feedback),
             MIRRORS: StreamHook(lambda lines: lines, self.feedback.add_mirrors),
@@ -64,6 +64,11 @@ class RecordCollector:
             for ring in self._rings:
                 ring.remove()
             raise
+
+    def adopt(self, keys: TokenKeys) -> None:
+        """Verify prediction ids with these keys from now on; workers that start get them, too."""
+        self.keys = keys
+        self._signer.adopt(keys.pairs())
 
     def events(self) -> list[FailureEvent]:
         """Return the failure events of all workers since the last call."""

@@ -16,7 +16,7 @@ from gateway.records.segments import FEEDBACK, segment_path
 from gateway.records.token import Signer, encoded_names
 from gateway.routing.release import Decision, Variant
 
-SIGNER = Signer({0: bytes(32)}, 0)
+SIGNER = Signer([(0, bytes(32))])
 DECISION = Decision(2, Variant.CANDIDATE, "everyone", 123_456, 50_000, 0.05)
 
 
@@ -213,9 +213,7 @@ def test_many_true_classes_of_a_request_are_counted_once(ledger: FeedbackStats) 
 
 
 def test_foreign_torn_and_malformed_lines_are_skipped(ledger: FeedbackStats) -> None:
-    foreign = (
-        Signer({0: bytes(31) + b"x"}, 0).token(encoded_names("digits", "everyone"), DECISION, 1, 3, False).decode()
-    )
+    foreign = Signer([(0, bytes(31) + b"x")]).token(encoded_names("digits", "everyone"), DECISION, 1, 3, False).decode()
     ledger.add(
         b'{"half\n' + b"\n" + b"7\n" + b'{"prediction_id":7}\n' + judged(foreign, True) + judged(prediction(1), True)
     )

@@ -257,7 +257,7 @@ async def test_values_just_within_the_limits_are_accepted(tmp_path: Path) -> Non
 async def test_altered_truncated_and_foreign_ids_are_refused_alone(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict()
-        foreign = Signer({0: b"x" * 32}, 0)
+        foreign = Signer([(0, b"x" * 32)])
         call = here.gateway.served("pets")
         stranger = foreign.token(call.names["default"], call.release.pinned(1), 1, 1, False).decode()
         altered = one[:20] + ("A" if one[20] != "A" else "B") + one[21:]
