@@ -4,8 +4,8 @@ Of a piece of records that the writer takes all lines are looked at, or, if they
 equal chances, each in the place of as many as it was drawn from: 2,000 lines of 0.8 MB take 0.4 ms. The counts are kept
 by Space-Saving (Metwally, Agrawal, El Abbadi: Efficient computation of frequent and top-k elements in data streams,
 2005), half of the counters being freed at once: any key with more than 1/CAPACITY of the requests is among them, and no
-count is too high by more than its `error`, at most 1/CAPACITY of the requests. Both hold for what was looked at; drawing adds
-chance: of a key with a share of 20% in 100 such pieces, 0.7 percentage points (one standard deviation).
+count is too high by more than its `error`, at most 1/CAPACITY of the requests. Both hold for what was looked at;
+drawing adds chance: of a key with a share of 20% in 100 such pieces, 0.7 percentage points (one standard deviation).
 """
 
 import contextlib
