@@ -173,7 +173,8 @@ class ReleaseCommands:
         promoted, point = await asyncio.to_thread(undo_point, memory, model, control.repository)
         if body.stable not in (None, promoted):
             raise Conflict(f"version {promoted} of '{model}' is stable now, not {body.stable}")
-        before = await asyncio.to_thread(text_before, control.acceptance.history, tuple(decisions), model)
+        known = control.acceptance.history, tuple(decisions), model, point.stable, promoted
+        before = await asyncio.to_thread(text_before, *known) if body.keep_routes else None
         edit = Edit(
             model=model,
             candidate=promoted,

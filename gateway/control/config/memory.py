@@ -60,6 +60,15 @@ def remember(settings: ReleaseSettings) -> RememberedRelease:
     return RememberedRelease(settings.stable, settings.candidate, split.salt, split.stickiness)
 
 
+def with_undo_points(memory: ReleaseMemory, before: ReleaseMemory) -> ReleaseMemory:
+    """The memory with the undo points of `before`, for the models that have the same versions in both."""
+    return {
+        name: replace(one, undo=old.undo) if (old.stable, old.candidate) == (one.stable, one.candidate) else one
+        for name, one in memory.items()
+        for old in (before.get(name, one),)
+    }
+
+
 class ReleaseMemoryFile:
     """Reads and writes the two files in `folder`. If the memory is missing or damaged, it is rebuilt from the text, and
     an error is logged.

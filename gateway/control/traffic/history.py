@@ -66,9 +66,9 @@ SavedReleases = Mapping[str, _Release]
 
 class TrafficHistory:
     """Runs on control's loop. It reads the counters every BUCKET_S, and when it is asked. Nothing is saved before
-    `adopt`. `replace_file(path, content)` replaces a file soon and durably. `on_new_release(model)` is called when
-    other versions are named than before. `clock`: seconds since 1970. A kill loses what was counted since the last
-    bucket.
+    `adopt`. `replace_file(path, content)` replaces a file soon and durably. `on_release_end(model)` is called when
+    other versions are named than before, or the model is not served any more. `clock`: seconds since 1970. A kill loses
+    what was counted since the last bucket.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class TrafficHistory:
         scoreboard: Scoreboard,
         versions: Slots,
         replace_file: Callable[[Path, Callable[[], bytes]], None],
-        on_new_release: Callable[[str], None] = lambda model: None,
+        on_release_end: Callable[[str], None] = lambda model: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._file = folder / FILE
         self._scoreboard = scoreboard
         self._slots = versions
         self._replace_file = replace_file
-        self._on_new_release = on_new_release
+        self._on_release_end = on_release_end
         self._clock = clock
         self._releases: dict[str, _Release] = {}
         self._adopted = False
@@ -153,6 +153,7 @@ class TrafficHistory:
             yield
         for model in self._releases.keys() - served.keys():
             del self._releases[model]
+            self._on_release_end(model)
         self._replace_file(self._file, lambda: b"\n".join([*lines, b""]))
 
     def _take_in(self, model: str, part: Part, kept: _Part, start_s: int, now_s: float) -> None:
@@ -173,7 +174,7 @@ class TrafficHistory:
                 self._take_in(model, part, kept, self._bucket_s, now_s)
                 kept.release = NOTHING
             known.versions, known.since_s = versions, now_s
-            self._on_new_release(model)
+            self._on_release_end(model)
         for part in _parts_of(settings):
             if part not in known.parts:
                 known.parts[part] = _Part(seen=self._counted(model, part, NOTHING))

@@ -97,6 +97,19 @@ def test_promotion_is_remembered_beside_the_entries_that_a_gateway_before_reads(
         assert accepting.memory["m"] == promoted
 
 
+def test_text_that_comes_back_can_undo_what_it_could(tmp_path: Path) -> None:
+    """An undo that could not be applied everywhere is rolled back."""
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+        accept(accepting, tmp_path, TWO)
+        promoted = accepting.memory
+        accept(accepting, tmp_path, TWO.replace("stable: 2", "stable: 1"))
+        assert accepting.memory["m"].undo is None
+        accept(accepting, tmp_path, TWO)
+        assert accepting.memory == promoted
+        assert promoted["m"].undo is not None
+
+
 @pytest.mark.parametrize(
     "undo",
     [

@@ -184,6 +184,14 @@ def test_value_that_is_none_costs_only_its_model(gateway: Gateway, good: str, ba
     assert len(file.read_text().splitlines()) == 2
 
 
+def test_model_that_is_not_served_any_more_is_forgotten(gateway: Gateway) -> None:
+    gateway.served = {**gateway.served, "n": ALONE}
+    gateway.pass_time(BUCKET_S)
+    gateway.served = {"m": PAIR}
+    gateway.pass_time(BUCKET_S)
+    assert gateway.new == ["n"]
+
+
 def test_kill_loses_at_most_the_last_bucket(gateway: Gateway) -> None:
     gateway.count(1, "stable", 100)
     gateway.pass_time(BUCKET_S)
