@@ -207,12 +207,6 @@ class ModelCatalog:
         self._loader.mark_unserved(name, stable, error)
         return _without(known, name) | ({name: str(error)} if isinstance(error, ServerUnreachable) else {})
 
-    def _let_go(self, served: ServedModel, settings: ReleaseSettings) -> None:
-        """Give up the version that is kept, unless `settings` name it."""
-        if served.kept is not None and served.kept.number not in (settings.stable, settings.candidate):
-            self._retire([served.kept])
-            served.kept = None
-
     def _replace(self, name: str, served: ServedModel | None) -> None:
         old = self.models.get(name)
         self.models = _without(self.models, name) | ({name: served} if served is not None else {})
@@ -281,7 +275,7 @@ class ModelCatalog:
     ) -> ServedModel:
         served = self.models.get(name) if name not in options.reload else None
         if served is not None and settings.candidate is not None:
-            self._let_go(served, settings)  # before the candidate takes its memory
+            self._retire(served.let_go(settings))  # before the candidate takes its memory
         before = served.all_versions() if served else {}
         stable = await self._factory.reuse_or_make(name, settings.stable, settings, before)
         versions = {settings.stable: stable}
