@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth.keyring import Identity, Keyring
 from gateway.auth.rate_limit import RateLimiter
 from gateway.errors import CLOSE_CONNECTION, InvalidRequest, RequestError
+from gateway.protocol.elements import short
 from gateway.routing.attributes import Attributes
 from gateway.settings import keys
 from gateway.web.authentication import (
@@ -88,8 +89,8 @@ class Access:
         given = attributes.parameters.get("customer")
         if given and given != attributes.customer:
             raise InvalidRequest(
-                f"the header x-customer-id names {attributes.customer!r}, and parameters.customer {given!r}: name one"
-                " customer"
+                f"the header x-customer-id names {short(attributes.customer)}, and parameters.customer {short(given)}:"
+                " name one customer"
             )
         customer = customer_of(identity, attributes.customer)
         if self._limiter is not None:
