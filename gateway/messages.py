@@ -48,7 +48,8 @@ class ConfigGeneration:
     `routing` holds every model that is served; `configured`: those with their own entry in the routing file.
     `unavailable`: versions that are not loaded because loading them crashed or hung a process, with the reason.
     `unloaded`: models that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
-    `kept`: by model, the version that was stable before the last promotion, loaded so that an undo need not load it.
+    `kept`: by model, the version that was stable before the last promotion: a worker that has it loaded keeps it for an
+    undo, and none loads it.
     """
 
     generation: int

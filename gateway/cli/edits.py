@@ -37,7 +37,7 @@ def promote(
     """Make the candidate stable, in the routing file.
 
     Says first what is known of it, and asks. Comments are kept. On return every worker has the edit, or it was rolled
-    back. The version that was stable stays loaded until the next candidate is named, so that --undo takes effect at
+    back. The workers keep the version that was stable loaded until the entry is edited, so that --undo takes effect at
     once.
     """
     body: dict[str, Any] = {"reason": reason, "dry_run": dry_run} | ({"keep_routes": True} if keep_routes else {})

@@ -136,6 +136,10 @@ class ControlPlane:
             await self._accept_first()
         self.watchdog.crashing_versions.mark_loaded_good()
         self.board.serve()
+        self._restoring = asyncio.get_running_loop().create_task(self._restore_traffic())
+
+    async def _restore_traffic(self) -> None:
+        self.traffic.adopt(await asyncio.to_thread(self.traffic.read))
 
     async def _accept_first(self) -> None:
         async with self._changing:

@@ -96,7 +96,6 @@ class Worker:
             configured=config.configured,
             unloaded=config.unloaded,
             sockets=config.sockets,
-            kept=config.kept,
         )
         self._spans = spans_of(start, self._shared_state.head)
         recorder = recorder_of(start, self._shared_state, self._spans)
@@ -229,7 +228,7 @@ class Worker:
             case Load():
                 self._shared_state.update_slots(command.config.versions, command.config.releases)
                 config = command.config
-                how = LoadOptions(config.unavailable, config.sockets, kept=config.kept)
+                how = LoadOptions(config.unavailable, config.sockets)
                 await self._catalog.load(command.name, command.config.routing, how)
             case _:
                 await self._catalog.unload(command.name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from loadtests.client import Client, Seen
 from tests.processes.flawed import gateway, release, requests, send_command
@@ -153,6 +153,32 @@ def test_weight_of_a_route_is_set_after_its_edit_is_shown(running: GatewayProces
     expect(console.locator(".effect")).to_have_text("Route everyone sends 30% to version 2.")
     expect(console.locator("[data-route=everyone]")).to_have_attribute("data-percent", "30")
     assert decisions(running)[0]["reason"] == "less"
+    httpx.post(f"{running.control_url}/api/releases/flawed/weight", json={"route": "everyone", "percent": 50})
+
+
+def test_edit_whose_preview_comes_late_does_not_take_over_the_dialog_of_the_next(
+    running: GatewayProcess, console: Page
+) -> None:
+    held: list[Route] = []
+
+    def hold(asked: Route) -> None:
+        late = asked.request.post_data_json["route"] == "friends"
+        held.append(asked) if late else asked.continue_()
+
+    console.route("**/api/releases/flawed/weight", hold)
+    console.get_by_role("button", name="100%: set the weight of route friends").click()
+    console.get_by_role("button", name="50%: set the weight of route everyone").click()
+    dialog = console.locator("#promote-dialog")
+    expect(dialog).to_contain_text("Weight of route everyone")
+    with console.expect_response(lambda answer: "friends" in (answer.request.post_data or "")):
+        held.pop().continue_()
+    dialog.get_by_label("Percent").fill("30")
+    expect(dialog).to_contain_text("Weight of route everyone")
+    dialog.get_by_label("Reason").fill("less")
+    expect(dialog.locator("ins")).to_have_text("+          weight: 30\n")
+    dialog.get_by_role("button", name="Set weight").click()
+    expect(console.locator(".effect")).to_have_text("Route everyone sends 30% to version 2.")
+    assert file_of(running).read_text() == ROUTING.replace("weight: 50", "weight: 30")
     httpx.post(f"{running.control_url}/api/releases/flawed/weight", json={"route": "everyone", "percent": 50})
 
 

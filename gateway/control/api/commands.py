@@ -173,8 +173,9 @@ class ReleaseCommands:
                 "in a fleet an undo does not bring the routes back, since each host has a file of its own; undo it"
                 " without them (--drop-routes), then name the candidate and its routes again"
             )
-        before = await asyncio.to_thread(text_before, control.acceptance.history, tuple(decisions), model)
         change = RoutingChange(UNDO, model, stable=point.stable)
+        known = control.acceptance.history, tuple(decisions), model, point.stable, promoted
+        before = await asyncio.to_thread(text_before, *known) if body.keep_routes else None
         edit = Edit(
             model=model,
             candidate=promoted,

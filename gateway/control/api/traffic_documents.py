@@ -27,8 +27,8 @@ class PeriodDocument(TypedDict):
 
 
 class VersionTrafficDocument(TypedDict):
-    """One version's traffic in the last hour (up to five minutes more), the last day (up to an hour more), and since
-    the release began. It survives a restart.
+    """One version's traffic in the last hour (up to five minutes more), the last day (up to three hours more), and
+    since the release began. It survives a restart.
     """
 
     version: int

@@ -7,14 +7,14 @@ import logging
 import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from gateway.backends.repository import Repository
 from gateway.control.config.file_history import RoutingHistory
 from gateway.control.config.file_snapshot import Snapshot, revision_of
-from gateway.control.config.memory import ReleaseMemory, ReleaseMemoryFile
+from gateway.control.config.memory import ReleaseMemory, ReleaseMemoryFile, with_undo_points
 from gateway.control.config.resolve import ResolvedRouting, ResolveInput, candidates_closed, first_seen
 from gateway.control.config.review import (
     BY_FILE,
@@ -60,6 +60,7 @@ class RoutingAcceptance:
         self._source = source
         self._accepted = parse_accepted(self._file.text())
         self.memory: ReleaseMemory = self._file.read(self._accepted.routing)
+        self._replaced: tuple[bytes | None, ReleaseMemory] = None, {}  # the text accepted before, and its memory
         self._writing = asyncio.Lock()
         self._disk = DiskThread("accepted")
         self._unwritten = False
@@ -82,6 +83,8 @@ class RoutingAcceptance:
         content, known = now.content_or_raise(self._source), self._known(loaded)
         with without_collection(len(content)):
             text, resolved = validate(content, self._accepted, known, self._source)
+        if content == self._replaced[0]:  # as where an undo is rolled back: what could be undone then can be again
+            resolved = replace(resolved, memory=with_undo_points(resolved.memory, self._replaced[1]))
         return ValidatedRouting(now, text, resolved, known.stopped)
 
     def stopped_since(self, validated: ValidatedRouting) -> list[str]:
@@ -128,6 +131,8 @@ class RoutingAcceptance:
         self._record_other_changes(validated)
         if self._unwritten or (validated.resolved.memory, now.content) != (self.memory, before):
             await self._write(validated.resolved.memory, now.content)
+        if before != now.content:
+            self._replaced = before, self.memory
         self.memory, self._accepted = validated.resolved.memory, validated.accepted
 
     async def retry_write(self) -> None:

@@ -73,7 +73,8 @@ def _kept(resolved: ResolvedRouting, sockets: ProcessSockets) -> Iterator[Versio
     """
     for name, one in resolved.memory.items():
         release = resolved.routing.models.get(name)
-        if release is not None and one.undo is not None and (name, release.stable) not in sockets.versions:
+        possible = release is not None and (name, release.stable) not in sockets.versions
+        if possible and one.undo is not None and not one.undo.edited:
             yield name, one.undo.stable
 
 

@@ -1,13 +1,13 @@
 """The release memory: what is in force, kept in the state folder so that it survives a routing file that is truncated,
 emptied or deleted.
 
-STATE/releases.json   each model's versions, salt and stickiness
+STATE/releases.json   {"models": ..., "undo": ...}: each model's versions, salt and stickiness; the last promotions
 STATE/accepted.yaml   the routing file's bytes as accepted last; no routing file has this name itself
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +60,15 @@ def remember(settings: ReleaseSettings) -> RememberedRelease:
     return RememberedRelease(settings.stable, settings.candidate, split.salt, split.stickiness)
 
 
+def with_undo_points(memory: ReleaseMemory, before: ReleaseMemory) -> ReleaseMemory:
+    """The memory with the undo points of `before`, for the models that have the same versions in both."""
+    return {
+        name: replace(one, undo=old.undo) if (old.stable, old.candidate) == (one.stable, one.candidate) else one
+        for name, one in memory.items()
+        for old in (before.get(name, one),)
+    }
+
+
 class ReleaseMemoryFile:
     """Reads and writes the two files in `folder`. If the memory is missing or damaged, it is rebuilt from the text, and
     an error is logged.
@@ -85,7 +94,8 @@ class ReleaseMemoryFile:
         """The memory; empty before the first start. `entries`: those of the accepted text."""
         configured = {name: remember(settings) for name, settings in entries.models.items()}
         try:
-            return {**configured, **_memory_of(orjson.loads(self._file.read_bytes()))}
+            document = orjson.loads(self._file.read_bytes())
+            return self._with_undo({**configured, **_memory_of(document)}, document.get("undo", {}))
         except FileNotFoundError:
             if configured:
                 log.error("%s is missing and is created anew from %s; %s", self._file, self._text, _UNNAMED)
@@ -95,7 +105,10 @@ class ReleaseMemoryFile:
 
     def write(self, memory: ReleaseMemory, text: bytes | None) -> bool:
         """Write both durably. Returns False, and logs an error, if the disk refuses them."""
-        document = orjson.dumps({"models": {name: _document(one) for name, one in sorted(memory.items())}})
+        models = {name: asdict(one) for name, one in sorted(memory.items())}
+        # Not in the entries: a gateway that does not know the key would take the whole memory for damaged.
+        undo = {name: point for name, fields in models.items() if (point := fields.pop("undo")) is not None}
+        document = orjson.dumps({"models": models, "undo": undo})
         try:
             if text is not None:
                 replace_durably(self._text, text)
@@ -107,6 +120,18 @@ class ReleaseMemoryFile:
             return False
         return True
 
+    def _with_undo(self, memory: dict[str, RememberedRelease], points: Any) -> ReleaseMemory:
+        """The memory with the promotions that can be undone. A damaged one costs only itself."""
+        if not isinstance(points, dict):
+            log.error("%s: undo must be a mapping; no promotion before now can be undone", self._file)
+            return memory
+        for name, fields in points.items():
+            try:
+                memory[name] = replace(memory[name], undo=_undo_point(**fields))
+            except (ValueError, TypeError, KeyError) as error:
+                log.error("%s: undo.%s is damaged: %s; that promotion cannot be undone", self._file, name, error)
+        return memory
+
 
 _UNNAMED: Final = "a model without an entry in it is served in the highest of its versions that is not stopped"
 
@@ -116,8 +141,7 @@ def _memory_of(document: Any) -> dict[str, RememberedRelease]:
     memory = {name: _entry(**fields) for name, fields in document["models"].items()}
     for name, one in memory.items():
         one.release()  # validates the versions
-        undo = one.undo.stable if one.undo is not None else 1
-        known = isinstance(one.configured, bool) and isinstance(one.salt, str | None) and isinstance(undo, int)
+        known = isinstance(one.configured, bool) and isinstance(one.salt, str | None)
         if not (known and isinstance(name, str)):
             raise ValueError(f"its entry of {name!r} has values of the wrong type")
     return memory
@@ -127,11 +151,12 @@ def _entry(**fields: Any) -> RememberedRelease:
     """One model's entry. `configured` was called `named` in state folders written before it was renamed."""
     if "named" in fields:
         fields["configured"] = fields.pop("named")
-    if fields.get("undo") is not None:
-        fields["undo"] = UndoPoint(**fields["undo"])
+    fields.pop("undo", None)
     return RememberedRelease(**fields)
 
 
-def _document(one: RememberedRelease) -> dict[str, Any]:
-    """One model's entry in the file. Without a promotion it is as gateways before `undo` wrote and read it."""
-    return {key: value for key, value in asdict(one).items() if key != "undo" or value is not None}
+def _undo_point(*, stable: int, entry: str, edited: bool = False) -> UndoPoint:
+    """One model's promotion in the file. Raises ValueError, or TypeError if a field is missing or unknown."""
+    if not (type(stable) is int and 0 < stable < 2**63 and isinstance(entry, str) and isinstance(edited, bool)):
+        raise ValueError("it must be {stable: a version, entry: a text, edited: true or false}")
+    return UndoPoint(stable, entry, edited)

@@ -1,8 +1,9 @@
 """Undoes a model's last promotion: whether that is possible, and the edit of the routing file."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from gateway.backends.repository import Repository
 from gateway.control.config.file_history import RoutingHistory
@@ -10,7 +11,10 @@ from gateway.control.config.memory import ReleaseMemory, UndoPoint
 from gateway.control.config.yaml_edit import restore_entry, set_stable
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.errors import Conflict, SettingsError
+from gateway.settings.document import parse_yaml
 from gateway.settings.routing_file import routing_text
+
+MOST_TEXTS: Final = 20  # in which the one before a promotion is looked for
 
 
 def undo_point(memory: ReleaseMemory, model: str, repository: Repository) -> tuple[int, UndoPoint]:
@@ -54,14 +58,22 @@ def undo_edit(
     return partial(restore_entry, before=before, model=model, source=source)
 
 
-def text_before(history: RoutingHistory, decisions: Iterable[ReleaseDecision], model: str) -> str | None:
-    """The text before the last edit of the model's entry, from the history; reads the disk. None if it is not kept.
-    `decisions`: oldest first.
+def text_before(
+    history: RoutingHistory, decisions: Sequence[ReleaseDecision], model: str, stable: int, candidate: int
+) -> str | None:
+    """The last text in the history in which `candidate` was the candidate beside `stable`: the one before the
+    promotion, though the file may have been edited since. Reads the disk. None if it is not among the last MOST_TEXTS
+    that were kept for the model. `decisions`: oldest first.
     """
-    kept = [str(one.evidence["kept"]) for one in decisions if one.model == model and "kept" in one.evidence]
-    if not kept or Path(kept[-1]).name != kept[-1]:
-        return None
-    try:
-        return routing_text((history.folder / kept[-1]).read_bytes(), kept[-1])[1]
-    except (OSError, SettingsError):
-        return None
+    names = [str(one.evidence["kept"]) for one in decisions if one.model in (model, "") and "kept" in one.evidence]
+    for name in reversed(names[-MOST_TEXTS:]):
+        if Path(name).name != name:
+            continue
+        try:
+            text = routing_text((history.folder / name).read_bytes(), name)[1]
+            entry = parse_yaml(text, name)["models"][model]
+            if (entry["stable"], entry.get("candidate", entry.get("canary"))) == (stable, candidate):
+                return text
+        except (OSError, SettingsError, LookupError, TypeError, AttributeError):
+            continue  # not kept any more, or the model had no entry in it
+    return None

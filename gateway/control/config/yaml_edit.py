@@ -93,7 +93,7 @@ def restore_entry(text: str, before: str, model: str, source: str = "routing.yam
     entry, with the comments in it, is not what a promotion makes of that.
     """
     here, there = _entry_span(text, model, source), _entry_span(before, model, source)
-    entry = text[slice(*here)]
+    entry = text[slice(*here)].rstrip("\r\n")  # the last entry may end with the file
     if not any(entry == _promoted_entry(before, model, source, keep_routes) for keep_routes in (False, True)):
         raise SettingsError(
             source,
@@ -104,7 +104,8 @@ def restore_entry(text: str, before: str, model: str, source: str = "routing.yam
         )
     meant = _document(text, source)
     meant["models"][model] = _document(before, source)["models"][model]
-    return _checked(_replaced(text, [(*here, before[slice(*there)])]), meant, source)
+    end = text[here[0] + len(entry) : here[1]]
+    return _checked(_replaced(text, [(*here, before[slice(*there)].rstrip("\r\n") + end)]), meant, source)
 
 
 def set_weight(text: str, model: str, route: str, percent: float, source: str = "routing.yaml") -> str:
@@ -169,7 +170,7 @@ def _promoted_entry(before: str, model: str, source: str, keep_routes: bool) -> 
         text = promote(before, model, source, keep_routes=keep_routes)
     except SettingsError:  # routes in one line cannot be kept
         return None
-    return text[slice(*_entry_span(text, model, source))]
+    return text[slice(*_entry_span(text, model, source))].rstrip("\r\n")
 
 
 def _commented(lines: str, column: int) -> str:

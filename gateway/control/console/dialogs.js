@@ -3,6 +3,8 @@
 import { post, words } from "/console/api.js";
 import { byId, clock, el, percent, say } from "/console/dom.js";
 
+let previews = 0; // asked for: only the last one may change the dialog, which all edits share
+
 const path = (release, command) => `/api/releases/${encodeURIComponent(release.model)}/${command}`;
 
 /** Ask for a reason, then stop; the button "Stop" stops without asking. */
@@ -69,12 +71,31 @@ async function edit(card, { title, option = "", percent: before, submit, send, d
   const body = () => ({ keep: keep.checked, ...(before === undefined ? {} : { percent: Number(number.value) }) });
   const diff = dialog.querySelector(".diff");
   const failure = dialog.querySelector(".failure");
-  const preview = async () => {
-    const shown = await send({ ...body(), dry_run: true });
-    diff.replaceChildren(...(shown.difference ? lines(shown.difference) : ["No change."]));
-    failure.hidden = true;
+  const first = { keep: false, ...(before === undefined ? {} : { percent: before }) };
+  const mine = ++previews;
+  let shown;
+  try {
+    shown = await send({ ...first, dry_run: true });
+  } catch (error) {
+    card.fail(`${submit}: ${words(error)}`);
+    return;
+  }
+  if (mine !== previews) return; // another edit has been asked for meanwhile: the dialog is its own
+  const show = ({ difference }) => diff.replaceChildren(...(difference ? lines(difference) : ["No change."]));
+  const again = async () => {
+    const mine = ++previews;
+    try {
+      const shown = await send({ ...body(), dry_run: true });
+      if (mine !== previews) return;
+      show(shown);
+      failure.hidden = true;
+    } catch (error) {
+      if (mine !== previews) return;
+      failure.hidden = false;
+      say(failure, words(error));
+    }
   };
-  const again = () => preview().catch((error) => { failure.hidden = false; say(failure, words(error)); });
+  show(shown);
   say(byId("promote-title"), title);
   say(byId("promote-option-text"), option);
   byId("promote-option").hidden = !option;
@@ -84,12 +105,6 @@ async function edit(card, { title, option = "", percent: before, submit, send, d
   number.disabled = before === undefined;
   keep.onchange = again;
   number.onchange = again;
-  try {
-    await preview();
-  } catch (error) {
-    card.fail(`${submit}: ${words(error)}`);
-    return;
-  }
   ask("promote-dialog", submit, async ({ reason }) => {
     const given = body();
     await send({ ...given, reason });

@@ -43,7 +43,7 @@ class CrashingVersions:
 
     async def note_contents(self, config: ConfigGeneration) -> None:
         """Call before the first worker starts: notes the content of each version's files."""
-        self._first = await asyncio.to_thread(lambda: {key: self._contents.fingerprint(key) for key in config.versions})
+        self._first = await asyncio.to_thread(lambda: {key: self._contents.fingerprint(key) for key in _wanted(config)})
 
     def mark_loaded_good(self) -> None:
         """Call when all workers are ready: the versions that they loaded are known to be good."""
@@ -107,7 +107,7 @@ class CrashingVersions:
         """Try the versions with unknown content; for a thread. Each is tried by itself, since workers check whether it
         can stand in for stable.
         """
-        unknown = self._contents.unknown([key for key in _wanted(config) if config.kept.get(key[0]) != key[1]])
+        unknown = self._contents.unknown(_wanted(config))
         stables = {(name, release.stable) for name, release in config.routing.models.items()}
         self._trials.run([LoadTrial(*key, key[1]) for key in unknown if key in stables])
         short_s = min(FIRST_LOAD_TIMEOUT_S, self._timeout_s)
@@ -131,4 +131,5 @@ class CrashingVersions:
 
 
 def _wanted(config: ConfigGeneration) -> list[VersionKey]:
-    return [key for key in config.versions if key[0] not in config.unloaded]
+    """The versions that a worker loads when it starts."""
+    return [key for key in config.versions if key[0] not in config.unloaded and config.kept.get(key[0]) != key[1]]

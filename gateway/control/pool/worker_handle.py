@@ -111,12 +111,13 @@ def unavailable_versions(handles: Iterable[WorkerHandle]) -> dict[tuple[str, int
 
 
 def loaded_versions(config: ConfigGeneration, handles: Collection[WorkerHandle]) -> set[VersionKey]:
-    """The versions of `config` that each of these workers has loaded. A worker does not report one that it could not
-    keep for an undo as unavailable, since nobody is to be served by it.
+    """The versions of `config` that each of these workers has loaded, all workers of the pool. One that is kept for an
+    undo counts only if each says so by now: a worker that starts does not load it.
     """
     lost = {*unavailable_versions(handles), *config.unavailable}
-    accepting = [handle for handle in handles if handle.accepts_commands]
-    lost |= {key for key in config.kept.items() if any(key not in handle.runs_on for handle in accepting)}
+    for key in config.kept.items():
+        if not all(handle.accepts_commands and key in handle.runs_on for handle in handles):
+            lost.add(key)
     return {key for key in config.versions if key[0] not in config.unloaded} - lost
 
 

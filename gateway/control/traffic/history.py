@@ -16,7 +16,8 @@ from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.slots import Slots
 from gateway.shm.tally import VARIANTS
 
-MODELS_PER_TICK: Final = 20  # each takes some 50 µs of control's loop
+MODELS_PER_TICK: Final = 5  # each takes up to 0.4 ms of control's loop
+MAX_TIME_S: Final = 2**36  # in the year 4147
 END: Final = object()
 FILE: Final = "traffic.jsonl"
 STABLE, CANDIDATE, _ = VARIANTS
@@ -60,10 +61,14 @@ class _Release:
     parts: dict[Part, _Part] = field(default_factory=dict)
 
 
+SavedReleases = Mapping[str, _Release]
+
+
 class TrafficHistory:
-    """Runs on control's loop. It reads the counters every BUCKET_S, and when it is asked. `replace_file(path, content)`
-    replaces a file soon and durably. `on_new_release(model)` is called when other versions are named than before.
-    `clock`: seconds since 1970. A kill loses what was counted since the last bucket.
+    """Runs on control's loop. It reads the counters every BUCKET_S, and when it is asked. Nothing is saved before
+    `adopt`. `replace_file(path, content)` replaces a file soon and durably. `on_release_end(model)` is called when
+    other versions are named than before, or the model is not served any more. `clock`: seconds since 1970. A kill loses
+    what was counted since the last bucket.
     """
 
     def __init__(
@@ -72,19 +77,30 @@ class TrafficHistory:
         scoreboard: Scoreboard,
         versions: Slots,
         replace_file: Callable[[Path, Callable[[], bytes]], None],
-        on_new_release: Callable[[str], None] = lambda model: None,
+        on_release_end: Callable[[str], None] = lambda model: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._file = folder / FILE
         self._scoreboard = scoreboard
         self._slots = versions
         self._replace_file = replace_file
-        self._on_new_release = on_new_release
+        self._on_release_end = on_release_end
         self._clock = clock
-        self._releases = _read(self._file, clock())
+        self._releases: dict[str, _Release] = {}
+        self._adopted = False
         self._bucket_s = _bucket(clock())
         self._served: Mapping[str, ReleaseSettings] = {}
         self._closing: Iterator[None] | None = None  # what is left of the bucket that has ended
+
+    def read(self) -> SavedReleases:
+        """What an earlier run has saved, for `adopt`; for a thread: 1,000 models may take 1 s."""
+        return _read(self._file, self._clock())
+
+    def adopt(self, saved: SavedReleases) -> None:
+        """Go on with what was saved: the counters, which began at zero with this run, count since then."""
+        self._releases |= saved
+        self._served = {}
+        self._adopted = True
 
     def steps(self, served: Mapping[str, ReleaseSettings]) -> Iterator[None]:
         """Begin the releases that are new in `served`, which is replaced as a whole. If a bucket has ended, take in the
@@ -96,7 +112,7 @@ class TrafficHistory:
             for model, settings in served.items():
                 self._release(model, settings, now_s)
                 yield
-        if self._closing is None and self._bucket_s != _bucket(now_s):
+        if self._adopted and self._closing is None and self._bucket_s != _bucket(now_s):
             self._closing = self._close_bucket(served, self._bucket_s, now_s)
             self._bucket_s = _bucket(now_s)
         if self._closing is not None:
@@ -106,6 +122,8 @@ class TrafficHistory:
 
     def save(self, served: Mapping[str, ReleaseSettings]) -> None:
         """Take in the counters, and save all, since the gateway ends."""
+        if not self._adopted:
+            return
         for _ in self._close_bucket(served, self._bucket_s, self._clock()):
             pass
 
@@ -135,6 +153,7 @@ class TrafficHistory:
             yield
         for model in self._releases.keys() - served.keys():
             del self._releases[model]
+            self._on_release_end(model)
         self._replace_file(self._file, lambda: b"\n".join([*lines, b""]))
 
     def _take_in(self, model: str, part: Part, kept: _Part, start_s: int, now_s: float) -> None:
@@ -155,7 +174,7 @@ class TrafficHistory:
                 self._take_in(model, part, kept, self._bucket_s, now_s)
                 kept.release = NOTHING
             known.versions, known.since_s = versions, now_s
-            self._on_new_release(model)
+            self._on_release_end(model)
         for part in _parts_of(settings):
             if part not in known.parts:
                 known.parts[part] = _Part(seen=self._counted(model, part, NOTHING))
@@ -207,7 +226,11 @@ def _read(file: Path, now_s: float) -> dict[str, _Release]:
 def _restored(document: dict[str, Any], now_s: float) -> _Release:
     stable, candidate = document["versions"]
     release = _Release((stable, candidate), float(document["since_s"]))
+    if not 0 <= release.since_s <= MAX_TIME_S:
+        raise ValueError(f"since_s must be a time in seconds since 1970, got {release.since_s}")
     for part in document["parts"]:
         kept = _Part(Series.from_json(part, now_s), Counts.from_json(part["release"]))
-        release.parts[int(part["version"]), str(part["variant"])] = kept
+        if part["variant"] not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {part['variant']!r}")
+        release.parts[int(part["version"]), part["variant"]] = kept
     return release

@@ -1,33 +1,41 @@
 """The most frequent routes and customers of each model, estimated from the records in bounded memory.
 
-Of a piece of records that the writer takes all lines are looked at, or, if they are many, SAMPLED of them, each in the
-place of as many as it was drawn from. The counts are kept by Space-Saving (Metwally, Agrawal, El Abbadi: Efficient
-computation of frequent and top-k elements in data streams, 2005), half of the counters being freed at once: any key
-with more than 1/CAPACITY of the requests is among them, and no count is too high by more than its `error`, at most
-1/CAPACITY of the requests.
+Of a piece of records that the writer takes all lines are looked at, or, if they are many, SAMPLED of them, drawn with
+equal chances, each in the place of as many as it was drawn from: 2,000 lines of 0.8 MB take 0.4 ms. The counts are kept
+by Space-Saving (Metwally, Agrawal, El Abbadi: Efficient computation of frequent and top-k elements in data streams,
+2005), half of the counters being freed at once: any key with more than 1/CAPACITY of the requests is among them, and no
+count is too high by more than its `error`, at most 1/CAPACITY of the requests. Both hold for what was looked at;
+drawing adds chance: of a key with a share of 20% in 100 such pieces, 0.7 percentage points (one standard deviation).
 """
 
 import contextlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import orjson
+
+from gateway.records.line import LF
 
 CAPACITY: Final = 128  # keys counted of each model and kind
 MAX_MODELS: Final = 1000
 IN_FULL: Final = 128  # lines of a piece of records that are all looked at
-SAMPLED: Final = 32  # lines of a longer one, which take the writer's thread about 0.1 ms
+SAMPLED: Final = 32  # lines of a longer one
+BLOCK: Final = 1 << 20  # bytes in which line breaks are found at a time
+MAX_NAME: Final = 200  # characters of a customer or route; all that have more count as TOO_LONG
 NO_CUSTOMER: Final = "(none)"
-_STRING: Final = rb'"(?:[^"\\]|\\.)*"'
+TOO_LONG: Final = "(too long)"
+# A character takes at most 6 bytes, of which `\\.` takes 2 at once. Possessive: it keeps nothing to go back to.
+_STRING: Final = rb'"(?:[^"\\]|\\.){0,%d}+"' % (5 * MAX_NAME)
 # A quote inside a string is escaped, so `,"bucket":` cannot be in one.
 _HEAD: Final = re.compile(
     rb'\{"kind":"prediction","prediction_id":"[^"]*","time_ns":[0-9]+,"model":(' + _STRING + rb'),"version":[0-9]+,'
-    rb'"model_sha256":[^,]*,"variant":"([a-z]+)","route":(' + _STRING + rb'),.{0,4000}?,"bucket":[^,]*,'
-    rb'"customer":(null|' + _STRING + rb"),",
+    rb'"model_sha256":[^,]*,"variant":"([a-z]+)","route":(?:(' + _STRING + rb'),)?.{0,4000}?,"bucket":[^,]*,'
+    rb'"customer":(?:(null|' + _STRING + rb"),)?",
     re.DOTALL,
 )
 
@@ -104,20 +112,22 @@ class TopCounts:
         """Count the predictions among these `lines` record lines."""
         if not lines:
             return
-        weight = 1.0 if lines <= IN_FULL else lines / SAMPLED
-        for start in _all_starts(data) if lines <= IN_FULL else self._some_starts(data):
+        starts, weight = _starts(data), 1.0
+        if lines > IN_FULL:
+            starts, weight = self._random.sample(starts, SAMPLED), lines / SAMPLED
+        for start in starts:
             if (head := _HEAD.match(data, start)) is not None:
                 with contextlib.suppress(ValueError):  # a damaged line must not keep the writer from its work
                     self._count(head, weight)
 
     def _count(self, head: "re.Match[bytes]", weight: float) -> None:
-        model, route, customer = map(orjson.loads, head.group(1, 3, 4))
+        model, route, customer = orjson.loads(head[1]), _name(head[3]), _name(head[4])
         counts = self._of(model)
         if counts is not None:
             candidate = head[2] == b"candidate"
             counts.requests += weight
             counts.routes.add(route, weight, candidate)
-            counts.customers.add(customer or NO_CUSTOMER, weight, candidate)
+            counts.customers.add(customer, weight, candidate)
 
     def _of(self, model: str) -> ModelCounts | None:
         counts = self._models.get(model)
@@ -125,27 +135,19 @@ class TopCounts:
             counts = self._models[model] = ModelCounts(self._clock())
         return counts
 
-    def _some_starts(self, data: bytes | memoryview) -> Iterator[int]:
-        """Lines that follow random bytes: how likely a line is drawn depends on the line before it, not on itself."""
-        last = len(data)
-        for _ in range(SAMPLED):
-            start = _line_end(data, self._random.randrange(last))
-            yield 0 if start >= last else start
+
+def _name(encoded: bytes | None) -> str:
+    """A route or customer as it is counted and shown. What cannot be printed is escaped: it may come from any client.
+    Raises ValueError if it is no JSON.
+    """
+    name = TOO_LONG if encoded is None else orjson.loads(encoded) or NO_CUSTOMER
+    if len(name) > MAX_NAME:
+        return TOO_LONG
+    return name if name.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in name)
 
 
-def _all_starts(data: bytes | memoryview) -> Iterator[int]:
-    start = 0
-    while start < len(data):
-        yield start
-        start = _line_end(data, start)
-
-
-def _line_end(data: bytes | memoryview, start: int) -> int:
-    """Behind the next line break, or behind the last byte."""
-    size = 4096
-    while start < len(data):
-        found = bytes(data[start : start + size]).find(b"\n")
-        if found >= 0:
-            return start + found + 1
-        start, size = start + size, 2 * size
-    return len(data)
+def _starts(data: bytes | memoryview) -> list[int]:
+    """Where the lines begin."""
+    octets = np.frombuffer(data, np.uint8)
+    breaks = [start + np.flatnonzero(octets[start : start + BLOCK] == LF) for start in range(0, len(octets), BLOCK)]
+    return [0, *(np.concatenate(breaks)[:-1] + 1).tolist()]

@@ -8,7 +8,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth.keyring import Identity, Keyring
 from gateway.auth.rate_limit import RateLimiter
-from gateway.errors import CLOSE_CONNECTION, RequestError
+from gateway.errors import CLOSE_CONNECTION, InvalidRequest, RequestError
+from gateway.protocol.elements import short
 from gateway.routing.attributes import Attributes
 from gateway.settings import keys
 from gateway.web.authentication import (
@@ -61,7 +62,7 @@ class Access:
         if self._keyring is None:
             return None
         identity = self._identity(self._keyring, scope, headers, PREDICT_SCOPES)
-        if self._limiter is not None and self._counts_at_once(self._limiter, identity):
+        if self._limiter is not None and not identity.delegates:
             self._limiter.admit(identity.customer, self._clock_ns())
         return identity
 
@@ -81,19 +82,23 @@ class Access:
         return attributes
 
     def _admit_delegated(self, identity: Identity, attributes: Attributes) -> Attributes:
-        """The attributes with the customer for whom the key acts, whose rate limit applies."""
-        customer = customer_of(identity, attributes.customer)
-        own = customer == identity.customer
-        if self._limiter is not None and not (own and self._counts_at_once(self._limiter, identity)):
-            self._limiter.admit(customer, self._clock_ns())
-        return Attributes(customer, attributes.modality, attributes.headers, attributes.parameters)
-
-    @staticmethod
-    def _counts_at_once(limiter: RateLimiter, identity: Identity) -> bool:
-        """Whether a request counts towards the limit of its key's own customer. One that acts for others counts so only
-        if the settings name it: the limit by default is one customer's, not that of all whom a back end serves.
+        """The attributes with the customer for whom the key acts. That customer's rate limit applies first, so that a
+        request that it refuses does not count for the key's own customer, whose limit applies then, if the settings
+        name it: the limit by default is one customer's, not that of all whom a back end serves.
         """
-        return not identity.delegates or limiter.names(identity.customer)
+        given = attributes.parameters.get("customer")
+        if given and given != attributes.customer:
+            raise InvalidRequest(
+                f"the header x-customer-id names {short(attributes.customer)}, and parameters.customer {short(given)}:"
+                " name one customer"
+            )
+        customer = customer_of(identity, attributes.customer)
+        if self._limiter is not None:
+            now_ns = self._clock_ns()
+            self._limiter.admit(customer, now_ns)
+            if customer != identity.customer and self._limiter.names(identity.customer):
+                self._limiter.admit(identity.customer, now_ns)
+        return Attributes(customer, attributes.modality, attributes.headers, attributes.parameters)
 
     def other(self, scope: Scope, headers: Headers) -> Identity | None:
         """The identity behind any other request, None without keys; raises RequestError."""

@@ -32,7 +32,7 @@ class ModelCatalog:
     `routing`: every model to serve. `configured`: the models with their own entry in the routing file, all if it is
     None; if one of them cannot be served, nothing changes. `unavailable`: versions that must not be loaded here because
     loading them has killed a process, with the reason. `unloaded`: models that a client has unloaded. `sockets`: of the
-    versions that run in a process of their own; the others run here. `kept`: as in LoadOptions.
+    versions that run in a process of their own; the others run here.
     """
 
     def __init__(
@@ -46,14 +46,13 @@ class ModelCatalog:
         configured: frozenset[str] | None = None,
         unloaded: frozenset[str] = frozenset(),
         sockets: ProcessSockets = NO_PROCESSES,
-        kept: Mapping[str, int] | None = None,
     ) -> None:
         self._configured = frozenset(routing.models) if configured is None else configured
         self._generation = generation
         self._routing = routing
         self._shared_state = shared_state
         self._loader = Loader(repository, self._shared_state, unavailable or {})
-        self._factory = VersionFactory(self._loader, self._shared_state, sockets, kept or {})
+        self._factory = VersionFactory(self._loader, self._shared_state, sockets)
         self._index = ModelIndex(repository, self._loader.reasons)
         self._unloaded = unloaded
         self._change = asyncio.Lock()
@@ -201,7 +200,7 @@ class ModelCatalog:
 
     def _use(self, options: LoadOptions) -> None:
         self._loader.unavailable = options.unavailable
-        self._factory.sockets, self._factory.kept = options.sockets, options.kept
+        self._factory.sockets = options.sockets
 
     def _unserved(self, name: str, stable: int, error: GatewayError, known: Mapping[str, str]) -> Mapping[str, str]:
         """Note why the model is not served. Returns those that are unreachable, `known` without it."""
@@ -244,8 +243,7 @@ class ModelCatalog:
                     raise
                 self._loader.reasons[name, settings.candidate] = str(error)
                 settings = _without_candidate(settings)
-        kept = await self._factory.make_kept(name, settings, {})
-        return ServedModel(name, settings, versions, self._shared_state, self._generation, kept)
+        return ServedModel(name, settings, versions, self._shared_state, self._generation)
 
     async def _candidate(self, name: str, settings: ReleaseSettings, stable: ModelVersion) -> ModelVersion:
         """The candidate in service. Raises GatewayError if it does not load or cannot replace stable."""
@@ -276,6 +274,8 @@ class ModelCatalog:
         self, name: str, settings: ReleaseSettings, generation: int, options: LoadOptions
     ) -> ServedModel:
         served = self.models.get(name) if name not in options.reload else None
+        if served is not None and settings.candidate is not None:
+            self._retire(served.let_go(settings))  # before the candidate takes its memory
         before = served.all_versions() if served else {}
         stable = await self._factory.reuse_or_make(name, settings.stable, settings, before)
         versions = {settings.stable: stable}
@@ -287,7 +287,7 @@ class ModelCatalog:
             except GatewayError:
                 self._retire(set(versions.values()) - set(before.values()))
                 raise
-        kept = await self._factory.make_kept(name, settings, before)
+        kept = await self._factory.keep(name, settings, before.get(options.kept.get(name, 0)))
         return ServedModel(name, settings, versions, self._shared_state, generation, kept)
 
 

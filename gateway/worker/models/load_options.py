@@ -12,7 +12,7 @@ from gateway.version_key import VersionKey
 class LoadOptions:
     """How a configuration is prepared. `catch_up`: it is in force elsewhere already, so a candidate that does not load
     is left out, as at a start. `reload`: models whose files are read again. `unavailable`, `unloaded`, `sockets`: as in
-    ModelCatalog. `kept`: by model, the version to keep loaded for an undo of its promotion.
+    ModelCatalog. `kept`: by model, the version to keep for an undo of its promotion, if it is loaded.
     """
 
     unavailable: Mapping[VersionKey, str] = field(default_factory=dict)

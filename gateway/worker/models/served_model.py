@@ -1,6 +1,6 @@
 """One model in service: its release, the versions that it names, what stops the candidate, and what requests need."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.backends.version import ModelVersion
@@ -64,6 +64,12 @@ class ServedModel:
     def all_versions(self) -> Mapping[int, ModelVersion]:
         """The versions by number, with the one that is kept for an undo."""
         return self.versions if self.kept is None else {**self.versions, self.kept.number: self.kept}
+
+    def let_go(self, settings: ReleaseSettings) -> Iterator[ModelVersion]:
+        """Keep no version for an undo, unless `settings` name it; yields it, to be closed."""
+        if self.kept is not None and self.kept.number not in (settings.stable, settings.candidate):
+            yield self.kept
+            self.kept = None
 
     def constant(self, decision: Decision) -> bytes:
         """The part of a record that is the same for all requests with this decision, encoded."""

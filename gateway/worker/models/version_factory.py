@@ -1,9 +1,7 @@
 """Makes the versions in service: loaded in this worker, or connected to their own process."""
 
-import logging
 import time
 from collections.abc import Mapping
-from typing import Final
 
 from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert_guards
@@ -12,26 +10,19 @@ from gateway.backends.output_checks import Stopped
 from gateway.backends.process.client import ProcessBackend
 from gateway.backends.remote.client import RemoteBackend
 from gateway.backends.version import ModelVersion
-from gateway.errors import GatewayError, ModelUnavailable
+from gateway.errors import ModelUnavailable
 from gateway.messages import ProcessSockets
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.tally import Tally
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.shared_state import SharedState
 
-log: Final = logging.getLogger("gateway.worker.models")
-
 
 class VersionFactory:
-    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in their own process. `kept`: by
-    model, the version to keep loaded for an undo of its promotion.
-    """
+    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in their own process."""
 
-    def __init__(
-        self, loader: Loader, shared_state: SharedState, sockets: ProcessSockets, kept: Mapping[str, int]
-    ) -> None:
+    def __init__(self, loader: Loader, shared_state: SharedState, sockets: ProcessSockets) -> None:
         self.sockets = sockets
-        self.kept = kept
         self._loader = loader
         self._shared_state = shared_state
 
@@ -71,20 +62,13 @@ class VersionFactory:
             return in_worker(name, number, loaded, tally, compared=compared, baseline=baseline)
         return in_worker(name, number, loaded, tally, self._stopped(name, number))
 
-    async def make_kept(
-        self, name: str, settings: ReleaseSettings, current: Mapping[int, ModelVersion]
-    ) -> ModelVersion | None:
-        """The version to keep loaded for an undo; None if there is none, if another server runs it, or if it does not
-        load: then an undo has to load it, and says why it cannot.
-        """
-        number = self.kept.get(name)
-        if number is None or number in (settings.stable, settings.candidate) or self._loader.is_remote(name, number):
+    async def keep(self, name: str, settings: ReleaseSettings, now: ModelVersion | None) -> ModelVersion | None:
+        """`now`, kept loaded for an undo. None if it is not in this worker: nothing is loaded only to be kept."""
+        if now is None or now.number in (settings.stable, settings.candidate):
             return None
-        try:
-            return await self.reuse_or_make(name, number, settings, current)
-        except GatewayError as error:
-            log.warning("version %d of '%s', stable before the promotion, is not kept loaded: %s", number, name, error)
+        if not isinstance(now.facts, LoadedVersion):
             return None
+        return now if self._is_reusable(now, settings) else await self.make(name, now.number, settings, now.facts)
 
     def _stopped(self, name: str, candidate: int) -> Stopped:
         """Tells whether the candidate is stopped."""

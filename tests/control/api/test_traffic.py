@@ -39,6 +39,7 @@ def test_traffic_goes_on_after_a_restart(tmp_path: Path) -> None:
         candidate = before["versions"][1]["release"]["requests"]
         assert candidate == before["routes"][0]["candidate_requests"] > 0
     with gateway(tmp_path) as again:
+        until(lambda: requests(traffic(again), "release") == 40, "what was saved is read")
         after = traffic(again)
         assert after["versions"] == before["versions"]
         assert after["since_time_s"] == before["since_time_s"]

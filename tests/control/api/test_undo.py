@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.backends.onnx_models import crashing, needs_trap
 from tests.control.api.test_commands import ROUTING, decisions, file_of, post, variants
-from tests.processes.flawed import gateway, release, until
+from tests.processes.flawed import gateway, kill, metric, release, until, workers
+from tests.processes.test_reload import config, wait_for_generation
 from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
@@ -74,6 +76,27 @@ def test_undo_with_routes_after_a_restart_brings_the_candidate_back(tmp_path: Pa
         assert file_of(again).read_text() == ROUTING
         assert variants(again) == {"stable", "candidate"}
         assert release(again)["routes"][0]["in_force_percent"] == 50
+
+
+@needs_trap
+def test_old_version_that_kills_whatever_loads_it_costs_only_the_undo(running: GatewayProcess) -> None:
+    """Neither an edit nor a new worker loads it, and an undo tries it unless every worker still has it."""
+    post(running, "releases/flawed/promote")
+    crashing(running.config.parent / "models/flawed/1/model.onnx")
+    kill(workers(running)[0])
+    assert "SIGFPE" in undo(running).text, "the worker that is left has it, and the next one will not"
+    until(lambda: metric(running, "gateway_workers", state="ready") == 2, "another worker")
+    before = workers(running)
+    edited = file_of(running).read_text().replace("1s", "2s")
+    generation = config(running)["generation"]
+    file_of(running).write_text(edited)
+    wait_for_generation(running, generation + 1)
+    file_of(running).write_text(edited.replace("2s", "1s"))
+    wait_for_generation(running, generation + 2)
+    assert "SIGFPE" in undo(running).text
+    assert (workers(running), release(running)["stable"]) == (before, 2)
+    assert metric(running, "gateway_worker_restarts_total") == 1
+    assert variants(running) == {"stable"}
 
 
 def test_undo_after_a_manual_edit_of_the_entry_is_refused(running: GatewayProcess) -> None:

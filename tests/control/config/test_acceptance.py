@@ -85,6 +85,54 @@ def test_memory_of_the_version_before_is_read(tmp_path: Path, caplog: pytest.Log
     assert "damaged" not in caplog.text
 
 
+def test_promotion_is_remembered_beside_the_entries_that_a_gateway_before_reads(tmp_path: Path) -> None:
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+        accept(accepting, tmp_path, TWO)
+        promoted = accepting.memory["m"]
+        assert promoted.undo is not None and promoted.undo.stable == 1
+    entry = {"stable": 2, "candidate": None, "salt": None, "stickiness": "customer", "configured": True}
+    assert remembered(tmp_path) == {"m": entry}
+    with opened(tmp_path) as (accepting, _):
+        assert accepting.memory["m"] == promoted
+
+
+def test_text_that_comes_back_can_undo_what_it_could(tmp_path: Path) -> None:
+    """An undo that could not be applied everywhere is rolled back."""
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+        accept(accepting, tmp_path, TWO)
+        promoted = accepting.memory
+        accept(accepting, tmp_path, TWO.replace("stable: 2", "stable: 1"))
+        assert accepting.memory["m"].undo is None
+        accept(accepting, tmp_path, TWO)
+        assert accepting.memory == promoted
+        assert promoted["m"].undo is not None
+
+
+@pytest.mark.parametrize(
+    "undo",
+    [
+        [], {"gone": {"stable": 1, "entry": "e"}}, {"m": 5}, {"m": {"stable": 1, "entry": "e", "odd": 1}},
+        {"m": {"entry": "e"}}, {"m": {"stable": 1, "entry": 5}}, {"m": {"stable": 1, "entry": "e", "edited": 1}},
+        *({"m": {"stable": stable, "entry": "e"}} for stable in (0, -1, 2**63, True, "1", 1.0)),
+    ],
+)  # fmt: skip
+def test_damaged_undo_point_costs_only_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture, undo: Any) -> None:
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+        accept(accepting, tmp_path, TWO)
+    models = {**remembered(tmp_path), "n": {"stable": 7}}
+    good = {"n": {"stable": 6, "entry": "e"}} if isinstance(undo, dict) else {}
+    points = {**undo, **good} if good else undo
+    (tmp_path / "state" / "releases.json").write_bytes(orjson.dumps({"models": models, "undo": points}))
+    with opened(tmp_path) as (accepting, _):
+        memory = accepting.memory
+    assert (memory["m"].stable, memory["m"].undo, memory["n"].stable) == (2, None, 7)
+    assert (memory["n"].undo is not None) == bool(good)
+    assert "undo" in caplog.text and "created anew" not in caplog.text
+
+
 def test_changed_stable_is_recorded_even_if_the_accepted_text_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

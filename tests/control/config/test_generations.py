@@ -31,6 +31,8 @@ def test_version_that_was_stable_is_kept_until_other_versions_are_named(tmp_path
     assert (config.kept, set(config.versions)) == ({"m": 1}, {("m", 1), ("m", 2)})
     for entry in ({"stable": 2, "candidate": 3}, {"stable": 3}, {"stable": 1}):
         assert generation(tmp_path, resolved(entry, promoted.memory["m"])).kept == {}
+    edited = {"stable": 2, "rescue": {"timeout": "1s"}}
+    assert generation(tmp_path, resolved(edited, promoted.memory["m"])).kept == {}, "it cannot be undone"
 
 
 def test_nothing_is_kept_where_stable_runs_in_a_process_of_its_own(tmp_path: Path) -> None:

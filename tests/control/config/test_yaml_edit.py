@@ -193,6 +193,15 @@ def test_restore_entry_reverts_a_promotion_and_leaves_later_edits_of_other_model
     assert restore_entry(edited, BEFORE, model) == set_weight(BEFORE, other, route, 7) + "# the end\n"
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_restore_entry_at_the_end_of_the_file_or_not(end: str) -> None:
+    begin, after = "models:\n  m:\n    stable: 1\n    candidate: 2", "  n:\n    stable: 1\n"
+    promoted = promote(begin + end, "m")
+    longer = promoted if promoted.endswith("\n") else promoted + "\n"
+    assert restore_entry(longer + after, begin + end, "m").replace("\r", "") == begin + "\n" + after
+    assert restore_entry(promoted.rstrip("\r\n"), begin + end, "m").rstrip("\r\n") == begin
+
+
 def test_restore_entry_refuses_an_entry_edited_since() -> None:
     promoted = promote(BEFORE, "digits")
     for edited in (promoted.replace("# strict", "# lax"), promoted.replace("failures: 3", "failures: 4")):

@@ -5,7 +5,15 @@ from collections import Counter
 
 import pytest
 
-from gateway.control.traffic.top_counts import MAX_MODELS, NO_CUSTOMER, SAMPLED, SpaceSaving, TopCounts
+from gateway.control.traffic.top_counts import (
+    MAX_MODELS,
+    MAX_NAME,
+    NO_CUSTOMER,
+    SAMPLED,
+    TOO_LONG,
+    SpaceSaving,
+    TopCounts,
+)
 from tests.control.traffic.lines import line
 
 
@@ -76,6 +84,32 @@ def test_long_pieces_are_sampled_and_counted_in_full() -> None:
     found = counted(counts, "customers")
     assert sum(requests for requests, _ in found.values()) == pytest.approx(total)
     assert found["acme"][0] / total == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_line_is_drawn_whatever_stands_before_it() -> None:
+    """After each long line comes one of the same customer, who sends a fifth of the requests."""
+    counts, burst = TopCounts(seed=1), [line(customer="big", request=b"x" * 5000), line(customer="next"), *[line()] * 3]
+    for _ in range(50):
+        counts.observe(b"".join(burst * 50), len(burst) * 50)
+    assert counted(counts, "customers")["next"][0] / (50 * 250) == pytest.approx(0.2, abs=0.04)
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "\0", '"', "😀"])
+def test_names_that_are_too_long_are_one_key(letter: str) -> None:
+    counts, longest = TopCounts(), letter * MAX_NAME
+    lines = [line(customer=longest), *(line(customer=longest + "b" * more) for more in (1, 10**6))]
+    lines.append(line(route=letter * 300))
+    counts.observe(b"".join(lines), len(lines))
+    shown = longest if longest.isprintable() else "\\x00" * MAX_NAME
+    assert counted(counts, "customers") == {shown: (1, 0), TOO_LONG: (2, 0), "acme": (1, 0)}
+    assert counted(counts, "routes") == {"everyone": (3, 0), TOO_LONG: (1, 0)}
+
+
+def test_names_are_printable() -> None:
+    counts = TopCounts()
+    counts.observe(line(customer="\x1b[2Ja\nb\u202e", route="r\x7f"), 1)
+    assert counted(counts, "customers") == {"\\x1b[2Ja\\nb\\u202e": (1, 0)}
+    assert counted(counts, "routes") == {"r\\x7f": (1, 0)}
 
 
 def test_number_of_models_is_bounded() -> None:

@@ -71,5 +71,14 @@ def test_default_limit_holds_for_each_customer_and_not_for_all_whom_a_key_serves
 def test_limit_that_names_the_key_s_customer_holds_for_all_whom_it_serves(tmp_path: Path) -> None:
     shop = Caller(tmp_path, Scope.PREDICT, Scope.DELEGATE, customers={"shop": "4/s", "small": "1/s"})
     assert [shop.refused(name) for name in ("small", "small", "acme", None, "globex")] == [
-        False, True, False, False, True
+        False, True, False, False, False
     ]  # fmt: skip
+    assert shop.refused("globex"), "four are admitted, and the one that its own limit refused does not count"
+
+
+def test_two_customers_in_one_request_are_refused(tmp_path: Path) -> None:
+    access = Caller(tmp_path, Scope.PREDICT, Scope.DELEGATE)._access
+    shop = Identity("key", "shop", frozenset(), 0, delegates=True)
+    with pytest.raises(InvalidRequest, match=r"'acme', and parameters\.customer 'globex'"):
+        access.admit(shop, Attributes("acme", parameters={"customer": "globex"}))
+    assert access.admit(shop, Attributes("acme", parameters={"customer": "acme"})).customer == "acme"

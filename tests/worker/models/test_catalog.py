@@ -367,25 +367,40 @@ async def test_old_stable_stays_loaded_after_a_promotion_until_it_is_not_kept(tm
 
 
 @on_a_loop
-async def test_version_that_cannot_be_kept_costs_nothing_but_the_undo(tmp_path: Path) -> None:
-    place(tmp_path, "m", 2, TWO)
-    async with started_catalog(tmp_path, m={"stable": 2}) as catalog:
+async def test_version_is_kept_only_as_it_is_loaded_and_never_read_again(tmp_path: Path) -> None:
+    two_versions(tmp_path)
+    async with started_catalog(tmp_path, m={"stable": 1}) as catalog:
         await swap(catalog, 2, kept={"m": 1})
-        assert catalog.models["m"].kept is None
+        old = catalog.models["m"].kept
+        (tmp_path / "m" / "1" / "model.onnx").write_bytes(b"damaged since")
+        await swap(catalog, 2, kept={"m": 1})
+        assert catalog.models["m"].kept is old is not None
+        await soon(catalog.load("m", None, LoadOptions(kept={"m": 1})))
+        await swap(catalog, 2, kept={"m": 1})
+        assert (catalog.models["m"].kept, catalog.runs_on().keys()) == (None, {("m", 2)})
         assert (catalog.unavailable(), catalog.failures()) == ({}, [])
         assert await answer(catalog, "m", 2) == [2, 4]
 
 
 @on_a_loop
-async def test_start_and_load_keep_the_version_too(tmp_path: Path) -> None:
+async def test_worker_that_starts_loads_nothing_only_to_keep_it(tmp_path: Path) -> None:
     two_versions(tmp_path)
-    catalog = prepared(tmp_path, m={"stable": 2})
-    catalog.boards.plan(alone(2), {"m": 1})  # type: ignore[attr-defined]
-    catalog._factory.kept = {"m": 1}
-    await catalog.start()
-    first = catalog.models["m"].kept
-    await soon(catalog.load("m", None, LoadOptions(kept={"m": 1})))
-    again = catalog.models["m"].kept
-    assert first is not None and again is not None
-    assert (first.number, again.number, again.facts is first.facts) == (1, 1, False)
-    await soon(catalog.close())
+    async with started_catalog(tmp_path, m={"stable": 2}) as catalog:
+        await swap(catalog, 2, kept={"m": 1})
+        assert (catalog.models["m"].kept, catalog.runs_on().keys()) == (None, {("m", 2)})
+
+
+@on_a_loop
+async def test_kept_version_is_given_up_before_another_candidate_loads(tmp_path: Path) -> None:
+    two_versions(tmp_path)
+    place(tmp_path, "m", 3, scaling(3))
+    async with started_catalog(tmp_path, m={"stable": 1}) as catalog:
+        await swap(catalog, 2, kept={"m": 1})
+        now = catalog.models["m"]
+        back = RoutingSettings.model_validate({"models": {"m": CANARY}})
+        await soon(catalog.prepare(back, 2))
+        assert now.kept is not None, "an undo with routes needs it"
+        next_one = RoutingSettings.model_validate({"models": {"m": {**CANARY, "stable": 2, "candidate": 3}}})
+        await soon(catalog.prepare(next_one, 3))
+        assert (catalog.models["m"], now.kept) == (now, None)
+        assert await answer(catalog, "m", 2) == [2, 4]
