@@ -13,7 +13,7 @@ from gateway.records.token import CARRIED, MAX_TOKEN_LENGTH, SEVERAL_ROWS, Signe
 from gateway.routing.release import Decision, Variant
 from gateway.settings.model import MAX_PREDICTIONS, Kind
 
-SIGNER = Signer({7: bytes(range(32))}, 7)
+SIGNER = Signer([(7, bytes(range(32)))])
 DECISION = Decision(2, Variant.CANDIDATE, "everyone", 123_456, 50_000, 0.05, True)
 FLOATS = st.none() | st.floats(-(2.0**100), 2.0**100, width=32)
 ROWS = {

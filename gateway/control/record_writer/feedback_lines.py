@@ -14,7 +14,7 @@ from gateway.control.record_writer.outcome_sums import (
     class_rows,
 )
 from gateway.records.measures import METRICS
-from gateway.records.outcomes import is_countable
+from gateway.records.outcomes import countable
 from gateway.shm.tally import CLASSES
 
 MOST_CLASSES: Final = 4  # true classes of a prediction that are remembered, to be replaced when it is corrected
@@ -89,7 +89,7 @@ def read_said(record: Mapping[str, Any]) -> tuple[Said, dict[str, float]]:
     """
     named = record.get("outcomes")
     given = named if isinstance(named, dict) else _earlier_outcomes(record)
-    outcomes = {name: float(value) for name, value in given.items() if is_countable(value)}
+    outcomes = {name: number for name, value in given.items() if (number := countable(name, value)) is not None}
     names = tuple(outcomes)
     names = _names.setdefault(names, names) if len(_names) < MOST_SHARED else names
     if record.get("truth") is None:

@@ -151,6 +151,15 @@ def test_outcomes_in_a_line_are_summed_whatever_their_kind(ledger: FeedbackStats
     assert next(heard.outcomes for heard in ledger.take_new()) == REGRESSION
 
 
+@pytest.mark.parametrize(("error", "counted"), [(3e6, 3e6), (5e12, 1e12)])
+def test_largest_errors_are_counted(ledger: FeedbackStats, error: float, counted: float) -> None:
+    outcomes = {"age.loss": error, "age.squared_error": error * error, "age.error": -error}
+    ledger.add(feedback_line(prediction(1), truth={"age": 7.0}, outcomes=outcomes))
+    totals = {name: total for name, (_, total) in credit(ledger).sums.outcomes.items()}
+    assert totals == {"age.loss": counted, "age.squared_error": counted**2, "age.error": -counted}
+    assert credit(ledger).received["measured"] == 1
+
+
 def test_correction_of_a_number_replaces_it(ledger: FeedbackStats) -> None:
     one = prediction(1)
     ledger.add(feedback_line(one, truth=7.0, outcomes=REGRESSION))
