@@ -53,6 +53,11 @@ class Said(NamedTuple):
         rows = tuple(counts[name] for name in both) if self.rows else ()
         return Said(verdict, tuple(both), tuple(both.values()), classes, rows)
 
+    def judges_all_rows(self, row: "Said") -> bool:
+        """Whether this, said of a whole request, judges it by an outcome that is said of its `row`, too."""
+        counts = dict(zip(self.names, self.rows or (0,) * len(self.names), strict=True))
+        return any(_is_judgement(name) and counts.get(name) == 0 for name in row.names)
+
     def with_row(self, row: "Said", before: "Said") -> "Said":
         """What holds after `row` was said of a single row, of which `before` was said earlier: means over the rows.
 
@@ -120,7 +125,11 @@ def _verdict(outcomes: Mapping[str, float]) -> str:
     wrong = outcomes.get("wrong")
     if wrong is not None:
         return WRONG if wrong else CORRECT
-    return MEASURED if any(name.rpartition(".")[2] in ("loss", "wrong") for name in outcomes) else UNKNOWN
+    return MEASURED if any(map(_is_judgement, outcomes)) else UNKNOWN
+
+
+def _is_judgement(name: str) -> bool:
+    return name.rpartition(".")[2] in ("loss", "wrong")
 
 
 def _classes(record: Mapping[str, Any]) -> ClassRows:

@@ -49,6 +49,7 @@ class FeedbackMemory:
 
     def __init__(self) -> None:
         self._known: RecentValues[Said] = RecentValues()
+        self._rows: RecentValues[Said] = RecentValues()  # apart: a request has up to 10,000, which push out others
 
     def put(self, record: Mapping[str, Any]) -> Change | None:
         """Take in the record of a line; return what it changes, None if it only repeats."""
@@ -58,34 +59,29 @@ class FeedbackMemory:
         if earlier is None and row is None:  # nearly always
             self._known.put(key, said.remembered)
             return Change(said, outcomes, _NONE, outcomes, bool(said.verdict), () if said.classes else None)
-        if type(row) is int:
-            row_key = hash((prediction, row))
-            before = self._known.get(row_key)
-            if not self._amend(row_key, before, said):
-                return None
-            now = (earlier or NOTHING).with_row(said, before or NOTHING)
+        whole = earlier or NOTHING
+        by_row = type(row) is int
+        memory, own_key = (self._rows, hash((prediction, row))) if by_row else (self._known, key)
+        if by_row and whole.judges_all_rows(said):
+            said = said._replace(verdict="", classes=())
+        known = memory.get(own_key)
+        before = known or NOTHING
+        counts_classes = bool(said.classes) and (before.classes != () or before.verdict not in (CORRECT, WRONG))
+        now = before.amended(said)
+        if not counts_classes:  # only what is counted may be taken back later
+            now = now._replace(classes=before.classes)
+        if now.remembered == known:
+            return None
+        memory.put(own_key, now.remembered)
+        if by_row:
+            now = whole.with_row(said, before)
             self._known.put(key, now.remembered)
-        else:
-            before = earlier
-            if not self._amend(key, before, said):
-                return None
-            now = (before or NOTHING).amended(said)
-        before = before or NOTHING
         repeated = before.outcomes
-        new_classes = said.classes and (before.classes or before.verdict not in (CORRECT, WRONG))
         return Change(
             said=said,
             received={name: value for name, value in outcomes.items() if repeated.get(name) != value},
-            before=(earlier or NOTHING).outcomes,
+            before=whole.outcomes,
             now=now.outcomes,
             truth=said.verdict not in ("", before.verdict),
-            classes_before=before.classes if new_classes else None,
+            classes_before=before.classes if counts_classes else None,
         )
-
-    def _amend(self, key: int, before: Said | None, said: Said) -> bool:
-        """Remember what was said under this key; return whether it was news."""
-        now = (before or NOTHING).amended(said).remembered
-        if now == before:
-            return False
-        self._known.put(key, now)
-        return True

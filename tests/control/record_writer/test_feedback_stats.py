@@ -210,6 +210,75 @@ def test_rows_judged_one_by_one_are_averaged(ledger: FeedbackStats) -> None:
     assert credit(ledger).sums.outcomes["wrong"] == (1, 1.0)
 
 
+def by_class(one: str, *truths: tuple[int, bool], **fields: Any) -> bytes:
+    """A line that judges these rows, true class and whether it was predicted, together."""
+    classes, correct = [index for index, _ in truths], [right for _, right in truths]
+    wrong = 1 - sum(correct) / len(correct)
+    shown = {"truth_class": classes, "correct": correct} if len(truths) > 1 else {
+        "truth_class": classes[0], "correct": correct[0]
+    }  # fmt: skip
+    return feedback_line(one, truth=classes, outcomes={"wrong": wrong, "loss": wrong}, **shown, **fields)
+
+
+def test_only_true_classes_that_were_counted_are_taken_back(ledger: FeedbackStats) -> None:
+    one = prediction(1)
+    ledger.add(by_class(one, (5, True), row=0))
+    ledger.add(by_class(one, (5, True), (6, False)))
+    ledger.add(by_class(one, (4, True), (7, False)))
+    assert credit(ledger).sums.classes == {5: (1, 0)}
+    many = prediction(2)
+    ledger.add(by_class(many, *((index, True) for index in range(10, 20))))
+    for truth in (20, 21):
+        ledger.add(by_class(many, (truth, True), (truth, True)))
+    assert min(min(counts) for counts in credit(ledger).sums.classes.values()) == 0
+    assert sum(sum(counts) for counts in credit(ledger).sums.classes.values()) == 11
+
+
+def test_true_classes_of_a_version_that_was_forgotten_are_not_taken_back(
+    ledger: FeedbackStats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_VERSIONS", 1)
+    one, other = prediction(1), prediction(2, replace(DECISION, version=1))
+    ledger.add(by_class(one, (5, True)) + by_class(other, (5, True)) + by_class(one, (6, True)))
+    assert credit(ledger).sums.classes == {5: (0, 0), 6: (1, 0)}
+
+
+def test_row_of_a_request_that_was_judged_as_a_whole_counts_no_more(ledger: FeedbackStats) -> None:
+    one = prediction(1)
+    ledger.add(by_class(one, (5, True), (6, False)))
+    ledger.add(by_class(one, (6, True), row=1, reward=0.5) * 2)
+    counted = credit(ledger)
+    assert counted.sums.outcomes["wrong"] == (1, 0.5)
+    assert counted.sums.classes == {5: (1, 0), 6: (0, 1)}
+    assert (counted.received["correct"], counted.received["wrong"]) == (0, 1)
+    ledger.add(by_class(one, (5, True), (6, True)))
+    assert counted.sums.outcomes["wrong"] == (1, 0.0)
+    assert counted.sums.classes == {5: (1, 0), 6: (1, 0)}
+
+
+def test_rows_push_no_predictions_out_of_memory(ledger: FeedbackStats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback_memory, "MAX_REMEMBERED", 10)
+    first, long = judged(prediction(1), True), prediction(2)
+    rows = [by_class(long, (5, True), row=row) for row in range(30)]
+    ledger.add(first + b"".join(rows) + first)
+    assert credit(ledger).sums.labelled == 2
+
+
+def test_prediction_id_of_successive_lines_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+
+    class Counting(Signer):
+        def read(self, text: object) -> Any:
+            read.append(text)
+            return super().read(text)
+
+    one, other = prediction(1), prediction(2)
+    FeedbackStats(Counting([(0, bytes(32))])).add(
+        b"".join(by_class(one, (5, True), row=row) for row in range(9)) + judged(other, True)
+    )
+    assert read == [one, other]
+
+
 def test_many_true_classes_of_a_request_are_counted_once(ledger: FeedbackStats) -> None:
     one, classes = prediction(1), list(range(100))
     rows = {"truth": classes, "truth_class": classes, "correct": [True] * 100}
