@@ -7,7 +7,7 @@ from gateway.backends.batch import Answer
 from gateway.backends.predictions import OutputPrediction, Rows
 from gateway.backends.version import ModelVersion
 from gateway.protocol.classification import NO_CLASS
-from gateway.records.carried import Carried, encoded, one_number
+from gateway.records.carried import Carried, encoded, one_number, output_mark
 from gateway.records.token import CARRIED, SEVERAL_ROWS
 from gateway.records.value_bins import bin_of
 from gateway.settings.model import Kind
@@ -41,12 +41,11 @@ def predicted_beyond_one_class(version: ModelVersion, answer: Answer, classes: l
         count = version.rows(answer)
         if count == 1:
             return Predicted(NO_CLASS, b"", None, classes)
-        return _carrying([Carried(_NONE, count)], None, classes)
+        return _carrying([Carried(_NONE, count, (), output_mark(output.output))], None, classes)
     rows = _rows(output, answer, classes)
     if output.kind is _REGRESSION and len(rows) == 1:
-        return Predicted(
-            NO_CLASS, CARRIED + one_number(rows[0]), {output.output: rows}, _counted(output, rows, classes)
-        )
+        payload = CARRIED + one_number(rows[0], output_mark(output.output))
+        return Predicted(NO_CLASS, payload, {output.output: rows}, _counted(output, rows, classes))
     recorded = {output.output: rows} if rows and output.kind in _RECORDED else None
     return _carrying([_carried(output, rows, version, answer)], recorded, _counted(output, rows, classes))
 
@@ -79,9 +78,10 @@ def _counted(output: OutputPrediction, rows: Rows, classes: list[int]) -> list[i
 
 
 def _carried(output: OutputPrediction, rows: Rows, version: ModelVersion, answer: Answer) -> Carried:
+    mark = output_mark(output.output)
     if not rows:
-        return Carried(output.kind, version.rows(answer))
-    return Carried(output.kind, len(rows), rows[:1] if output.kind is _RANKING else rows)
+        return Carried(output.kind, version.rows(answer), (), mark)
+    return Carried(output.kind, len(rows), rows[:1] if output.kind is _RANKING else rows, mark)
 
 
 def _carrying(

@@ -1,6 +1,7 @@
 """POST /v2/feedback: the outcomes of predictions, credited to versions by the signed prediction id alone."""
 
 import asyncio
+import logging
 import time
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ TIMEOUT_S: Final = 1.0  # for room in the ring: a long list may come faster than
 POLL_S: Final = 0.01
 ROWS_PER_ENTRY: Final = 20  # rows of an entry that take about as long as an entry of one row
 INLINE_ROWS: Final = 400  # rows of an entry that are judged on the event loop, as long as a slice
+log: Final = logging.getLogger("gateway.worker.http")
 
 
 class FeedbackEndpoint:
@@ -79,6 +81,10 @@ class FeedbackEndpoint:
                     line, why_uncounted = self._entries.line(entry, sender)
             except InvalidRequest as error:
                 rejected.append({"index": index, "error": str(error)})
+                continue
+            except Exception:  # an unforeseen one must not lose the entries after it
+                log.exception("an entry of feedback cannot be judged")
+                rejected.append({"index": index, "error": "the gateway failed to judge this entry; its log says why"})
                 continue
             if not await self._recorded(line):
                 raise Overloaded(

@@ -13,7 +13,10 @@ from onnx import TensorProto, helper
 
 from gateway.backends.repository import Repository
 from gateway.protocol.decode import decode_request
+from gateway.records.carried import Carried, encoded, output_mark
+from gateway.records.token import CARRIED
 from gateway.routing.attributes import Attributes
+from gateway.settings.model import Kind
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.worker.call import RequestSource
@@ -35,6 +38,8 @@ SETTINGS = {
     "vector": "prediction: {output: y, kind: embedding}",
     "nothing": "prediction: {output: y, kind: none}",
     "both": "prediction: [{output: animal, labels: [cat, dog]}, {output: age, kind: regression}]",
+    "swapped": "prediction: [{output: age, kind: regression}, {output: size, kind: regression}]",
+    "uneven": "prediction: [{output: animal, labels: [cat, dog]}, {output: age, kind: regression}]",
 }
 
 
@@ -100,10 +105,30 @@ def animal_and_age(path: Path) -> Path:
     return save(path, [node], {"x": (FLOAT, ["n", 3])}, outputs, [sizes])
 
 
+def age_and_size(path: Path) -> Path:
+    """Of [n, 3]: two numbers, and one that is no output."""
+    sizes = helper.make_tensor("sizes", TensorProto.INT64, [3], [1, 1, 1])
+    node = helper.make_node("Split", ["x", "sizes"], ["age", "size", "more"], axis=1)
+    return save(path, [node], {"x": (FLOAT, ["n", 3])}, {"age": (FLOAT, ["n", 1]), "size": (FLOAT, ["n", 1])}, [sizes])
+
+
+def animals_of_one_age(path: Path) -> Path:
+    """Of [n, 3]: the scores of two animals for each row, and one age for all."""
+    sizes = helper.make_tensor("sizes", TensorProto.INT64, [2], [2, 1])
+    split = helper.make_node("Split", ["x", "sizes"], ["animal", "ages"], axis=1)
+    mean = helper.make_node("ReduceMean", ["ages"], ["age"], axes=[0], keepdims=1)
+    return save(
+        path, [split, mean], {"x": (FLOAT, ["n", 3])}, {"animal": (FLOAT, ["n", 2]), "age": (FLOAT, ["m", 1])}, [sizes]
+    )
+
+
+MAKERS = {"both": animal_and_age, "swapped": age_and_size, "uneven": animals_of_one_age}
+
+
 @asynccontextmanager
 async def bench(folder: Path, *names: str) -> AsyncIterator[Bench]:
     for name in names:
-        place(folder, name, 1, animal_and_age if name == "both" else same(WIDTHS[name]))
+        place(folder, name, 1, MAKERS.get(name) or same(WIDTHS[name]))
         (folder / name / "model.yaml").write_text(SETTINGS[name])
     catalog = served_by(Repository(folder), RoutingSettings())
     await catalog.start()
@@ -334,5 +359,67 @@ def test_several_rows_of_an_id_of_the_release_before_are_recorded(tmp_path: Path
         assert (record["truth_class"], record["correct"], record["outcomes"]) == ([1, 0], None, {"reward": 2})
         assert "made by an earlier release" in record["uncounted"]
         assert "several rows" in await here.refused(older, truth="dog")
+
+    on_bench(tmp_path, test, "pets")
+
+
+def test_row_that_one_output_lacks_is_refused_and_the_others_are_taken(tmp_path: Path) -> None:
+    async def test(here: Bench) -> None:
+        two = await here.predict("uneven", 1, 0, 3, 0, 1, 5, rows=2)
+        assert "row is 1, but truth.age is about one row" in await here.refused(two, row=1, truth={"age": 4})
+        assert (await here.tell(two, row=0, truth={"age": 4}))["outcomes"]["age.loss"] == 0
+        assert (await here.tell(two, row=1, truth={"animal": "dog"}))["outcomes"]["wrong"] == 0
+
+    on_bench(tmp_path, test, "uneven")
+
+
+def test_entry_that_cannot_be_judged_for_an_unforeseen_reason_is_refused_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> None:
+        raise IndexError("unforeseen")
+
+    async def test(here: Bench) -> None:
+        one = await here.predict("pets", 1, 0, 0)
+        monkeypatch.setattr("gateway.worker.feedback_entry.judged", fails)
+        entries = [{"prediction_id": one, "truth": "dog"}, {"prediction_id": one, "reward": 1}]
+        answer = await here.client.post("/v2/feedback", json=entries)
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+        assert answer.json()["rejected"][0] == {
+            "index": 0,
+            "error": "the gateway failed to judge this entry; its log says why",
+        }
+        assert "unforeseen" in caplog.text
+
+    on_bench(tmp_path, test, "pets")
+
+
+def test_truth_is_compared_with_the_output_of_its_name_after_an_edit(tmp_path: Path) -> None:
+    """model.yaml named the outputs in another order, or others, when the prediction was made."""
+
+    async def test(here: Bench) -> None:
+        served = here.gateway.served("swapped")
+
+        def made(*carried: Carried) -> str:
+            names = served.names["default"] + CARRIED + encoded(carried)
+            return here.gateway.recorder.signer.token(names, served.release.pinned(1), 1, -1, False).decode()
+
+        size, age = (Carried(Kind.REGRESSION, 1, [5.0], output_mark(name)) for name in ("size", "age"))
+        record = await here.tell(made(size, age._replace(values=[30.0])), truth={"age": 31, "size": 7})
+        assert (record["outcomes"]["loss"], record["outcomes"]["size.loss"]) == (1, 2)
+        assert (await here.tell(made(size._replace(mark=0)), truth=7))["outcomes"]["loss"] == 2
+        record = await here.tell(made(size), truth={"age": 5})
+        assert record["outcomes"] == {}
+        assert "nothing to compare with output 'age'" in record["uncounted"]
+
+    on_bench(tmp_path, test, "swapped")
+
+
+def test_class_that_the_rest_of_an_id_has_no_room_for_counts(tmp_path: Path) -> None:
+    async def test(here: Bench) -> None:
+        served = here.gateway.served("pets")
+        names = served.names["default"] + CARRIED + encoded([Carried(Kind.CLASSIFICATION, 1, None, output_mark("y"))])
+        one = here.gateway.recorder.signer.token(names, served.release.pinned(1), 1, 2, False).decode()
+        assert (await here.tell(one, truth="eel"))["outcomes"]["wrong"] == 0
 
     on_bench(tmp_path, test, "pets")
