@@ -107,14 +107,19 @@ class FeedbackEndpoint:
 
 
 def _rows(entry: Any) -> int:
-    """About how many values an entry gives by row."""
+    """About how many values an entry gives by row: truths that are lists count by their length, metrics each."""
     if type(entry) is not dict:
         return 0
-    truth, reward, metrics = entry.get("truth"), entry.get("reward"), entry.get("metrics")
-    values = [reward]
+    truth, metrics = entry.get("truth"), entry.get("metrics")
+    values = [entry.get("reward")]
     for value in (truth, metrics):
         values += value.values() if type(value) is dict else (value,)
-    return sum(len(value) for value in values if type(value) is list)
+    rows = sum(len(value) for value in values if type(value) is list)
+    if type(metrics) is dict:
+        rows += len(metrics)
+    if rows > INLINE_ROWS:
+        return rows
+    return rows + sum(len(one) for value in values if type(value) is list for one in value if type(one) is list)
 
 
 def _answer(accepted: int, rejected: list[dict[str, Any]], uncounted: list[dict[str, Any]]) -> Response:

@@ -1,6 +1,7 @@
 """Feedback on each kind of prediction, of one row and of several: what is judged, refused, or only recorded."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from gateway.settings.model import Kind
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.worker.call import RequestSource
+from gateway.worker.feedback_entry import FeedbackEntries
 from gateway.worker.feedback_rows import MAX_ROWS
 from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_app
@@ -423,3 +425,29 @@ def test_class_that_the_rest_of_an_id_has_no_room_for_counts(tmp_path: Path) -> 
         assert (await here.tell(one, truth="eel"))["outcomes"]["wrong"] == 0
 
     on_bench(tmp_path, test, "pets")
+
+
+@pytest.mark.parametrize(
+    ("rows", "entry", "on_the_loop"),
+    [
+        (50, {"truth": [["red"]] * 50}, True),
+        (50, {"truth": [["red"] * 10] * 50}, False),
+        (50, {"reward": [1.0] * 50, "metrics": {f"m{n}": [1.0] * 50 for n in range(9)}}, False),
+        (1, {"metrics": {f"m{n}": 1.0 for n in range(32)}}, True),
+    ],
+)
+def test_long_entries_are_judged_on_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, entry: dict[str, Any], on_the_loop: bool
+) -> None:
+    judge, threads = FeedbackEntries.line, []
+
+    def line(self: FeedbackEntries, *given: Any) -> tuple[bytes, str]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return judge(self, *given)
+
+    async def test(here: Bench) -> None:
+        monkeypatch.setattr(FeedbackEntries, "line", line)
+        await here.tell(await here.predict("tags", *[0.1] * 3 * rows, rows=rows), **entry)
+        assert threads == [on_the_loop]
+
+    on_bench(tmp_path, test, "tags")
