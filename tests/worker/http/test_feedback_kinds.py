@@ -1,6 +1,7 @@
 """Feedback on each kind of prediction, of one row and of several: what is judged, refused, or only recorded."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import orjson
 import pytest
 from onnx import TensorProto, helper
@@ -15,7 +17,9 @@ from onnx import TensorProto, helper
 from gateway.backends.repository import Repository
 from gateway.protocol.decode import decode_request
 from gateway.records.carried import Carried, encoded, output_mark
+from gateway.records.line import predictions_bytes, predictions_part
 from gateway.records.token import CARRIED
+from gateway.records.value_bins import bin_of
 from gateway.routing.attributes import Attributes
 from gateway.settings.model import Kind
 from gateway.settings.routing import RoutingSettings
@@ -26,6 +30,7 @@ from gateway.worker.feedback_rows import MAX_ROWS
 from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_app
 from gateway.worker.pipeline import Pipeline
+from gateway.worker.predicted import MOST_ROWS
 from tests.backends.onnx_models import FLOAT, place, save
 from tests.deployed import Deployed, served_by
 
@@ -451,3 +456,32 @@ def test_long_entries_are_judged_on_a_thread(
         assert threads == [on_the_loop]
 
     on_bench(tmp_path, test, "tags")
+
+
+@pytest.mark.parametrize("model", ["price", "tags", "pets", "both"])
+def test_rows_beyond_some_thousand_are_counted_and_only_the_response_says_them(tmp_path: Path, model: str) -> None:
+    async def test(here: Bench) -> None:
+        width = 3 if model == "both" else WIDTHS[model]
+        row = [7.0, -1.0, 0.5][:width]
+        _, many = [await here.predict(model, *row * rows, rows=rows) for rows in (MOST_ROWS, MOST_ROWS + 1)]
+        (_, shown), (_, hidden) = here.predicted()
+        assert (len(next(iter(shown.values()))), hidden) == (MOST_ROWS, None)
+        record = await here.tell(many, reward=[1.0] * (MOST_ROWS + 1), row=None)
+        assert record["outcomes"] == {"reward": 1}
+        place = {"price": bin_of(7.0, (0, 100)), "pets": 0, "both": 0}.get(model)
+        counted = here.gateway.served(model).stable.tally.read().classes.sum(axis=0)
+        assert counted.sum() == (0 if place is None else 2 * MOST_ROWS + 1)
+        assert place is None or counted[place] == 2 * MOST_ROWS + 1
+
+    on_bench(tmp_path, test, model)
+
+
+def test_numbers_of_rows_are_recorded_as_short_as_in_the_response(tmp_path: Path) -> None:
+    async def test(here: Bench) -> None:
+        await here.predict("price", 0.1, 0.7, rows=2)
+        assert here.predicted() == [(None, {"y": [0.1, 0.7]})]
+        odd = {"y": np.array([math.nan, math.inf, -1], np.float32)}
+        assert predictions_part(odd) == b',"predictions":{"y":[null,null,-1.0]}'
+        assert predictions_bytes(odd) == 75
+
+    on_bench(tmp_path, test, "price")
