@@ -96,7 +96,7 @@ def _labels(output: OutputPrediction, results: Sequence[Result]) -> Rows:
         return NO_ROWS
     threshold = output.settings.threshold
     flags: Array = scores >= (THRESHOLD if threshold is None else threshold)
-    unknown: Array = np.isnan(scores).any(axis=1) if scores.dtype.kind == "f" else np.zeros(len(scores), bool)
+    unknown: Any = np.isnan(scores).any(axis=1) if scores.dtype.kind == "f" else np.zeros(len(scores), bool)
     labels: list[int] = flags.nonzero()[1].tolist()
     ends: list[int] = flags.sum(axis=1).cumsum().tolist()
     rows = zip([0, *ends], ends, unknown.tolist(), strict=False)

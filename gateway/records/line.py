@@ -137,14 +137,14 @@ def mirror_line(
     model: str,
     version: int,
     sha256: str,
-    agreement: bool,
+    agreement: bool | None,
     distance: float | None,
     predicted: int | None,
     response: bytes,
 ) -> bytes:
     """A line of the stream `mirrors`: the candidate's answer to a copy of a request that stable answered.
 
-    `prediction_id`: that of stable's prediction. `response`: JSON.
+    `prediction_id`: that of stable's prediction. `agreement`: None if it could not be found out. `response`: JSON.
     """
     fields = {
         "kind": "mirror",
