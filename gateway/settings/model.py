@@ -44,7 +44,7 @@ class PredictionSettings(Settings):
     """What it predicts; null: `classification` where the output shows that it is, else `none`."""
     labels: tuple[Text, ...] = ()
     """The class names, in the order of the scores. A single probability of 0.5 or more predicts the second label."""
-    threshold: Number | None = None
+    threshold: Annotated[Number, Field(allow_inf_nan=False)] | None = None
     """For `multilabel`: scores from here on mean that the row has the label; null: 0.5."""
     unit: Text | None = None
     """For `regression`: the unit of the number, such as `kg`."""
@@ -93,6 +93,10 @@ def _of_several_outputs(value: tuple[PredictionSettings, ...]) -> tuple[Predicti
     outputs = [prediction.output for prediction in value]
     if twice := next((name for name in outputs if outputs.count(name) > 1), None):
         raise ValueError(f"output '{twice}' is given twice; give each output once")
+    if "metrics" in outputs[1:]:
+        raise ValueError(
+            "output 'metrics' cannot be any but the first: its outcomes would be named as business metrics"
+        )
     if len(value) > MAX_PREDICTIONS:
         raise ValueError(f"{len(value)} outputs are given; at most {MAX_PREDICTIONS} can be compared with truths")
     return value

@@ -94,7 +94,7 @@ class FeedbackEntries:
         if served is None:
             check_size(truth if type(truth) is list else [truth], "truth")
             return Judged(uncounted=f"'{token.model}' is not served now, so what it predicts is not known")
-        outputs = served.versions.get(token.version, served.stable).predictions.outputs
+        outputs = served.all_versions().get(token.version, served.stable).predictions.outputs
         if len(outputs) == 1 or type(truth) is not dict:
             return _of_output(token, outputs[0], 0, truth, row, "truth")
         return _of_outputs(token, outputs, truth, row)
@@ -106,6 +106,8 @@ def _of_outputs(token: Token, outputs: Sequence[OutputPrediction], truth: Mappin
     if unknown := next((name for name in truth if name not in names), None):
         known = ", ".join(names)
         raise InvalidRequest(f"truth.{unknown:.60} is of no output in prediction of model.yaml; there are {known}")
+    if all(value is None for value in truth.values()):
+        raise InvalidRequest(f"truth says nothing of any output; there are {', '.join(names)}")
     found = {
         output.output: _of_output(token, output, index, truth[output.output], row, f"truth.{output.output}")
         for index, output in enumerate(outputs)

@@ -117,7 +117,8 @@ def _earlier_outcomes(record: Mapping[str, Any]) -> dict[str, Any]:
     correct = record.get("correct")
     named: dict[str, Any] = {"wrong": float(not correct), "loss": float(not correct)} if type(correct) is bool else {}
     named["reward"] = record.get("reward")
-    return named | {f"{METRICS}{name}": value for name, value in (record.get("metrics") or {}).items()}
+    metrics = record.get("metrics")
+    return named | {f"{METRICS}{name}": value for name, value in (metrics.items() if isinstance(metrics, dict) else ())}
 
 
 def _verdict(outcomes: Mapping[str, float]) -> str:

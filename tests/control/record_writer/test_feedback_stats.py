@@ -298,6 +298,12 @@ def test_foreign_torn_and_malformed_lines_are_skipped(ledger: FeedbackStats) -> 
     assert credit(ledger).sums.labelled == 1
 
 
+@pytest.mark.parametrize("metrics", [7, [1.0], "sales"])
+def test_line_with_odd_metrics_is_counted_without_them(ledger: FeedbackStats, metrics: Any) -> None:
+    ledger.add(judged(prediction(1), True, metrics=metrics))
+    assert set(credit(ledger).sums.outcomes) == {"wrong", "loss"}
+
+
 def test_take_returns_feedback_in_order_and_once(ledger: FeedbackStats) -> None:
     ledger.add(b"".join(judged(prediction(n), n % 2 == 0) for n in range(10)))
     assert [heard.token.nonce for heard in ledger.take_new()] == list(range(10))

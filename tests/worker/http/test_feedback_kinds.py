@@ -278,6 +278,8 @@ def test_outcomes_of_further_outputs_have_their_name(tmp_path: Path) -> None:
         assert (await here.tell(one, truth="cat"))["outcomes"] == {"wrong": 1, "loss": 1}
         assert (await here.tell(one, truth={"age": 7.5}))["outcomes"]["age.loss"] == 0
         assert "truth.size is of no output" in await here.refused(one, truth={"size": 1})
+        for empty in ({}, {"age": None}):
+            assert "truth says nothing of any output; there are animal, age" in await here.refused(one, truth=empty)
         assert "truth.age 'old' is not a number" in await here.refused(one, truth={"age": "old"})
         two = await here.predict("both", 1, 0, 3, 0, 1, 5, rows=2)
         record = await here.tell(two, truth={"animal": ["cat", "cat"], "age": [3, None]})
@@ -485,3 +487,19 @@ def test_numbers_of_rows_are_recorded_as_short_as_in_the_response(tmp_path: Path
         assert predictions_bytes(odd) == 75
 
     on_bench(tmp_path, test, "price")
+
+
+def test_late_truth_of_the_former_stable_is_compared_as_that_predicted(tmp_path: Path) -> None:
+    """It is kept for an undo, and the new stable has other outputs."""
+
+    async def test(here: Bench) -> None:
+        one = await here.predict("pets", 1, 0, 0)
+        served = here.gateway.served("pets")
+        former, other = served.stable, here.gateway.served("price").stable
+        token = here.gateway.recorder.signer.read(one)
+        served.versions, served.stable, served.kept = {2: other}, other, former
+        assert token.version == former.number
+        assert (await here.tell(one, truth="dog"))["outcomes"] == {"wrong": 1, "loss": 1}
+        served.versions, served.stable, served.kept = {1: former}, former, None
+
+    on_bench(tmp_path, test, "pets", "price")
