@@ -44,7 +44,7 @@ class PredictionSettings(Settings):
     """What it predicts; null: `classification` where the output shows that it is, else `none`."""
     labels: tuple[Text, ...] = ()
     """The class names, in the order of the scores. A single probability of 0.5 or more predicts the second label."""
-    threshold: Annotated[Number, Field(allow_inf_nan=False)] | None = None
+    threshold: Number | None = None
     """For `multilabel`: scores from here on mean that the row has the label; null: 0.5."""
     unit: Text | None = None
     """For `regression`: the unit of the number, such as `kg`."""

@@ -19,6 +19,7 @@ from gateway.shm.tally import CLASSES
 
 MOST_CLASSES: Final = 4  # true classes of a prediction that are remembered, to be replaced when it is corrected
 MOST_SHARED: Final = 10_000
+MOST_NAMES: Final = 1000  # combinations of outcomes' names, likewise
 SIMPLE: Final = frozenset((0.0, 1.0))
 _shared: dict["Said", "Said"] = {}  # most classifications have one of few results, kept once
 _names: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -96,7 +97,7 @@ def read_said(record: Mapping[str, Any]) -> tuple[Said, dict[str, float]]:
     given = named if isinstance(named, dict) else _earlier_outcomes(record)
     outcomes = {name: number for name, value in given.items() if (number := countable(name, value)) is not None}
     names = tuple(outcomes)
-    names = _names.setdefault(names, names) if len(_names) < MOST_SHARED else names
+    names = _names.setdefault(names, names) if len(_names) < MOST_NAMES else _names.get(names, names)
     if record.get("truth") is None:
         return Said("", names, tuple(outcomes.values())), outcomes
     return Said(_verdict(outcomes), names, tuple(outcomes.values()), _classes(record)), outcomes

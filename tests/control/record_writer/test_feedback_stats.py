@@ -340,6 +340,31 @@ def test_memory_is_bounded_by_forgetting_the_oldest(monkeypatch: pytest.MonkeyPa
     assert credit(ledger).sums.labelled == 3001, "this one was forgotten"
 
 
+@pytest.mark.parametrize("row", [None, 0])
+def test_memory_of_ever_new_metrics_is_bounded(monkeypatch: pytest.MonkeyPatch, row: int | None) -> None:
+    monkeypatch.setattr(feedback_memory, "MAX_OUTCOMES", 3200)
+    ledger, known = FeedbackStats(SIGNER), prediction(1)
+
+    def lines(count: int, begin: int) -> bytes:
+        return b"".join(
+            feedback_line(prediction(n), row=row, metrics={f"{'m' * 80}{n}-{place}": 0.5 for place in range(32)})
+            for n in range(begin, begin + count)
+        )
+
+    ledger.add(lines(1500, 10))  # fills what is shared
+    ledger.take_new()
+    tracemalloc.start()
+    try:
+        ledger.add(lines(1000, 5000))
+        ledger.take_new()
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 1_000_000, "of 5 million bytes"
+    ledger.add(judged(known, True) * 2)
+    assert credit(ledger).sums.labelled == 1, "it is remembered like others"
+
+
 def recorded(folder: Path, *segments: bytes) -> Path:
     for number, lines in enumerate(segments, 1):
         segment_path(folder, FEEDBACK, number, open=number == len(segments)).write_bytes(lines)
