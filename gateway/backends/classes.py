@@ -103,7 +103,7 @@ class Classes:
             return [NO_CLASS] * shape[0]
         best = result.argmax(axis=1)
         highest = result[np.arange(shape[0]), best]
-        return [int(index) for index in np.where(np.isnan(highest), NO_CLASS, best)]
+        return list(np.where(np.isnan(highest), NO_CLASS, best).tolist())
 
     def _of_labels(self, result: Any) -> list[int]:
         return [NO_CLASS if (index := self.index_of(label)) is None else index for label in _column(result)]

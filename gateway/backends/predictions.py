@@ -96,9 +96,11 @@ def _labels(output: OutputPrediction, results: Sequence[Result]) -> Rows:
         return NO_ROWS
     threshold = output.settings.threshold
     flags: Array = scores >= (THRESHOLD if threshold is None else threshold)
-    rows = range(len(scores))
-    unknown: Any = np.isnan(scores).any(axis=1).tolist() if scores.dtype.kind == "f" else [False for _ in rows]
-    return [None if unknown[row] else tuple(np.flatnonzero(flags[row]).tolist()) for row in rows]
+    unknown: Any = np.isnan(scores).any(axis=1) if scores.dtype.kind == "f" else np.zeros(len(scores), bool)
+    labels: list[int] = flags.nonzero()[1].tolist()
+    ends: list[int] = flags.sum(axis=1).cumsum().tolist()
+    rows = zip([0, *ends], ends, unknown.tolist(), strict=False)
+    return [None if nan else tuple(labels[start:end]) for start, end, nan in rows]
 
 
 def _numbers(output: OutputPrediction, results: Sequence[Result]) -> Rows:

@@ -1,16 +1,23 @@
 """What a prediction id carries of the prediction beside its one class: the rows of each output, in a few bytes.
 
-    layout   for each output: a byte with its kind (bits 0 to 2), its form (3, 4) and a flag for several rows (5); of
-             several rows their number (4); of labels the bytes of a row (2); then one value for each row
+    layout   a byte of 7; for each output: a byte with its kind (bits 0 to 2), its form (3, 4) and a flag for several
+             rows (5); the mark of its name (2); of several rows their number (4); of labels the bytes of a row (2);
+             then one value for each row
 
 A class takes 1 or 2 bytes, a set of labels a bit for each, rounded up to bytes, a number 4 (float32), a ranked list 2,
-its length; all lists of a request are of one length. Values that no longer fit are left out.
+its length; all lists of a request are of one length. Values that no longer fit are left out. Ids of the release before
+have no marks, and do not begin with 7, which is no kind.
 """
 
 import math
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import compress
 from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from gateway.settings.model import Kind
 
@@ -25,42 +32,56 @@ _NO_ROOM, _NARROW, _WIDE, _UNREAD = range(4)  # narrow: classes in 1 byte, and a
 _SEVERAL: Final = 1 << 5
 _NUMBER_BYTES: Final = 4
 _ROWS: Final = struct.Struct("<I")
-_SEVERAL_HEAD: Final = struct.Struct("<BI")
+_ONE_HEAD: Final = struct.Struct("<BH")
+_SEVERAL_HEAD: Final = struct.Struct("<BHI")
 _SHORT: Final = struct.Struct("<H")
-_ONE_NUMBER: Final = struct.Struct("<Bf")
+_MARKED: Final = b"\x07"
+_ONE_NUMBER: Final = struct.Struct("<BBHf")
 _ONE_NUMBER_HEAD: Final = _KINDS.index(_REGRESSION) | _NARROW << _FORM_BIT
 _MAX_SHORT: Final = 0xFFFF
 _MAX_FLOAT32: Final = 3.4e38
+_NO_MARK: Final = 0
 
 
 class Carried(NamedTuple):
     """What is carried of one output. `values`: one for each row, None for a row without one; of ranked lists one for
     all, their length. None: they did not fit; empty: there were none to read.
 
-    A value is a class index, a tuple of label indices, or a number.
+    A value is a class index, a tuple of label indices, or a number. `mark`: that of the output's name (`output_mark`);
+    0 if it is not known: an earlier release made the id.
     """
 
     kind: Kind
     rows: int
     values: Sequence[Any] | None = ()
+    mark: int = _NO_MARK
 
 
-def one_number(value: float | None) -> bytes:
+@lru_cache(maxsize=4096)
+def output_mark(name: str) -> int:
+    """A number from 1 to 65,535 that distinguishes an output from others after an edit of model.yaml."""
+    return zlib.crc32(name.encode()) % 0xFFFF + 1
+
+
+def one_number(value: float | None, mark: int) -> bytes:
     """Encode the number of a single row: the same as `encoded` of it, for the most common case."""
-    return _ONE_NUMBER.pack(_ONE_NUMBER_HEAD, _float32(value))
+    return _ONE_NUMBER.pack(_MARKED[0], _ONE_NUMBER_HEAD, mark, _float32(value))
 
 
 def encoded(outputs: Sequence[Carried]) -> bytes:
     """Encode what is carried of each output, the main one first."""
-    left = MAX_BYTES - len(outputs) * (1 + _ROWS.size)
-    parts: list[bytes] = []
-    for kind, rows, values in outputs:
+    left = MAX_BYTES - len(_MARKED) - len(outputs) * _SEVERAL_HEAD.size
+    parts = [_MARKED]
+    for kind, rows, values, mark in outputs:
         form, packed = _packed(kind, values, left) if values else (_UNREAD if values is not None else _NO_ROOM, b"")
         if len(packed) > left:
             form, packed = _NO_ROOM, b""
         left -= len(packed)
         head = _KINDS.index(kind) | form << _FORM_BIT
-        parts += (bytes((head,)) if rows == 1 else _SEVERAL_HEAD.pack(head | _SEVERAL, rows)), packed
+        parts += (
+            _ONE_HEAD.pack(head, mark) if rows == 1 else _SEVERAL_HEAD.pack(head | _SEVERAL, mark, rows),
+            packed,
+        )
     return b"".join(parts)
 
 
@@ -81,7 +102,7 @@ def _packed(kind: Kind, values: Sequence[Any], left: int) -> tuple[int, bytes]:
     if kind is _RANKING:
         return _NARROW, _SHORT.pack(min(values[0], _MAX_SHORT))
     if kind is _MULTILABEL:
-        return _NARROW, _packed_labels(values)
+        return _packed_labels(values, left)
     largest = max((value for value in values if value is not None), default=0)
     if largest < 0xFF:
         return _NARROW, bytes([0xFF if value is None else value for value in values])
@@ -90,14 +111,14 @@ def _packed(kind: Kind, values: Sequence[Any], left: int) -> tuple[int, bytes]:
     return _NO_ROOM, b""
 
 
-def _packed_labels(values: Sequence[tuple[int, ...] | None]) -> bytes:
+def _packed_labels(values: Sequence[tuple[int, ...] | None], left: int) -> tuple[int, bytes]:
     """The number of bytes for a row, then a bit for each label; the first bit: the row's labels are known."""
     highest = max((max(value, default=0) for value in values if value is not None), default=0)
     size = (highest + 2 + 7) // 8
-    if size > _MAX_SHORT:
-        return bytes(MAX_BYTES + 1)
+    if _SHORT.size + size * len(values) > left:
+        return _NO_ROOM, b""
     rows = (0 if value is None else 1 | sum(2 << index for index in value) for value in values)
-    return _SHORT.pack(size) + b"".join(row.to_bytes(size, "little") for row in rows)
+    return _NARROW, _SHORT.pack(size) + b"".join(row.to_bytes(size, "little") for row in rows)
 
 
 def _float32(value: float | None) -> float:
@@ -105,20 +126,24 @@ def _float32(value: float | None) -> float:
 
 
 def _outputs(payload: bytes) -> Iterator[Carried]:
-    at = 0
+    marked = payload.startswith(_MARKED)
+    at = len(_MARKED) if marked else 0
     while at < len(payload):
         head = payload[at]
         kind, form = _KINDS[head & _KIND], head >> _FORM_BIT & 3
         at += 1
-        rows = 1
+        rows, mark = 1, _NO_MARK
+        if marked:
+            (mark,) = _SHORT.unpack_from(payload, at)
+            at += _SHORT.size
         if head & _SEVERAL:
             (rows,) = _ROWS.unpack_from(payload, at)
             at += _ROWS.size
         if form in (_NO_ROOM, _UNREAD):
-            yield Carried(kind, rows, None if form == _NO_ROOM else ())
+            yield Carried(kind, rows, None if form == _NO_ROOM else (), mark)
             continue
         values, at = _unpacked(kind, form, rows, payload, at)
-        yield Carried(kind, rows, values)
+        yield Carried(kind, rows, values, mark)
 
 
 def _unpacked(kind: Kind, form: int, rows: int, payload: bytes, at: int) -> tuple[list[Any], int]:
@@ -133,12 +158,10 @@ def _unpacked(kind: Kind, form: int, rows: int, payload: bytes, at: int) -> tupl
         at += _SHORT.size
         if not 0 < size * rows <= len(payload) - at:
             raise IndexError("the rows' labels are cut off")
-        ends = range(at + size, at + size * (rows + 1), size)
-        return [_labels(int.from_bytes(payload[end - size : end], "little")) for end in ends], at + size * rows
+        flags = np.frombuffer(payload, np.uint8, size * rows, at).reshape(rows, size)
+        bits = np.unpackbits(flags, axis=1, bitorder="little").tolist()
+        labels = range(size * 8 - 1)
+        return [tuple(compress(labels, row[1:])) if row[0] else None for row in bits], at + size * rows
     size, none = (1, 0xFF) if form == _NARROW else (2, _MAX_SHORT)
     indices = struct.unpack_from(f"<{rows}{'B' if size == 1 else 'H'}", payload, at)
     return [None if index == none else index for index in indices], at + size * rows
-
-
-def _labels(bits: int) -> tuple[int, ...] | None:
-    return tuple(index for index in range(bits.bit_length() - 1) if bits >> index + 1 & 1) if bits & 1 else None

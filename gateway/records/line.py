@@ -9,10 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import orjson
 import pybase64
 
+from gateway.protocol.tensors import Array
+
 NULL: Final = b"null"
+MOST_VALUE_BYTES: Final = 25  # of a number and its comma
 LF: Final = ord("\n")
 CR: Final = ord("\r")
 MAX_ID_LENGTH: Final = 128  # characters of a request's id that are recorded
@@ -105,9 +109,19 @@ RESPONSE: Final = b',"response":'
 END: Final = b"}\n"
 
 
-def predictions_part(predictions: Mapping[str, Sequence[Any]]) -> bytes:
+def predictions_part(predictions: Mapping[str, Sequence[Any] | Array]) -> bytes:
     """What was predicted for each row, by output; comes before REQUEST, where `predicted` does not say it all."""
-    return b',"predictions":' + orjson.dumps(predictions)
+    return b',"predictions":' + orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def predictions_bytes(predictions: Mapping[str, Sequence[Any] | Array]) -> int:
+    """How many bytes `predictions_part` takes for the rows, at most."""
+    values = 0
+    for rows in predictions.values():
+        values += len(rows)
+        if not isinstance(rows, np.ndarray):
+            values += sum(len(row) for row in rows if type(row) is tuple)
+    return values * MOST_VALUE_BYTES
 
 
 def outcome_part(outcome: str, rescued_from: int | None = None, reason: str = "") -> bytes:
@@ -123,14 +137,14 @@ def mirror_line(
     model: str,
     version: int,
     sha256: str,
-    agreement: bool,
+    agreement: bool | None,
     distance: float | None,
     predicted: int | None,
     response: bytes,
 ) -> bytes:
     """A line of the stream `mirrors`: the candidate's answer to a copy of a request that stable answered.
 
-    `prediction_id`: that of stable's prediction. `response`: JSON.
+    `prediction_id`: that of stable's prediction. `agreement`: None if it could not be found out. `response`: JSON.
     """
     fields = {
         "kind": "mirror",

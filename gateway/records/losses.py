@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Final
 
+from gateway.records.outcomes import bounded
+
 Outcomes = Mapping[str, float]
 NO_OUTCOMES: Final[Outcomes] = {}
 
@@ -28,8 +30,11 @@ def multilabel(predicted: Sequence[frozenset[int]], truths: Sequence[frozenset[i
 
 
 def regression(predicted: Sequence[float], truths: Sequence[float]) -> Outcomes:
-    """The mean absolute error, in the output's unit, the mean squared error, and the mean error (bias)."""
-    errors = [ours - truth for ours, truth in zip(predicted, truths, strict=True)]
+    """The mean absolute error, in the output's unit, the mean squared error, and the mean error (bias).
+
+    An error counts as MAX_OUTCOME at most: a candidate whose answers explode is the last one to leave uncounted.
+    """
+    errors = [bounded("error", ours - truth) for ours, truth in zip(predicted, truths, strict=True)]
     return {
         "loss": fmean(map(abs, errors)),
         "squared_error": fmean(error * error for error in errors),

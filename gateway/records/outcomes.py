@@ -3,9 +3,11 @@
 Without it, three rewards of 1.7e308 made a mean infinite for good, and one of 1e20 stopped a good candidate.
 """
 
+import math
 from typing import Any, Final
 
 from gateway.errors import InvalidRequest
+from gateway.records.measures import METRICS
 from gateway.settings.model import MAX_OUTCOME, FeedbackSettings
 
 ANY_METRIC: Final = (-1e9, 1e9)
@@ -22,9 +24,18 @@ def metric(name: str, value: float, settings: FeedbackSettings) -> float:
     return _within(value, settings.metrics.get(name, ANY_METRIC), f"metrics.{name:.60}", "feedback.metrics")
 
 
-def is_countable(value: Any) -> bool:
-    """Whether a recorded value can be summed: older gateways recorded any number."""
-    return type(value) in (int, float) and -MAX_OUTCOME <= value <= MAX_OUTCOME  # NaN is not
+def bounded(name: str, value: float) -> float:
+    """Return what a measured outcome counts as: at most MAX_OUTCOME, a squared error the square of that."""
+    most = MAX_OUTCOME**2 if name.rpartition(".")[2] == "squared_error" else MAX_OUTCOME
+    return max(-most, min(most, value))
+
+
+def countable(name: str, value: Any) -> float | None:
+    """Return what a recorded outcome counts as; None if it cannot be summed: older gateways recorded any reward."""
+    if type(value) not in (int, float) or not math.isfinite(value):
+        return None
+    within = bounded(name, float(value))
+    return None if within != value and (name == "reward" or name.startswith(METRICS)) else within
 
 
 def _within(value: float, bounds: tuple[float, float], name: str, key: str) -> float:

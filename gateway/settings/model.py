@@ -93,6 +93,10 @@ def _of_several_outputs(value: tuple[PredictionSettings, ...]) -> tuple[Predicti
     outputs = [prediction.output for prediction in value]
     if twice := next((name for name in outputs if outputs.count(name) > 1), None):
         raise ValueError(f"output '{twice}' is given twice; give each output once")
+    if "metrics" in outputs[1:]:
+        raise ValueError(
+            "output 'metrics' cannot be any but the first: its outcomes would be named as business metrics"
+        )
     if len(value) > MAX_PREDICTIONS:
         raise ValueError(f"{len(value)} outputs are given; at most {MAX_PREDICTIONS} can be compared with truths")
     return value

@@ -12,7 +12,7 @@ from gateway.settings.model import Kind, PredictionSettings
 
 TOLERANCE: Final = 0.01  # relative distance up to which numbers agree; of a regression with a range: the share of it
 COSINE: Final = 0.99  # cosine similarity from which vectors agree
-_Agree = Callable[[OutputPrediction, Sequence[Result], OutputPrediction, Sequence[Result]], bool]
+_Agree = Callable[[OutputPrediction, Sequence[Result], OutputPrediction, Sequence[Result]], bool | None]
 
 
 def agreement(
@@ -22,7 +22,9 @@ def agreement(
     theirs: Sequence[Result],
     distance: float | None,
 ) -> bool:
-    """Whether every output that is of some kind in both versions agrees; if there is none, whether the numbers do.
+    """Whether every output that is of some kind in both versions agrees; if none is comparable, whether the numbers do.
+
+    An output for which neither answer has a row says nothing.
 
     `distance`: of all floats, relative to stable's; None if they cannot be compared.
     """
@@ -32,22 +34,28 @@ def agreement(
         for output in stable.predictions.outputs
         if (other := others.get(output.output)) is not None and output.kind is other.kind and output.kind in _AGREE
     ]
-    if not both:
-        return distance is not None and distance <= TOLERANCE
-    return all(_AGREE[output.kind](output, answer, other, theirs) for output, other in both)
+    compared = [_AGREE[output.kind](output, answer, other, theirs) for output, other in both]
+    if any(one is not None for one in compared):
+        return False not in compared
+    if distance is None:
+        return all(map(_is_empty, (*answer, *theirs)))  # a request without rows
+    return distance <= TOLERANCE
 
 
 def _same_rows(
     output: OutputPrediction, answer: Sequence[Result], other: OutputPrediction, theirs: Sequence[Result]
-) -> bool:
-    return output.rows(answer) == other.rows(theirs)
+) -> bool | None:
+    mine, others = output.rows(answer), other.rows(theirs)
+    return mine == others if mine or others else None
 
 
 def _close(
     output: OutputPrediction, answer: Sequence[Result], other: OutputPrediction, theirs: Sequence[Result]
-) -> bool:
+) -> bool | None:
     """Whether the number of each row is within the tolerance."""
     mine, others = output.rows(answer), other.rows(theirs)
+    if not mine and not others:
+        return None
     if len(mine) != len(others) or [row is None for row in mine] != [row is None for row in others]:
         return False
     return all(
@@ -68,9 +76,11 @@ def _tolerance(settings: PredictionSettings, value: float) -> float:
 
 def _similar(
     output: OutputPrediction, answer: Sequence[Result], other: OutputPrediction, theirs: Sequence[Result]
-) -> bool:
+) -> bool | None:
     """Whether the vector of each row points the same way."""
     mine, others = answer[output.position], theirs[other.position]
+    if _is_empty(mine) and _is_empty(others):
+        return None
     if mine is None or others is None or mine.shape != others.shape or not mine.ndim:
         return False
     one, two = (array.reshape(len(array), -1).astype(np.float64) for array in (mine, others))
@@ -82,14 +92,20 @@ def _similar(
 
 def _same_order(
     output: OutputPrediction, answer: Sequence[Result], other: OutputPrediction, theirs: Sequence[Result]
-) -> bool:
+) -> bool | None:
     """Whether the items are in the same order."""
     mine, others = answer[output.position], theirs[other.position]
+    if _is_empty(mine) and _is_empty(others):
+        return None
     if mine is None or others is None or mine.shape != others.shape:
         return False
     axis = 0 if mine.ndim < 2 or mine.shape[1] == 1 else 1
     one, two = (np.argsort(-array.astype(np.float64), axis=axis, kind="stable") for array in (mine, others))
     return bool((one == two).all())
+
+
+def _is_empty(result: Result) -> bool:
+    return result is None or not result.size
 
 
 _AGREE: Final[Mapping[Kind, _Agree]] = {

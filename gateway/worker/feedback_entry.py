@@ -12,7 +12,7 @@ from gateway.errors import InvalidRequest
 from gateway.protocol.depth import check_depth
 from gateway.protocol.elements import short
 from gateway.records import outcomes
-from gateway.records.carried import Carried
+from gateway.records.carried import Carried, output_mark
 from gateway.records.line import line_of
 from gateway.records.token import Token
 from gateway.settings.model import FeedbackSettings, Kind
@@ -94,7 +94,7 @@ class FeedbackEntries:
         if served is None:
             check_size(truth if type(truth) is list else [truth], "truth")
             return Judged(uncounted=f"'{token.model}' is not served now, so what it predicts is not known")
-        outputs = served.versions.get(token.version, served.stable).predictions.outputs
+        outputs = served.all_versions().get(token.version, served.stable).predictions.outputs
         if len(outputs) == 1 or type(truth) is not dict:
             return _of_output(token, outputs[0], 0, truth, row, "truth")
         return _of_outputs(token, outputs, truth, row)
@@ -106,6 +106,8 @@ def _of_outputs(token: Token, outputs: Sequence[OutputPrediction], truth: Mappin
     if unknown := next((name for name in truth if name not in names), None):
         known = ", ".join(names)
         raise InvalidRequest(f"truth.{unknown:.60} is of no output in prediction of model.yaml; there are {known}")
+    if all(value is None for value in truth.values()):
+        raise InvalidRequest(f"truth says nothing of any output; there are {', '.join(names)}")
     found = {
         output.output: _of_output(token, output, index, truth[output.output], row, f"truth.{output.output}")
         for index, output in enumerate(outputs)
@@ -121,18 +123,26 @@ def _of_outputs(token: Token, outputs: Sequence[OutputPrediction], truth: Mappin
 
 
 def _of_output(token: Token, output: OutputPrediction, index: int, truth: Any, row: int | None, name: str) -> Judged:
-    carried = _carried(token, index)
+    carried = _carried(token, output, index)
     count = carried.rows if carried else token.row_count
     return judged(output, carried, row_values(name, truth, count=count, row=row, kind=output.kind), name)
 
 
-def _carried(token: Token, index: int) -> Carried | None:
-    """What the id says of an output; None if nothing. The class of a single row stands in a place of its own."""
-    if token.carried:
-        return token.carried[index] if index < len(token.carried) else None
-    if index or token.rows:
-        return None
-    return Carried(Kind.CLASSIFICATION, 1, (token.predicted,))
+def _carried(token: Token, output: OutputPrediction, index: int) -> Carried | None:
+    """What the id says of an output, by the mark of its name, or its place in an id without marks; None if nothing.
+
+    The class of a single row has a place of its own in the id.
+    """
+    if not token.carried:
+        return None if index or token.rows else Carried(Kind.CLASSIFICATION, 1, (token.predicted,))
+    if any(one.mark for one in token.carried):
+        mark = output_mark(output.output)
+        found = next((one for one in token.carried if one.mark == mark), None)
+    else:
+        found = token.carried[index] if index < len(token.carried) else None
+    if found is token.carried[0] and found.values is None and token.predicted is not None:
+        return found._replace(values=(token.predicted,))
+    return found
 
 
 def _means(reward: Value | None, metrics: Mapping[str, Value] | None) -> Iterator[tuple[str, float]]:

@@ -35,9 +35,12 @@ def checked_row(row: Any, count: int | None) -> int | None:
 def row_values(name: str, value: Any, *, count: int | None, row: int | None, kind: Kind | None = None) -> RowValues:
     """Split a value into those of rows. `count`: the request's rows, None if unknown; `kind`: of a truth.
 
-    Raises InvalidRequest if a list is not as long as the request, or if there is one truth for several rows.
+    Raises InvalidRequest if a list is not as long as the request, if there is no such row, or if there is one truth for
+    several rows.
     """
     if row is not None:
+        if count is not None and row >= count:  # outputs may have fewer rows than the request
+            raise InvalidRequest(f"row is {row}, but {name} is about {_rows(count)}")
         return RowValues([value], [row], listed=False)
     listed = _is_list_of_rows(value, count, kind)
     if listed:
@@ -67,4 +70,6 @@ def _is_list_of_rows(value: Any, count: int | None, kind: Kind | None) -> bool:
 
 
 def _rows(count: int | None) -> str:
-    return "several rows" if count is None else "one row" if count == 1 else f"{count:,} rows"
+    return (
+        "no rows" if count == 0 else "several rows" if count is None else "one row" if count == 1 else f"{count:,} rows"
+    )

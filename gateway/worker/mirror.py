@@ -5,6 +5,7 @@ if the candidate has a free thread and few copies are in flight, and is dropped 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ MAX_CONCURRENT: Final = 4  # copies in flight in one worker
 _SPREAD: Final = 0xD1B5_4A32_D192_ED03  # other bits than those that sampling reads
 _MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 _PPM: Final = 1_000_000
+log: Final = logging.getLogger("gateway.worker")
 
 
 def is_mirrored(nonce: int, mirror_ppm: int) -> bool:
@@ -89,14 +91,22 @@ class Mirror:
             return
         pair.call.served.breaker.answered()
         answer = copied.result()
-        classes = pair.candidate.classes.predicted(answer)
-        distance = _distance(pair, answer)
-        agrees = agreement(pair.call.version, pair.answer, pair.candidate, answer, distance)
-        pair.candidate.tally.mirrored("agree" if agrees else "disagree")
+        classes: Sequence[int] = ()
+        agrees: bool | None = None
+        distance: float | None = None
+        try:
+            classes = pair.candidate.classes.predicted(answer)
+            distance = _distance(pair, answer)
+            agrees = agreement(pair.call.version, pair.answer, pair.candidate, answer, distance)
+        except Exception:  # an unforeseen one must not lose the candidate's answer
+            log.exception(
+                "a mirrored answer of version %d of '%s' cannot be compared", pair.candidate.number, pair.candidate.name
+            )
+        pair.candidate.tally.mirrored("failed" if agrees is None else "agree" if agrees else "disagree")
         self._record(pair, answer, classes, agrees, distance)
 
     def _record(
-        self, pair: _MirrorPair, answer: Answer, classes: Sequence[int], agrees: bool, distance: float | None
+        self, pair: _MirrorPair, answer: Answer, classes: Sequence[int], agrees: bool | None, distance: float | None
     ) -> None:
         version = pair.candidate
         outputs = [

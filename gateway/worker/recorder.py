@@ -9,6 +9,7 @@ from typing import Final
 from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.messages import Rings
 from gateway.protocol.classification import NO_CLASS
+from gateway.records.line import predictions_bytes
 from gateway.records.sampling import SHARE_RESOLUTION, sample_share
 from gateway.records.token import Signer, epoch_mark
 from gateway.routing.buckets import chance_beside_baseline
@@ -187,6 +188,8 @@ class Recorder:
     def _is_recorded(self, call: Call, reply: Reply) -> bool:
         """Whether to make a line at all: not if it would not fit, or if there are too many large ones."""
         size = len(reply.body) + (len(call.source.body) if self._full else 0)
+        if reply.predictions is not None:
+            size += predictions_bytes(reply.predictions)
         if size <= LINE_BYTES:
             return True
         if not self._predictions.fits(size):

@@ -10,7 +10,7 @@ from gateway.backends.batch import Answer
 from gateway.protocol.classification import classify
 from gateway.protocol.encode import encode_json, encode_response, json_output, parted
 from gateway.protocol.fragments import outputs_json
-from gateway.protocol.tensors import InferResponse, Tensor
+from gateway.protocol.tensors import Array, InferResponse, Tensor
 from gateway.worker.call import Call
 
 LONG_ELEMENTS: Final = 65_536  # elements of an answer, which take 3 ms to encode
@@ -31,7 +31,7 @@ class Reply:
     duration_ns: int
     queued_ns: int
     rows: int
-    predictions: Mapping[str, Sequence[Any]] | None = None
+    predictions: Mapping[str, Sequence[Any] | Array] | None = None
 
 
 def encoded_body(

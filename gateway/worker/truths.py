@@ -51,8 +51,8 @@ def judged(output: OutputPrediction, carried: Carried | None, given: RowValues, 
     if carried is None or carried.kind is not output.kind:
         return Judged(
             truth_class,
-            uncounted="the prediction id carries nothing to compare: it was made by an earlier release, or before"
-            f" model.yaml said kind: {output.kind}",
+            uncounted=f"the prediction id carries nothing to compare with output '{output.output}': it was made by an"
+            f" earlier release, or before model.yaml said kind: {output.kind} of that output",
         )
     if carried.values is None:
         return Judged(

@@ -2,18 +2,19 @@
 
 import math
 import struct
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.records.carried import MAX_BYTES, Carried, decoded, encoded, one_number
+from gateway.records.carried import MAX_BYTES, Carried, decoded, encoded, one_number, output_mark
 from gateway.records.token import CARRIED, MAX_TOKEN_LENGTH, SEVERAL_ROWS, Signer, encoded_names
 from gateway.routing.release import Decision, Variant
 from gateway.settings.model import MAX_PREDICTIONS, Kind
 
-SIGNER = Signer({7: bytes(range(32))}, 7)
+SIGNER = Signer([(7, bytes(range(32)))])
 DECISION = Decision(2, Variant.CANDIDATE, "everyone", 123_456, 50_000, 0.05, True)
 FLOATS = st.none() | st.floats(-(2.0**100), 2.0**100, width=32)
 ROWS = {
@@ -28,8 +29,8 @@ ROWS = {
 @given(st.data(), st.sampled_from(list(ROWS)))
 def test_rows_of_one_output_are_returned(data: st.DataObject, kind: Kind) -> None:
     rows = data.draw(ROWS[kind])
-    (read,) = decoded(encoded([Carried(kind, len(rows), rows)]))
-    assert (read.kind, read.rows, list(read.values or ())) == (kind, len(rows), rows)
+    (read,) = decoded(encoded([Carried(kind, len(rows), rows, 65535)]))
+    assert (read.kind, read.rows, list(read.values or ()), read.mark) == (kind, len(rows), rows, 65535)
 
 
 def test_several_outputs_are_returned_in_order() -> None:
@@ -49,7 +50,7 @@ def test_several_outputs_are_returned_in_order() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "value", "most"),
-    [(Kind.CLASSIFICATION, 7, 507), (Kind.CLASSIFICATION, 300, 253), (Kind.REGRESSION, 1.5, 126)],
+    [(Kind.CLASSIFICATION, 7, 504), (Kind.CLASSIFICATION, 300, 252), (Kind.REGRESSION, 1.5, 126)],
 )
 def test_rows_beyond_the_room_are_only_counted(kind: Kind, value: float, most: int) -> None:
     (fits,), (beyond,) = (decoded(encoded([Carried(kind, rows, [value] * rows)])) for rows in (most, most + 1))
@@ -80,10 +81,10 @@ def test_class_beyond_two_bytes_is_not_carried() -> None:
 
 @pytest.mark.parametrize("value", [1.5, -0.0, None, 1e39, -1e300, math.pi])
 def test_one_number_is_the_same_as_one_row_of_a_regression(value: float | None) -> None:
-    assert one_number(value) == encoded([Carried(Kind.REGRESSION, 1, [value])])
-    (read,) = decoded(one_number(value))
+    assert one_number(value, 517) == encoded([Carried(Kind.REGRESSION, 1, [value], 517)])
+    (read,) = decoded(one_number(value, 517))
     wanted = None if value is None or abs(value) > 3.4e38 else struct.unpack("<f", struct.pack("<f", value))[0]
-    assert (read.rows, read.values) == (1, [wanted])
+    assert (read.rows, read.values, read.mark) == (1, [wanted], 517)
 
 
 @given(st.binary(max_size=40))
@@ -99,6 +100,38 @@ def token(payload: bytes, predicted: int = SEVERAL_ROWS, name: str = "digits") -
     return SIGNER.token(encoded_names(name, "everyone") + payload, DECISION, 42, predicted, False).decode()
 
 
+def test_ids_without_marks_of_outputs_are_read() -> None:
+    """Made by the commit before: a number; labels of two rows."""
+    assert decoded(struct.pack("<Bf", 2 | 1 << 3, 0.5)) == ((Kind.REGRESSION, 1, [0.5], 0),)
+    assert decoded(struct.pack("<BIHBB", 1 | 1 << 3 | 1 << 5, 2, 1, 0b1011, 0)) == (
+        (Kind.MULTILABEL, 2, [(0, 2), None], 0),
+    )
+
+
+def test_marks_differ_and_are_two_bytes() -> None:
+    marks = {output_mark(f"output {number}") for number in range(200)}
+    assert len(marks) > 195
+    assert 0 < min(marks) <= max(marks) <= 0xFFFF
+
+
+class Unbuilt(tuple[int, ...]):
+    """The labels of a row that must not be encoded: it would take long, and they do not fit."""
+
+    def __iter__(self) -> Iterator[int]:
+        built = list(super().__iter__())
+        self.__class__.read += 1
+        return iter(built)
+
+    read = 0
+
+
+def test_labels_that_do_not_fit_are_not_encoded() -> None:
+    rows = [Unbuilt((1, 30_000))] * 400
+    (read,) = decoded(encoded([Carried(Kind.MULTILABEL, 400, rows)]))
+    assert read.values is None
+    assert Unbuilt.read == 400, "to find the highest, and no more"
+
+
 def test_token_carries_the_rows_and_still_its_names() -> None:
     rows = [0, 10, 13, None, 4]  # as bytes a NUL, and both line breaks
     read = SIGNER.read(token(CARRIED + encoded([Carried(Kind.CLASSIFICATION, 5, rows)])))
@@ -107,12 +140,12 @@ def test_token_carries_the_rows_and_still_its_names() -> None:
 
 
 def test_longest_token_is_read() -> None:
-    most = [Carried(Kind.CLASSIFICATION, 430, [1] * 430), *[Carried(Kind.NONE, 430)] * (MAX_PREDICTIONS - 1)]
+    most = [Carried(Kind.CLASSIFICATION, 399, [1] * 399), *[Carried(Kind.NONE, 399)] * (MAX_PREDICTIONS - 1)]
     payload = encoded(most)
     assert MAX_BYTES - 10 <= len(payload) <= MAX_BYTES
     text = token(CARRIED + payload, name="x" * 300)
     assert len(text) < MAX_TOKEN_LENGTH
-    assert SIGNER.read(text).row_count == 430
+    assert SIGNER.read(text).row_count == 399
 
 
 def test_token_of_the_release_before_is_read() -> None:
@@ -129,4 +162,4 @@ def test_token_of_the_release_before_is_read() -> None:
 
 def test_token_of_a_later_form_is_refused_with_a_reason() -> None:
     with pytest.raises(InvalidRequest, match="created by a later release"):
-        SIGNER.read(token(CARRIED + b"\x07"))
+        SIGNER.read(token(CARRIED + b"\x06"))

@@ -27,6 +27,10 @@ def test_regression_gives_absolute_squared_and_signed_error() -> None:
     assert losses.regression(ours, truths)["loss"] == pytest.approx(metrics.mean_absolute_error(truths, ours))
 
 
+def test_error_beyond_all_bounds_counts_as_the_largest() -> None:
+    assert losses.regression([5e12, -3e30], [0.0, 0.0]) == {"loss": 1e12, "squared_error": 1e24, "error": 0.0}
+
+
 @pytest.mark.parametrize("clicked", [[1], [3], [1, 3], [2, 5, 6], [1, 2, 3]])
 def test_ranking_is_scikit_learn_s_ndcg(clicked: list[int]) -> None:
     length = 8

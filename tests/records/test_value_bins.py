@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from gateway.records.value_bins import WITHIN, bin_names, bin_of
+from gateway.protocol.classification import NO_CLASS
+from gateway.records.value_bins import WITHIN, bin_names, bin_of, bins_of
 from gateway.shm.tally import CLASSES
 
 BOUNDS = (-10.0, 52.0)  # bins of a width of 1
@@ -22,6 +24,15 @@ def test_bins_are_named_by_their_edges() -> None:
     names = bin_names(BOUNDS)
     assert len(names) == len(set(names)) == CLASSES
     assert (names[0], names[1], names[11], names[-1]) == ("below -10", "-10 to -9", "0 to 1", "from 52")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_many_numbers_are_counted_in_the_same_bins(kind: type) -> None:
+    odd = [] if kind is np.int64 else [math.nan, math.inf, -math.inf]
+    drawn = np.random.default_rng(7).uniform(-30, 80, 3000)
+    values = np.array([*drawn, -10, 52, 51.999999, *odd]).astype(kind).reshape(-1, 1)
+    wanted = [bin_of(value, BOUNDS) if math.isfinite(value) else NO_CLASS for value in values.ravel().tolist()]
+    assert bins_of(values, BOUNDS) == wanted
 
 
 def test_number_just_below_the_highest_is_within() -> None:

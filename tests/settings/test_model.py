@@ -43,6 +43,7 @@ def test_no_prediction_has_no_main_one(text: str) -> None:
         ("{output: y, label: [a]}", "prediction.label: unknown key 'label'; did you mean 'labels'?"),
         ("[{output: y}, {output: z, label: [a]}]", "prediction[1].label: unknown key 'label'; did you mean 'labels'?"),
         ("[{output: y}, {output: y}]", "prediction: output 'y' is given twice"),
+        ("[{output: y}, {output: metrics}]", "output 'metrics' cannot be any but the first"),
         (f"[{', '.join(f'{{output: y{n}}}' for n in range(MAX_PREDICTIONS + 1))}]", f"at most {MAX_PREDICTIONS} can"),
     ],
 )

@@ -72,3 +72,27 @@ def test_answers_agree_by_kind(
     served = version(tmp_path, prediction, ours.shape[1])
     distance = float(np.abs(ours - theirs).sum() / max(np.abs(ours).sum(), 1e-9))
     assert agreement(served, [ours], served, [theirs], distance) is agrees
+
+
+@pytest.mark.parametrize(
+    ("prediction", "stable", "candidate", "distance", "agrees"),
+    [
+        ({"labels": ["a", "b"]}, None, None, 0.5, False),
+        ({"labels": ["a", "b"]}, None, None, 0.001, True),
+        ({"labels": ["a", "b"]}, np.ones(2), np.zeros(2), 1.0, False),
+        (REGRESSION, np.ones((2, 2)), np.zeros((2, 2)), 1.0, False),
+        (REGRESSION, np.ones((2, 1)), np.ones((2, 2)), None, False),
+        ({"kind": "multilabel"}, np.ones((2, 3)), np.zeros((2, 3)), 1.0, False),
+        ({"kind": "embedding"}, None, None, 0.5, False),
+        ({"kind": "embedding"}, np.ones((0, 2)), np.ones((0, 2)), None, True),
+        ({"kind": "embedding"}, np.ones((0, 2)), np.ones((1, 2)), None, False),
+        ({"kind": "ranking"}, None, np.ones((1, 2)), None, False),
+        ({"kind": "ranking"}, None, None, 0.5, False),
+        ({"labels": ["a", "b"]}, np.ones((0, 2)), np.ones((0, 2)), None, True),
+    ],
+)
+def test_distance_decides_if_neither_answer_has_rows_to_compare(
+    tmp_path: Path, prediction: dict[str, Any], stable: Any, candidate: Any, distance: float | None, agrees: bool
+) -> None:
+    served = version(tmp_path, prediction, 1 if prediction is REGRESSION else 2)
+    assert agreement(served, [stable], served, [candidate], distance) is agrees

@@ -198,3 +198,25 @@ def test_is_mirrored_picks_the_configured_share() -> None:
     assert 4_700 < picked < 5_300
     assert not any(is_mirrored(nonce, 0) for nonce in range(1_000))
     assert all(is_mirrored(nonce, 1_000_000) for nonce in range(1_000))
+
+
+def test_answer_that_cannot_be_compared_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> None:
+        raise ValueError("unforeseen")
+
+    async def test(bench: Bench) -> None:
+        monkeypatch.setattr("gateway.worker.mirror.agreement", fails)
+        one = await bench.ask(GOOD)
+        await bench.wait_for_results(1)
+        assert bench.mirrored == {"failed": 1}
+        (record,) = bench.records()
+        assert (record["prediction_id"], record["agreement"], record["response"]["outputs"][0]["name"]) == (
+            one,
+            None,
+            "y",
+        )
+        assert "unforeseen" in caplog.text
+
+    on_loop(tmp_path, test)

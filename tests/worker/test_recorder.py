@@ -133,6 +133,15 @@ def test_large_records_are_throttled_among_small_ones(tmp_path: Path) -> None:
         assert bench.head[THROTTLED] == 1
 
 
+def test_what_was_predicted_counts_as_part_of_a_large_record(tmp_path: Path) -> None:
+    with serving(tmp_path, large="1KiB") as here:
+        for number in range(3):
+            call, reply = here.answered(number, pad=LINE_BYTES)
+            reply.predictions = {"tags": [(0, 1)] * (LARGE_BYTES // 75), "age": [0.5]}
+            here.recorder.answered([(call, reply)])
+        assert (len(here.records()), here.head[THROTTLED]) == (1, 2)
+
+
 def test_sample_is_selected_by_the_nonce(tmp_path: Path) -> None:
     with serving(tmp_path, sample="50%") as bench:
         answered = [bench.answered(number) for number in range(100)]

@@ -14,11 +14,12 @@ from gateway.control.record_writer.outcome_sums import (
     class_rows,
 )
 from gateway.records.measures import METRICS
-from gateway.records.outcomes import is_countable
+from gateway.records.outcomes import countable
 from gateway.shm.tally import CLASSES
 
 MOST_CLASSES: Final = 4  # true classes of a prediction that are remembered, to be replaced when it is corrected
 MOST_SHARED: Final = 10_000
+MOST_NAMES: Final = 1000  # combinations of outcomes' names, likewise
 SIMPLE: Final = frozenset((0.0, 1.0))
 _shared: dict["Said", "Said"] = {}  # most classifications have one of few results, kept once
 _names: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -52,6 +53,11 @@ class Said(NamedTuple):
         counts = dict(zip(self.names, self.rows, strict=False)) | dict.fromkeys(later.names, 0)
         rows = tuple(counts[name] for name in both) if self.rows else ()
         return Said(verdict, tuple(both), tuple(both.values()), classes, rows)
+
+    def judges_all_rows(self, row: "Said") -> bool:
+        """Whether this, said of a whole request, judges it by an outcome that is said of its `row`, too."""
+        counts = dict(zip(self.names, self.rows or (0,) * len(self.names), strict=True))
+        return any(_is_judgement(name) and counts.get(name) == 0 for name in row.names)
 
     def with_row(self, row: "Said", before: "Said") -> "Said":
         """What holds after `row` was said of a single row, of which `before` was said earlier: means over the rows.
@@ -89,9 +95,9 @@ def read_said(record: Mapping[str, Any]) -> tuple[Said, dict[str, float]]:
     """
     named = record.get("outcomes")
     given = named if isinstance(named, dict) else _earlier_outcomes(record)
-    outcomes = {name: float(value) for name, value in given.items() if is_countable(value)}
+    outcomes = {name: number for name, value in given.items() if (number := countable(name, value)) is not None}
     names = tuple(outcomes)
-    names = _names.setdefault(names, names) if len(_names) < MOST_SHARED else names
+    names = _names.setdefault(names, names) if len(_names) < MOST_NAMES else _names.get(names, names)
     if record.get("truth") is None:
         return Said("", names, tuple(outcomes.values())), outcomes
     return Said(_verdict(outcomes), names, tuple(outcomes.values()), _classes(record)), outcomes
@@ -112,7 +118,8 @@ def _earlier_outcomes(record: Mapping[str, Any]) -> dict[str, Any]:
     correct = record.get("correct")
     named: dict[str, Any] = {"wrong": float(not correct), "loss": float(not correct)} if type(correct) is bool else {}
     named["reward"] = record.get("reward")
-    return named | {f"{METRICS}{name}": value for name, value in (record.get("metrics") or {}).items()}
+    metrics = record.get("metrics")
+    return named | {f"{METRICS}{name}": value for name, value in (metrics.items() if isinstance(metrics, dict) else ())}
 
 
 def _verdict(outcomes: Mapping[str, float]) -> str:
@@ -120,7 +127,11 @@ def _verdict(outcomes: Mapping[str, float]) -> str:
     wrong = outcomes.get("wrong")
     if wrong is not None:
         return WRONG if wrong else CORRECT
-    return MEASURED if any(name.rpartition(".")[2] in ("loss", "wrong") for name in outcomes) else UNKNOWN
+    return MEASURED if any(map(_is_judgement, outcomes)) else UNKNOWN
+
+
+def _is_judgement(name: str) -> bool:
+    return name.rpartition(".")[2] in ("loss", "wrong")
 
 
 def _classes(record: Mapping[str, Any]) -> ClassRows:

@@ -6,7 +6,7 @@ recorded, and no start has to read all of the records.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from gateway.records.measures import OutcomeSum
 
 FILE: Final = "feedback.json"
 SAVE_INTERVAL_S: Final = 5.0
+_DAMAGED: Final = (ValueError, TypeError, KeyError, AttributeError)
 log: Final = logging.getLogger("gateway.control.record_writer")
 
 
@@ -77,27 +78,45 @@ def _entry(key: Key, credit: VersionFeedback) -> dict[str, Any]:
 
 
 def _read(file: Path) -> tuple[Place, dict[Key, VersionFeedback]]:
-    """The place and the sums of an earlier run; none if there is no file, or it is damaged."""
+    """The place and the sums of an earlier run; none if there is no file, or no version of it is undamaged.
+
+    Versions and classes whose sums are damaged are left out of the others.
+    """
     try:
         document = orjson.loads(file.read_bytes())
-        entries = [_credit(entry) for entry in document["versions"][-MOST_VERSIONS:]]
-        return Place(_natural(document["segment"]), _natural(document["offset"])), dict(entries)
+        place = Place(_natural(document["segment"]), _natural(document["offset"]))
+        entries = document["versions"][-MOST_VERSIONS:]
     except FileNotFoundError:
-        pass
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return Place(), {}
+    except (OSError, *_DAMAGED) as error:
         log.error("%s cannot be used; feedback is counted from the latest records: %r", file, error)
-    return Place(), {}
+        return Place(), {}
+    found = {}
+    for number, entry in enumerate(entries):
+        try:
+            key, credit = _credit(entry, f"{file}: versions[{number}]")
+        except _DAMAGED as error:
+            log.error("%s: versions[%d] cannot be used; its earlier feedback is not counted: %r", file, number, error)
+        else:
+            found[key] = credit
+    return (place, found) if found or not entries else (Place(), {})
 
 
-def _credit(entry: Mapping[str, Any]) -> tuple[Key, VersionFeedback]:
+def _credit(entry: Mapping[str, Any], where: str) -> tuple[Key, VersionFeedback]:
     kept = FeedbackSums(
         outcomes=_sums(entry["outcomes"]),
         routes={str(route): _sums(outcomes) for route, outcomes in entry["routes"].items()},
-        classes={
-            _natural(int(index)): ClassTruths(*map(_natural, counts)) for index, counts in entry["classes"].items()
-        },
+        classes=dict(_classes(entry["classes"], where)),
     )
     return (str(entry["model"]), _natural(entry["version"]), str(entry["variant"])), VersionFeedback(kept)
+
+
+def _classes(document: Mapping[str, Any], where: str) -> Iterator[tuple[int, ClassTruths]]:
+    for index, counts in document.items():
+        try:
+            yield _natural(int(index)), ClassTruths(*map(_natural, counts))
+        except _DAMAGED as error:
+            log.error("%s.classes.%s cannot be used; its earlier truths are not counted: %r", where, index, error)
 
 
 def _sums(document: Mapping[str, Any]) -> dict[str, OutcomeSum]:

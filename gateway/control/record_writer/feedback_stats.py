@@ -60,6 +60,7 @@ class FeedbackStats:
     def __init__(self, signer: Signer) -> None:
         self.by_version: OrderedDict[Key, VersionFeedback] = OrderedDict()
         self._signer = signer
+        self._last: tuple[str, Token] | None = None  # rows of one request often come one after the other
         self._memory = FeedbackMemory()
         self._discordant: RecentValues[int] = RecentValues()
         self._new: deque[CreditedFeedback] = deque(maxlen=MAX_BUFFERED)
@@ -114,10 +115,13 @@ class FeedbackStats:
         """Count what has changed; return the prediction's token, None if an earlier run's key has signed it, which has
         been removed.
         """
-        try:
-            token = self._signer.read(record["prediction_id"])
-        except InvalidRequest:
-            return None
+        prediction, last = record["prediction_id"], self._last
+        if last is None or last[0] != prediction:
+            try:
+                last = self._last = prediction, self._signer.read(prediction)
+            except InvalidRequest:
+                return None
+        token = last[1]
         said = change.said
         credit = self._credit((token.model, token.version, token.variant))
         credit.received[said.verdict if change.truth else UNLABELLED] += 1

@@ -165,7 +165,10 @@ class VersionFeedback:
                 tally.negative -= value
 
     def put_classes(self, rows: ClassRows, before: ClassRows) -> None:
-        """Count rows by their true class, instead of those that were counted for the same prediction `before`."""
+        """Count rows by their true class, instead of those that were counted for the same prediction `before`.
+
+        Of sums that have been lost since, nothing is taken away.
+        """
         for index, correct, wrong in before:
             _add(self._classes, index, -correct, -wrong)
         for index, correct, wrong in rows:
@@ -200,4 +203,5 @@ def class_rows(truths: Iterable[tuple[int, bool]]) -> ClassRows:
 
 
 def _add(classes: dict[int, ClassTruths], index: int, correct: int, wrong: int) -> None:
-    classes[index] = classes.get(index, ClassTruths()).plus(correct, wrong)
+    before = classes.get(index, ClassTruths())
+    classes[index] = ClassTruths(max(0, before.correct + correct), max(0, before.wrong + wrong))

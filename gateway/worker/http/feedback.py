@@ -1,6 +1,7 @@
 """POST /v2/feedback: the outcomes of predictions, credited to versions by the signed prediction id alone."""
 
 import asyncio
+import logging
 import time
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ TIMEOUT_S: Final = 1.0  # for room in the ring: a long list may come faster than
 POLL_S: Final = 0.01
 ROWS_PER_ENTRY: Final = 20  # rows of an entry that take about as long as an entry of one row
 INLINE_ROWS: Final = 400  # rows of an entry that are judged on the event loop, as long as a slice
+log: Final = logging.getLogger("gateway.worker.http")
 
 
 class FeedbackEndpoint:
@@ -80,6 +82,10 @@ class FeedbackEndpoint:
             except InvalidRequest as error:
                 rejected.append({"index": index, "error": str(error)})
                 continue
+            except Exception:  # an unforeseen one must not lose the entries after it
+                log.exception("an entry of feedback cannot be judged")
+                rejected.append({"index": index, "error": "the gateway failed to judge this entry; its log says why"})
+                continue
             if not await self._recorded(line):
                 raise Overloaded(
                     f"feedback cannot be recorded now; send the list again. Entries before entry {index} are recorded;"
@@ -101,14 +107,19 @@ class FeedbackEndpoint:
 
 
 def _rows(entry: Any) -> int:
-    """About how many values an entry gives by row."""
+    """About how many values an entry gives by row: truths that are lists count by their length, metrics each."""
     if type(entry) is not dict:
         return 0
-    truth, reward, metrics = entry.get("truth"), entry.get("reward"), entry.get("metrics")
-    values = [reward]
+    truth, metrics = entry.get("truth"), entry.get("metrics")
+    values = [entry.get("reward")]
     for value in (truth, metrics):
         values += value.values() if type(value) is dict else (value,)
-    return sum(len(value) for value in values if type(value) is list)
+    rows = sum(len(value) for value in values if type(value) is list)
+    if type(metrics) is dict:
+        rows += len(metrics)
+    if rows > INLINE_ROWS:
+        return rows
+    return rows + sum(len(one) for value in values if type(value) is list for one in value if type(one) is list)
 
 
 def _answer(accepted: int, rejected: list[dict[str, Any]], uncounted: list[dict[str, Any]]) -> Response:

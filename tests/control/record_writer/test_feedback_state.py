@@ -117,3 +117,20 @@ def test_damaged_file_is_replaced_by_what_the_records_hold(
     (tmp_path / FILE).write_bytes(damaged)
     assert credit(Run(tmp_path).feedback).sums.outcomes == credit(first.feedback).sums.outcomes
     assert "cannot be used" in caplog.text
+
+
+def test_only_what_is_damaged_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = Run(tmp_path)
+    first.record(b"".join(LINES))
+    first.record(judged(prediction(4), True, truth_class=4))
+    first.state.save()
+    saved = orjson.loads((tmp_path / FILE).read_bytes())
+    candidate, stable = sorted(saved["versions"], key=lambda entry: -entry["version"])
+    candidate["classes"]["3"] = [-1, 0]
+    stable["outcomes"]["wrong"] = [1]
+    (tmp_path / FILE).write_bytes(orjson.dumps(saved))
+    again = credit(Run(tmp_path).feedback).sums
+    assert again.outcomes == first.feedback.by_version["digits", 2, "candidate"].sums.outcomes
+    assert again.classes == {4: (1, 0)}
+    assert "classes.3 cannot be used" in caplog.text
+    assert "versions[0] cannot be used" in caplog.text or "versions[1] cannot be used" in caplog.text

@@ -151,6 +151,15 @@ def test_outcomes_in_a_line_are_summed_whatever_their_kind(ledger: FeedbackStats
     assert next(heard.outcomes for heard in ledger.take_new()) == REGRESSION
 
 
+@pytest.mark.parametrize(("error", "counted"), [(3e6, 3e6), (5e12, 1e12)])
+def test_largest_errors_are_counted(ledger: FeedbackStats, error: float, counted: float) -> None:
+    outcomes = {"age.loss": error, "age.squared_error": error * error, "age.error": -error}
+    ledger.add(feedback_line(prediction(1), truth={"age": 7.0}, outcomes=outcomes))
+    totals = {name: total for name, (_, total) in credit(ledger).sums.outcomes.items()}
+    assert totals == {"age.loss": counted, "age.squared_error": counted**2, "age.error": -counted}
+    assert credit(ledger).received["measured"] == 1
+
+
 def test_correction_of_a_number_replaces_it(ledger: FeedbackStats) -> None:
     one = prediction(1)
     ledger.add(feedback_line(one, truth=7.0, outcomes=REGRESSION))
@@ -201,6 +210,75 @@ def test_rows_judged_one_by_one_are_averaged(ledger: FeedbackStats) -> None:
     assert credit(ledger).sums.outcomes["wrong"] == (1, 1.0)
 
 
+def by_class(one: str, *truths: tuple[int, bool], **fields: Any) -> bytes:
+    """A line that judges these rows, true class and whether it was predicted, together."""
+    classes, correct = [index for index, _ in truths], [right for _, right in truths]
+    wrong = 1 - sum(correct) / len(correct)
+    shown = {"truth_class": classes, "correct": correct} if len(truths) > 1 else {
+        "truth_class": classes[0], "correct": correct[0]
+    }  # fmt: skip
+    return feedback_line(one, truth=classes, outcomes={"wrong": wrong, "loss": wrong}, **shown, **fields)
+
+
+def test_only_true_classes_that_were_counted_are_taken_back(ledger: FeedbackStats) -> None:
+    one = prediction(1)
+    ledger.add(by_class(one, (5, True), row=0))
+    ledger.add(by_class(one, (5, True), (6, False)))
+    ledger.add(by_class(one, (4, True), (7, False)))
+    assert credit(ledger).sums.classes == {5: (1, 0)}
+    many = prediction(2)
+    ledger.add(by_class(many, *((index, True) for index in range(10, 20))))
+    for truth in (20, 21):
+        ledger.add(by_class(many, (truth, True), (truth, True)))
+    assert min(min(counts) for counts in credit(ledger).sums.classes.values()) == 0
+    assert sum(sum(counts) for counts in credit(ledger).sums.classes.values()) == 11
+
+
+def test_true_classes_of_a_version_that_was_forgotten_are_not_taken_back(
+    ledger: FeedbackStats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_VERSIONS", 1)
+    one, other = prediction(1), prediction(2, replace(DECISION, version=1))
+    ledger.add(by_class(one, (5, True)) + by_class(other, (5, True)) + by_class(one, (6, True)))
+    assert credit(ledger).sums.classes == {5: (0, 0), 6: (1, 0)}
+
+
+def test_row_of_a_request_that_was_judged_as_a_whole_counts_no_more(ledger: FeedbackStats) -> None:
+    one = prediction(1)
+    ledger.add(by_class(one, (5, True), (6, False)))
+    ledger.add(by_class(one, (6, True), row=1, reward=0.5) * 2)
+    counted = credit(ledger)
+    assert counted.sums.outcomes["wrong"] == (1, 0.5)
+    assert counted.sums.classes == {5: (1, 0), 6: (0, 1)}
+    assert (counted.received["correct"], counted.received["wrong"]) == (0, 1)
+    ledger.add(by_class(one, (5, True), (6, True)))
+    assert counted.sums.outcomes["wrong"] == (1, 0.0)
+    assert counted.sums.classes == {5: (1, 0), 6: (1, 0)}
+
+
+def test_rows_push_no_predictions_out_of_memory(ledger: FeedbackStats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback_memory, "MAX_REMEMBERED", 10)
+    first, long = judged(prediction(1), True), prediction(2)
+    rows = [by_class(long, (5, True), row=row) for row in range(30)]
+    ledger.add(first + b"".join(rows) + first)
+    assert credit(ledger).sums.labelled == 2
+
+
+def test_prediction_id_of_successive_lines_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+
+    class Counting(Signer):
+        def read(self, text: object) -> Any:
+            read.append(text)
+            return super().read(text)
+
+    one, other = prediction(1), prediction(2)
+    FeedbackStats(Counting([(0, bytes(32))])).add(
+        b"".join(by_class(one, (5, True), row=row) for row in range(9)) + judged(other, True)
+    )
+    assert read == [one, other]
+
+
 def test_many_true_classes_of_a_request_are_counted_once(ledger: FeedbackStats) -> None:
     one, classes = prediction(1), list(range(100))
     rows = {"truth": classes, "truth_class": classes, "correct": [True] * 100}
@@ -218,6 +296,12 @@ def test_foreign_torn_and_malformed_lines_are_skipped(ledger: FeedbackStats) -> 
         b'{"half\n' + b"\n" + b"7\n" + b'{"prediction_id":7}\n' + judged(foreign, True) + judged(prediction(1), True)
     )
     assert credit(ledger).sums.labelled == 1
+
+
+@pytest.mark.parametrize("metrics", [7, [1.0], "sales"])
+def test_line_with_odd_metrics_is_counted_without_them(ledger: FeedbackStats, metrics: Any) -> None:
+    ledger.add(judged(prediction(1), True, metrics=metrics))
+    assert set(credit(ledger).sums.outcomes) == {"wrong", "loss"}
 
 
 def test_take_returns_feedback_in_order_and_once(ledger: FeedbackStats) -> None:
@@ -254,6 +338,31 @@ def test_memory_is_bounded_by_forgetting_the_oldest(monkeypatch: pytest.MonkeyPa
     assert credit(ledger).sums.labelled == 3000, "these are known still"
     ledger.add(lines[0])
     assert credit(ledger).sums.labelled == 3001, "this one was forgotten"
+
+
+@pytest.mark.parametrize("row", [None, 0])
+def test_memory_of_ever_new_metrics_is_bounded(monkeypatch: pytest.MonkeyPatch, row: int | None) -> None:
+    monkeypatch.setattr(feedback_memory, "MAX_OUTCOMES", 3200)
+    ledger, known = FeedbackStats(SIGNER), prediction(1)
+
+    def lines(count: int, begin: int) -> bytes:
+        return b"".join(
+            feedback_line(prediction(n), row=row, metrics={f"{'m' * 80}{n}-{place}": 0.5 for place in range(32)})
+            for n in range(begin, begin + count)
+        )
+
+    ledger.add(lines(1500, 10))  # fills what is shared
+    ledger.take_new()
+    tracemalloc.start()
+    try:
+        ledger.add(lines(1000, 5000))
+        ledger.take_new()
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 1_000_000, "of 5 million bytes"
+    ledger.add(judged(known, True) * 2)
+    assert credit(ledger).sums.labelled == 1, "it is remembered like others"
 
 
 def recorded(folder: Path, *segments: bytes) -> Path:

@@ -1,26 +1,36 @@
 """Feedback on each kind of prediction, of one row and of several: what is judged, refused, or only recorded."""
 
 import asyncio
+import math
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import orjson
 import pytest
 from onnx import TensorProto, helper
 
 from gateway.backends.repository import Repository
 from gateway.protocol.decode import decode_request
+from gateway.records.carried import Carried, encoded, output_mark
+from gateway.records.line import predictions_bytes, predictions_part
+from gateway.records.token import CARRIED
+from gateway.records.value_bins import bin_of
 from gateway.routing.attributes import Attributes
+from gateway.settings.model import Kind
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.worker.call import RequestSource
+from gateway.worker.feedback_entry import FeedbackEntries
 from gateway.worker.feedback_rows import MAX_ROWS
 from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_app
 from gateway.worker.pipeline import Pipeline
+from gateway.worker.predicted import MOST_ROWS
 from tests.backends.onnx_models import FLOAT, place, save
 from tests.deployed import Deployed, served_by
 
@@ -35,6 +45,8 @@ SETTINGS = {
     "vector": "prediction: {output: y, kind: embedding}",
     "nothing": "prediction: {output: y, kind: none}",
     "both": "prediction: [{output: animal, labels: [cat, dog]}, {output: age, kind: regression}]",
+    "swapped": "prediction: [{output: age, kind: regression}, {output: size, kind: regression}]",
+    "uneven": "prediction: [{output: animal, labels: [cat, dog]}, {output: age, kind: regression}]",
 }
 
 
@@ -100,10 +112,30 @@ def animal_and_age(path: Path) -> Path:
     return save(path, [node], {"x": (FLOAT, ["n", 3])}, outputs, [sizes])
 
 
+def age_and_size(path: Path) -> Path:
+    """Of [n, 3]: two numbers, and one that is no output."""
+    sizes = helper.make_tensor("sizes", TensorProto.INT64, [3], [1, 1, 1])
+    node = helper.make_node("Split", ["x", "sizes"], ["age", "size", "more"], axis=1)
+    return save(path, [node], {"x": (FLOAT, ["n", 3])}, {"age": (FLOAT, ["n", 1]), "size": (FLOAT, ["n", 1])}, [sizes])
+
+
+def animals_of_one_age(path: Path) -> Path:
+    """Of [n, 3]: the scores of two animals for each row, and one age for all."""
+    sizes = helper.make_tensor("sizes", TensorProto.INT64, [2], [2, 1])
+    split = helper.make_node("Split", ["x", "sizes"], ["animal", "ages"], axis=1)
+    mean = helper.make_node("ReduceMean", ["ages"], ["age"], axes=[0], keepdims=1)
+    return save(
+        path, [split, mean], {"x": (FLOAT, ["n", 3])}, {"animal": (FLOAT, ["n", 2]), "age": (FLOAT, ["m", 1])}, [sizes]
+    )
+
+
+MAKERS = {"both": animal_and_age, "swapped": age_and_size, "uneven": animals_of_one_age}
+
+
 @asynccontextmanager
 async def bench(folder: Path, *names: str) -> AsyncIterator[Bench]:
     for name in names:
-        place(folder, name, 1, animal_and_age if name == "both" else same(WIDTHS[name]))
+        place(folder, name, 1, MAKERS.get(name) or same(WIDTHS[name]))
         (folder / name / "model.yaml").write_text(SETTINGS[name])
     catalog = served_by(Repository(folder), RoutingSettings())
     await catalog.start()
@@ -246,6 +278,8 @@ def test_outcomes_of_further_outputs_have_their_name(tmp_path: Path) -> None:
         assert (await here.tell(one, truth="cat"))["outcomes"] == {"wrong": 1, "loss": 1}
         assert (await here.tell(one, truth={"age": 7.5}))["outcomes"]["age.loss"] == 0
         assert "truth.size is of no output" in await here.refused(one, truth={"size": 1})
+        for empty in ({}, {"age": None}):
+            assert "truth says nothing of any output; there are animal, age" in await here.refused(one, truth=empty)
         assert "truth.age 'old' is not a number" in await here.refused(one, truth={"age": "old"})
         two = await here.predict("both", 1, 0, 3, 0, 1, 5, rows=2)
         record = await here.tell(two, truth={"animal": ["cat", "cat"], "age": [3, None]})
@@ -336,3 +370,136 @@ def test_several_rows_of_an_id_of_the_release_before_are_recorded(tmp_path: Path
         assert "several rows" in await here.refused(older, truth="dog")
 
     on_bench(tmp_path, test, "pets")
+
+
+def test_row_that_one_output_lacks_is_refused_and_the_others_are_taken(tmp_path: Path) -> None:
+    async def test(here: Bench) -> None:
+        two = await here.predict("uneven", 1, 0, 3, 0, 1, 5, rows=2)
+        assert "row is 1, but truth.age is about one row" in await here.refused(two, row=1, truth={"age": 4})
+        assert (await here.tell(two, row=0, truth={"age": 4}))["outcomes"]["age.loss"] == 0
+        assert (await here.tell(two, row=1, truth={"animal": "dog"}))["outcomes"]["wrong"] == 0
+
+    on_bench(tmp_path, test, "uneven")
+
+
+def test_entry_that_cannot_be_judged_for_an_unforeseen_reason_is_refused_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> None:
+        raise IndexError("unforeseen")
+
+    async def test(here: Bench) -> None:
+        one = await here.predict("pets", 1, 0, 0)
+        monkeypatch.setattr("gateway.worker.feedback_entry.judged", fails)
+        entries = [{"prediction_id": one, "truth": "dog"}, {"prediction_id": one, "reward": 1}]
+        answer = await here.client.post("/v2/feedback", json=entries)
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+        assert answer.json()["rejected"][0] == {
+            "index": 0,
+            "error": "the gateway failed to judge this entry; its log says why",
+        }
+        assert "unforeseen" in caplog.text
+
+    on_bench(tmp_path, test, "pets")
+
+
+def test_truth_is_compared_with_the_output_of_its_name_after_an_edit(tmp_path: Path) -> None:
+    """model.yaml named the outputs in another order, or others, when the prediction was made."""
+
+    async def test(here: Bench) -> None:
+        served = here.gateway.served("swapped")
+
+        def made(*carried: Carried) -> str:
+            names = served.names["default"] + CARRIED + encoded(carried)
+            return here.gateway.recorder.signer.token(names, served.release.pinned(1), 1, -1, False).decode()
+
+        size, age = (Carried(Kind.REGRESSION, 1, [5.0], output_mark(name)) for name in ("size", "age"))
+        record = await here.tell(made(size, age._replace(values=[30.0])), truth={"age": 31, "size": 7})
+        assert (record["outcomes"]["loss"], record["outcomes"]["size.loss"]) == (1, 2)
+        assert (await here.tell(made(size._replace(mark=0)), truth=7))["outcomes"]["loss"] == 2
+        record = await here.tell(made(size), truth={"age": 5})
+        assert record["outcomes"] == {}
+        assert "nothing to compare with output 'age'" in record["uncounted"]
+
+    on_bench(tmp_path, test, "swapped")
+
+
+def test_class_that_the_rest_of_an_id_has_no_room_for_counts(tmp_path: Path) -> None:
+    async def test(here: Bench) -> None:
+        served = here.gateway.served("pets")
+        names = served.names["default"] + CARRIED + encoded([Carried(Kind.CLASSIFICATION, 1, None, output_mark("y"))])
+        one = here.gateway.recorder.signer.token(names, served.release.pinned(1), 1, 2, False).decode()
+        assert (await here.tell(one, truth="eel"))["outcomes"]["wrong"] == 0
+
+    on_bench(tmp_path, test, "pets")
+
+
+@pytest.mark.parametrize(
+    ("rows", "entry", "on_the_loop"),
+    [
+        (50, {"truth": [["red"]] * 50}, True),
+        (50, {"truth": [["red"] * 10] * 50}, False),
+        (50, {"reward": [1.0] * 50, "metrics": {f"m{n}": [1.0] * 50 for n in range(9)}}, False),
+        (1, {"metrics": {f"m{n}": 1.0 for n in range(32)}}, True),
+    ],
+)
+def test_long_entries_are_judged_on_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, entry: dict[str, Any], on_the_loop: bool
+) -> None:
+    judge, threads = FeedbackEntries.line, []
+
+    def line(self: FeedbackEntries, *given: Any) -> tuple[bytes, str]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return judge(self, *given)
+
+    async def test(here: Bench) -> None:
+        monkeypatch.setattr(FeedbackEntries, "line", line)
+        await here.tell(await here.predict("tags", *[0.1] * 3 * rows, rows=rows), **entry)
+        assert threads == [on_the_loop]
+
+    on_bench(tmp_path, test, "tags")
+
+
+@pytest.mark.parametrize("model", ["price", "tags", "pets", "both"])
+def test_rows_beyond_some_thousand_are_counted_and_only_the_response_says_them(tmp_path: Path, model: str) -> None:
+    async def test(here: Bench) -> None:
+        width = 3 if model == "both" else WIDTHS[model]
+        row = [7.0, -1.0, 0.5][:width]
+        _, many = [await here.predict(model, *row * rows, rows=rows) for rows in (MOST_ROWS, MOST_ROWS + 1)]
+        (_, shown), (_, hidden) = here.predicted()
+        assert (len(next(iter(shown.values()))), hidden) == (MOST_ROWS, None)
+        record = await here.tell(many, reward=[1.0] * (MOST_ROWS + 1), row=None)
+        assert record["outcomes"] == {"reward": 1}
+        place = {"price": bin_of(7.0, (0, 100)), "pets": 0, "both": 0}.get(model)
+        counted = here.gateway.served(model).stable.tally.read().classes.sum(axis=0)
+        assert counted.sum() == (0 if place is None else 2 * MOST_ROWS + 1)
+        assert place is None or counted[place] == 2 * MOST_ROWS + 1
+
+    on_bench(tmp_path, test, model)
+
+
+def test_numbers_of_rows_are_recorded_as_short_as_in_the_response(tmp_path: Path) -> None:
+    async def test(here: Bench) -> None:
+        await here.predict("price", 0.1, 0.7, rows=2)
+        assert here.predicted() == [(None, {"y": [0.1, 0.7]})]
+        odd = {"y": np.array([math.nan, math.inf, -1], np.float32)}
+        assert predictions_part(odd) == b',"predictions":{"y":[null,null,-1.0]}'
+        assert predictions_bytes(odd) == 75
+
+    on_bench(tmp_path, test, "price")
+
+
+def test_late_truth_of_the_former_stable_is_compared_as_that_predicted(tmp_path: Path) -> None:
+    """It is kept for an undo, and the new stable has other outputs."""
+
+    async def test(here: Bench) -> None:
+        one = await here.predict("pets", 1, 0, 0)
+        served = here.gateway.served("pets")
+        former, other = served.stable, here.gateway.served("price").stable
+        token = here.gateway.recorder.signer.read(one)
+        served.versions, served.stable, served.kept = {2: other}, other, former
+        assert token.version == former.number
+        assert (await here.tell(one, truth="dog"))["outcomes"] == {"wrong": 1, "loss": 1}
+        served.versions, served.stable, served.kept = {1: former}, former, None
+
+    on_bench(tmp_path, test, "pets", "price")
