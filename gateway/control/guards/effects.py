@@ -97,9 +97,9 @@ class Effects:
                     continue
                 self._sums[name] = {None: EffectSums(self._scale(name))}
             routes = self._sums[name]
-            added = units(new.values, new.candidate, new.chances)
+            added = units(new.values, new.candidate, new.chances, new.routes)
             routes[None].add(added)
-            names, numbers = np.unique(np.array(new.routes), return_inverse=True)
+            names, numbers = np.unique(np.array(new.routes, np.str_), return_inverse=True)
             for number, route in enumerate(names.tolist()):
                 if route not in routes and len(routes) > MOST_ROUTES:
                     continue
