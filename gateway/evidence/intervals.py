@@ -114,7 +114,9 @@ class EffectSums:
     @classmethod
     def from_json(cls, scale: tuple[float, float] | None, kept: Sequence[Any]) -> "EffectSums":
         """Rebuild them from the output of `to_json`."""
-        return cls(scale, *kept)
+        sums = cls(scale, *kept)
+        sums.expected = {route: (count, mean) for route, (count, mean) in sums.expected.items()}
+        return sums
 
     @property
     def _width(self) -> float:

@@ -1,8 +1,8 @@
 """The betting e-process on means: whether the candidate's outcomes are worse than stable's by more than a tolerance.
 
 For outcomes from 0 to 1, higher is worse. It starts at 1 and stakes a share of what it has on the next difference being
-larger than the tolerance; while the harm is within it, the chance that it ever reaches 1/alpha is at most alpha. That is proved for known chances,
-and simulated for shares of the outcomes that come (`OutcomeShares`).
+larger than the tolerance; while the harm is within it, the chance that it ever reaches 1/alpha is at most alpha. That
+is proved for known chances, and simulated for shares of the outcomes that come (`OutcomeShares`).
 Source: Waudby-Smith, Wu, Ramdas, Karampatziakis & Mineiro, arXiv 2210.10768.
 """
 
@@ -25,8 +25,8 @@ class MeanDifference:
     """The evidence of harm and of safety, as natural logarithms of e-values, and the sums it goes on from.
 
     `tolerance`: the harm that is accepted, as a difference of means, from -1 to 1. `log_e` is against "harm <=
-    tolerance", `log_safe` against "harm >= tolerance". `count`: outcomes; `drift`, `squares`: sums of the differences and of
-    their squares. `expected`: the baselines by route.
+    tolerance", `log_safe` against "harm >= tolerance". `count`: outcomes; `drift`, `squares`: sums of the differences
+    and of their squares. `expected`: the baselines by route.
     """
 
     tolerance: float = 0.0
@@ -70,7 +70,7 @@ class MeanDifference:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> "MeanDifference":
         """Rebuild it from the output of `to_json`."""
-        return cls(**{**kept, "expected": dict(kept["expected"])})
+        return cls(**{**kept, "expected": {route: (count, mean) for route, (count, mean) in kept["expected"].items()}})
 
 
 def _growth(excess: Floats, expected: Floats, variances: Floats, most_lost: Floats) -> Floats:

@@ -157,10 +157,6 @@ class Guards:
             elif seen.classes is not None:
                 process.observe(seen.classes)
 
-    def inherit_waiting(self, before: "Guards") -> None:
-        """Take over the outcomes that wait for their predictions to be older, after an edit of the settings."""
-        self._outcomes.inherit_waiting(before._outcomes)
-
     def effects(self) -> tuple[Effect, ...]:
         """What is known of each outcome: over the whole release, then by route. Since the epoch began."""
         outcomes = self._effects.outcomes

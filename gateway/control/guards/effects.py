@@ -10,9 +10,10 @@ from gateway.evidence.differences import units
 from gateway.evidence.effect import Effect, effect_of
 from gateway.evidence.intervals import EffectSums
 from gateway.settings.guards import ComparisonSettings
-from gateway.settings.metric_names import METRICS_PREFIX, SHARES, WORSE_IF_LOWER
+from gateway.settings.metric_names import METRICS_PREFIX, OUTCOMES, SHARES, WORSE_IF_LOWER
 
-MOST_OUTCOMES: Final = 32  # those that came first
+MOST_OUTCOMES: Final = 32  # beside those that are compared and those of the main truth, those that came first
+ALWAYS: Final = frozenset({"wrong", "reward", *OUTCOMES})
 MOST_ROUTES: Final = 20  # of each outcome, those that came first
 ADDED_EVERY_NS: Final = 10**9  # many small additions would cost much; what is not added is lost with the process
 MOST_BUFFERED: Final = 2000
@@ -93,7 +94,8 @@ class Effects:
         taken, self._new = self._new, {}
         for name, new in taken.items():
             if name not in self._sums:
-                if len(self._sums) >= MOST_OUTCOMES:
+                others = self._sums.keys() - self._compared.keys() - ALWAYS
+                if len(others) >= MOST_OUTCOMES and name not in self._compared and name not in ALWAYS:
                     continue
                 self._sums[name] = {None: EffectSums(self._scale(name))}
             routes = self._sums[name]

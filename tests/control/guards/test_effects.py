@@ -78,9 +78,17 @@ def test_numbers_of_outcomes_and_routes_are_bounded(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "MOST_OUTCOMES", 2)
     monkeypatch.setattr(module, "MOST_ROUTES", 3)
     found = effects()
-    found.add({name: traffic(50, 0.3, 0.3, "abcde") for name in ("wrong", "loss", "reward")}, 10**9)
-    assert found.outcomes == ("wrong", "loss")
+    found.add({f"metrics.{name}": traffic(50, 0.3, 0.3, "abcde") for name in "xyz"}, 10**9)
+    assert found.outcomes == ("metrics.x", "metrics.y")
     assert len(found.read({})) == 2 * 4
+
+
+def test_many_names_leave_room_for_what_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OUTCOMES", 1)
+    found = effects(REVENUE)
+    found.add({f"metrics.{name}": traffic(5, 0.3, 0.3) for name in ("x", "y", "revenue")}, 10**9)
+    found.add({name: traffic(5, 0.3, 0.3) for name in ("wrong", "loss", "reward", "metrics.z")}, 10**9)
+    assert found.outcomes == ("metrics.x", "metrics.revenue", "wrong", "loss", "reward")
 
 
 def test_what_is_outside_of_the_range_is_clipped_and_counted() -> None:
