@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.control.guards.outcomes import NewUnits
+from gateway.control.guards.outcomes import NewUnits, Outcomes
 from gateway.evidence.differences import units
 from gateway.evidence.effect import Effect, effect_of
 from gateway.evidence.intervals import EffectSums
@@ -21,9 +21,12 @@ HARMS: Final = ("wrong", "loss", "squared_error")  # outcomes of which more is w
 
 
 class Effects:
-    """The effects in one epoch. `comparisons` say the ranges, the directions and what is tolerated."""
+    """The effects in one epoch. `comparisons` say the ranges, the directions and what is tolerated. `routes`: how many
+    the release has, each of which is a question of its own from the start.
+    """
 
-    def __init__(self, comparisons: Iterable[ComparisonSettings]) -> None:
+    def __init__(self, comparisons: Iterable[ComparisonSettings], routes: int = 1) -> None:
+        self._routes = routes
         self._compared = {one.outcome: one for one in comparisons if one.outcome}
         self._sums: dict[str, dict[str | None, EffectSums]] = {}
         self._new: dict[str, NewUnits] = {}
@@ -38,10 +41,10 @@ class Effects:
             self._added_ns = time_ns
             self._flush()
 
-    def read(self, feedback_ratios: Mapping[str, float | None]) -> tuple[Effect, ...]:
+    def read(self, outcomes: Outcomes) -> tuple[Effect, ...]:
         """Return the effects: of each outcome over the whole release, then on each of its routes if there are several.
 
-        `feedback_ratios`: by outcome (see `Outcomes.feedback_ratio`).
+        `outcomes`: from which they have come.
         """
         self._flush()
         return tuple(
@@ -51,8 +54,9 @@ class Effects:
                 route,
                 harm=self._harm(name),
                 tolerance=self._compared[name].tolerance or 0.0 if name in self._compared else 0.0,
-                slices=1 if route is None else len(routes) - 1,
-                feedback_ratio=feedback_ratios.get(name) if route is None else None,
+                slices=1 if route is None else max(self._routes, len(routes) - 1),
+                feedback_ratio=outcomes.feedback_ratio(name) if route is None else None,
+                not_counted=outcomes.limits_reached(name) if route is None else "",
             )
             for name, routes in self._sums.items()
             for route, sums in routes.items()

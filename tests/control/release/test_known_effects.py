@@ -40,7 +40,10 @@ def test_fewer_wrong_answers_are_a_higher_accuracy() -> None:
 
 
 def test_words_say_what_is_missing_and_that_feedback_is_unequal() -> None:
-    (found,) = effect_documents([replace(UNSURE, feedback_ratio=2.0)])
+    (found,) = effect_documents([replace(UNSURE, feedback_ratio=2.0, clipped=3)])
+    assert found["clipped"] == 3 and found["words"].endswith(
+        "; 3 of 1,000 outcomes are beyond the range, and count as its end"
+    )
     assert found["words"].startswith("not known yet: about 1,200 outcomes more; feedback comes 2 times as often")
 
 
