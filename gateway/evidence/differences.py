@@ -11,7 +11,6 @@ whatever m is, under any schedule of chances. Source: Waudby-Smith, Wu, Ramdas, 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -42,6 +41,10 @@ class Units:
     def __len__(self) -> int:
         return len(self.values)
 
+    def route_names(self) -> list[str]:
+        """The route of each; empty texts if it is the same."""
+        return [""] * len(self) if self.routes is None else self.routes.tolist()
+
     def part(self, chosen: Flags | slice) -> "Units":
         """Those that are `chosen`."""
         routes = None if self.routes is None else self.routes[chosen]
@@ -71,8 +74,7 @@ def baselines(units: Units, known: dict[str, Baseline], start: Baseline) -> Floa
     differ in level and in how often feedback comes, and 14% where the level and that change together.
     """
     found = []
-    routes = repeat("") if units.routes is None else units.routes.tolist()
-    for route, value in zip(routes, units.values.tolist(), strict=False):
+    for route, value in zip(units.route_names(), units.values.tolist(), strict=True):
         count, mean = known.get(route, start)
         found.append(mean)
         known[route] = count + 1, mean + (value - mean) / min(count + 1, LATEST) if count else value

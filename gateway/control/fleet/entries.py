@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from gateway.control.guards.observation import FeedbackEvent, MirrorPair
 from gateway.control.guards.outcomes import by_part
 from gateway.control.release.stages import Event
+from gateway.settings.model import MAX_OUTCOME
 from gateway.shm.failure_events import FailureEvent, FailureKind
 
 Entry = list[Any]
@@ -21,7 +22,6 @@ LETTERS: Final = {"": "t", "reward": "r"}  # for parts of the feedback in the it
 MOST_KNOWN: Final = 50_000  # predictions whose feedback a host recognises, of one model: 15 MB
 MOST_RECENT: Final = 512  # of them, those whose items the digest names for the next leader
 MOST_RECENT_ITEMS: Final = 4096
-LARGEST: Final = 1e12  # of an outcome from the store: sums of squares are finite
 DIGITS: Final = "0123456789"
 
 
@@ -140,7 +140,7 @@ def _named(outcomes: Any, last: Any) -> dict[str, float]:
 
 
 def _bounded(value: float) -> float:
-    return float(max(-LARGEST, min(LARGEST, value)))
+    return float(max(-MAX_OUTCOME, min(MAX_OUTCOME, value)))
 
 
 def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:

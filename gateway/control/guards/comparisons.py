@@ -225,9 +225,6 @@ class Guards:
         else:
             verdict = GuardVerdict.INCONCLUSIVE
         enough = -math.log(alpha * (share or 1))
-        more_units, notes = None, ()
-        if isinstance(process, MeanEvidence):
-            more_units, notes = process.more_units(enough), self._notes(settings, process)
         return ComparisonResult(
             name=settings.name,
             metric=settings.metric,
@@ -236,8 +233,8 @@ class Guards:
             verdict=verdict,
             log_e=process.log_e,
             log_safe=log_safe,
-            more_units=more_units,
-            notes=notes,
+            more_units=process.more_units(enough) if isinstance(process, MeanEvidence) else None,
+            notes=self._notes(settings, process) if isinstance(process, MeanEvidence) else (),
         )
 
     def _notes(self, settings: ComparisonSettings, process: MeanEvidence) -> tuple[str, ...]:

@@ -10,14 +10,13 @@ from gateway.evidence.differences import units
 from gateway.evidence.effect import Effect, effect_of
 from gateway.evidence.intervals import EffectSums
 from gateway.settings.guards import ComparisonSettings
-from gateway.settings.metric_names import METRICS_PREFIX, OUTCOMES, SHARES, WORSE_IF_LOWER
+from gateway.settings.metric_names import METRICS_PREFIX, OUTCOMES, SHARES, WORSE_IF_HIGHER, WORSE_IF_LOWER
 
 MOST_OUTCOMES: Final = 32  # beside those that are compared and those of the main truth, those that came first
 ALWAYS: Final = frozenset({"wrong", "reward", *OUTCOMES})
 MOST_ROUTES: Final = 20  # of each outcome, those that came first
 ADDED_EVERY_NS: Final = 10**9  # many small additions would cost much; what is not added is lost with the process
 MOST_BUFFERED: Final = 2000
-HARMS: Final = ("wrong", "loss", "squared_error")  # outcomes of which more is worse
 
 
 class Effects:
@@ -126,4 +125,4 @@ class Effects:
         if outcome in self._compared:
             return self._compared[outcome].harm
         last = "" if outcome.startswith(METRICS_PREFIX) else outcome.rpartition(".")[2]
-        return "decrease" if last in WORSE_IF_LOWER else "increase" if last in HARMS else ""
+        return "decrease" if last in WORSE_IF_LOWER else "increase" if last in WORSE_IF_HIGHER else ""

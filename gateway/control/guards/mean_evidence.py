@@ -118,7 +118,7 @@ class MeanEvidence:
             [*row]
             for one in self.listed
             for row in zip(
-                *(part.tolist() for part in (one.chances, one.candidate, one.values, one.routes)), strict=True
+                one.chances.tolist(), one.candidate.tolist(), one.values.tolist(), one.route_names(), strict=True
             )
         ]
 

@@ -84,9 +84,9 @@ class _Part:
     def ripe(self, time_ns: int) -> Iterator[tuple[FeedbackEvent, tuple[str, ...]]]:
         """Those that are old enough, in the order of their predictions; they wait no more."""
         while self._restored:
-            for *decision, route, outcomes in orjson.loads(self._restored.pop()):
-                event = FeedbackEvent(0, *decision, outcomes, route=route)
-                self.waiting.append((event.decided_ns, next(self._numbers), event, tuple(outcomes)))
+            for decided_ns, weight_ppm, candidate, key, route, outcomes in orjson.loads(self._restored.pop()):
+                event = FeedbackEvent(0, decided_ns, weight_ppm, candidate, key, outcomes, route=route)
+                self.waiting.append((decided_ns, next(self._numbers), event, tuple(outcomes)))
         while self.waiting and self.waiting[0][0] <= time_ns - self.delay_ns:
             self._kept_waiting = ""
             _, _, event, outcomes = heapq.heappop(self.waiting)

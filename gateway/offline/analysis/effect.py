@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -25,10 +24,11 @@ def effect(metric: Metric, drawn: Units, ranges: Mapping[str, Range]) -> Effect:
     `ranges`: lowest and highest value by outcome; of others the interval is asymptotic.
     """
     shares = OutcomeShares()
-    routes = repeat("") if drawn.routes is None else drawn.routes.tolist()
     came = [
         shares.next((route, chance), chance, flag)
-        for route, chance, flag in zip(routes, drawn.chances.tolist(), drawn.candidate.tolist(), strict=False)
+        for route, chance, flag in zip(
+            drawn.route_names(), drawn.chances.tolist(), drawn.candidate.tolist(), strict=True
+        )
     ]
     bounds = UNIT_RANGE if metric.share or metric.outcome.endswith(_FROM_0_TO_1) else ranges.get(metric.outcome)
     sums = EffectSums(None if bounds is None else (bounds[0], bounds[1] - bounds[0]))
