@@ -158,10 +158,8 @@ class ComparisonSettings(Settings):
     @classmethod
     def _percentage_is_of_shares(cls, value: Any) -> Any:
         tolerance, bounds = (value.get("tolerance"), value.get("range")) if isinstance(value, dict) else (None, None)
-        if isinstance(tolerance, str) and tolerance.endswith("%") and bounds is not None and [*bounds] != [0, 1]:
-            raise ValueError(
-                "tolerance is in the outcome's unit: a number, a percentage only where its range is [0, 1]"
-            )
+        if isinstance(tolerance, str) and tolerance.endswith("%") and bounds not in (None, [0, 1], (0, 1)):
+            raise ValueError("tolerance is in the outcome's unit: a number; a percentage only if the range is [0, 1]")
         return value
 
     @model_validator(mode="after")

@@ -27,9 +27,7 @@ class Kind(StrEnum):
 
 def _two(value: Any) -> Any:
     if isinstance(value, list | tuple) and len(value) != 2:
-        raise ValueError(
-            f"a range is two numbers, such as [0, 500]; there {'is' if len(value) == 1 else 'are'} {len(value)}"
-        )
+        raise ValueError(f"a range is two numbers, such as [0, 500], not {len(value)}")
     return value
 
 
