@@ -58,7 +58,7 @@ def test_what_is_counted_is_no_outcome(metric: str) -> None:
         ({"metric": "loss", "tolerance": -0.1}, "tolerance must be from 0"),
         ({"metric": "loss", "range": [1, 1]}, "a range is two numbers"),
         ({"metric": "loss", "range": [1]}, "a range is two numbers, such as .*, not 1"),
-        ({"metric": "loss", "range": 7, "tolerance": "1%"}, "valid tuple"),
+        ({"metric": "loss", "range": 7, "tolerance": "1%"}, "percentage only if"),
         ({"metric": "age.wrong", "range": [0, 2]}, "age.wrong has no range"),
         ({"metric": "age.wrong", "direction": "decrease"}, "more of it is harm"),
         ({"metric": "loss", "direction": "decrease"}, "loss cannot have the direction `decrease`: more of it is harm"),
