@@ -29,6 +29,7 @@ class Failed(NamedTuple):
     chance: float
     candidate: bool
     wrong: bool = True  # only truths may be right
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ def crossed_ns(records: Path, watched: Watched, until_ns: int) -> int | None:
         if failed.time_ns > until_ns:
             break
         if failed.metric == WRONG_FEEDBACK:
-            chance = comes.next(failed.chance, failed.chance, failed.candidate)
-            truths.add(units([failed.wrong], [failed.candidate], [chance]))
+            chance = comes.next((failed.route, failed.chance), failed.chance, failed.candidate)
+            truths.add(units([failed.wrong], [failed.candidate], [chance], [failed.route]))
             log_e[failed.metric] = truths.log_e
         else:
             counts[failed.metric][failed.chance, failed.candidate] += 1
@@ -91,12 +92,14 @@ def last_candidate_ns(records: Path) -> int:
 
 def _failures(records: Path, watched: Watched) -> Iterator[Failed]:
     chances: dict[str, tuple[float, bool]] = {}
+    routes: dict[str, str] = {}
     for record in lines(records, PREDICTIONS):
         chance, candidate = (record["weight_ppm"] or 0) / PPM, is_candidates(record)
         if not 0 < chance < 1:
             continue
         if record["rescued_from"] is None:
             chances[record["prediction_id"]] = chance, candidate
+            routes[record["prediction_id"]] = record["route"] or ""
             if record["latency_us"] > watched.slow_ms * 1e3:
                 yield Failed(record["time_ns"], "slow_requests", chance, candidate)
         reason = record["outcome"] if record["rescued_from"] is None else record["rescue_reason"]
@@ -104,6 +107,7 @@ def _failures(records: Path, watched: Watched) -> Iterator[Failed]:
             yield Failed(decided_ns(record), "failures", chance, candidate)
     if WRONG_FEEDBACK in watched.metrics:
         for record in lines(records, FEEDBACK):
-            if record["correct"] is not None and record["prediction_id"] in chances:
+            told = record["prediction_id"]
+            if record["correct"] is not None and told in chances:
                 wrong = not record["correct"]
-                yield Failed(record["time_ns"], WRONG_FEEDBACK, *chances[record["prediction_id"]], wrong)
+                yield Failed(record["time_ns"], WRONG_FEEDBACK, *chances[told], wrong, routes[told])

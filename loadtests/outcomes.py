@@ -24,6 +24,7 @@ DRIFT: Final = 0.3  # of both versions' level
 DRIFT_OUTCOMES: Final = 8000
 RATES: Final = {"candidate": 0.8, "stable": 0.4}  # of the answers that get feedback, if it comes unequally
 LATER: Final = 2000  # requests by which the candidate's feedback comes later than stable's
+ROUTES: Final = (*[(0.9, 2.0)] * 5, *[(0.1, 0.5)] * 5)  # level; times as often as feedback comes for the candidate
 CUSTOMERS: Final = 2000
 ROWS: Final = 100
 WRONG: Final = 0.1  # of stable's answers
@@ -102,11 +103,8 @@ def sticky(seed: int, ramp: bool = False) -> int | None:
     return stopped(Units(np.array(new.values), np.array(new.candidate), np.array(new.chances)))
 
 
-def unequal(seed: int, harm: float = 0.0, by_weight: bool = False) -> int | None:
-    """Feedback comes for RATES of the answers, while the level of both drifts.
-
-    `by_weight`: as if the chance of an outcome were that of its request.
-    """
+def unequal(seed: int, harm: float = 0.0) -> int | None:
+    """Feedback comes for RATES of the answers, while the level of both drifts."""
     generator = np.random.default_rng(seed)
     requests = round(DRIFT_OUTCOMES / (0.1 * RATES["candidate"] + 0.9 * RATES["stable"]))
     candidate = generator.random(requests) < 0.1
@@ -115,7 +113,35 @@ def unequal(seed: int, harm: float = 0.0, by_weight: bool = False) -> int | None
     weights = np.full(requests, 0.1)
     given = generator.random(requests) < np.where(candidate, *RATES.values())
     values, candidate, weights = values[given], candidate[given], weights[given]
-    return stopped(Units(values, candidate, weights if by_weight else shared(candidate, weights)))
+    return stopped(Units(values, candidate, shared(candidate, weights)))
+
+
+def routes(seed: int, apart: bool = True) -> int | None:
+    """A harmless candidate on routes that differ in level, and in how often feedback comes for the candidate.
+
+    `apart`: with a baseline for each route.
+    """
+    generator = np.random.default_rng(seed)
+    route = generator.integers(0, len(ROUTES), DRIFT_OUTCOMES)
+    levels, ratios = np.array(ROUTES).T
+    comes = 0.1 * ratios[route] / (0.1 * ratios[route] + 0.9)
+    candidate = generator.random(DRIFT_OUTCOMES) < comes
+    wrong = generator.random(DRIFT_OUTCOMES) < levels[route]
+    shares = OutcomeShares()
+    chances = [shares.next(of, 0.1, one) for of, one in zip(route.tolist(), candidate.tolist(), strict=True)]
+    return stopped(Units(wrong.astype(float), candidate, np.array(chances), route.astype(np.str_) if apart else None))
+
+
+def turning(seed: int, rises: bool) -> int | None:
+    """A harmless candidate; after a third of the outcomes the level of both versions and how often feedback comes for
+    the candidate change at once: twice as high as before, or half.
+    """
+    generator = np.random.default_rng(seed)
+    late = (np.arange(DRIFT_OUTCOMES // 2) < DRIFT_OUTCOMES // 6) ^ rises  # when both are twice as high
+    ratio, level = np.where(late, 2.0, 1.0), np.where(late, 0.6, 0.3)
+    candidate = generator.random(len(late)) < 0.1 * ratio / (0.1 * ratio + 0.9)
+    wrong = generator.random(len(late)) < level
+    return stopped(Units(wrong.astype(float), candidate, shared(candidate, np.full(len(late), 0.1))))
 
 
 def later(seed: int, delay: int) -> int | None:

@@ -8,6 +8,7 @@ whatever m is, under any schedule of chances. Source: Waudby-Smith, Wu, Ramdas, 
 2210.10768.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,35 +18,74 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]  # one for each outcome
 Flags = npt.NDArray[np.bool_]  # whether it is the candidate's
+Names = npt.NDArray[np.str_]
+Baseline = tuple[int, float]  # of one route: outcomes so far, what they are expected to be
 PRIOR: Final = 50  # outcomes' worth of trust in the weight, against the share of the outcomes that have come
+LATEST: Final = 200  # outcomes that a baseline goes back: the level of the outcomes may change
+SCALED: Final[Baseline] = (1, 0.5)  # what a baseline of outcomes from 0 to 1 starts from
+UNSCALED: Final[Baseline] = (0, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Outcomes in order of arrival, one for each request or sticky key: values, whose they are, the chances."""
+    """Outcomes in order of arrival, one for each request or sticky key: values, whose they are, the chances.
+
+    `routes`: by which each prediction was drawn; None if by the same.
+    """
 
     values: Floats
     candidate: Flags
     chances: Floats
+    routes: Names | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
+    def route_names(self) -> list[str]:
+        """The route of each; empty texts if it is the same."""
+        return [""] * len(self) if self.routes is None else self.routes.tolist()
+
     def part(self, chosen: Flags | slice) -> "Units":
         """Those that are `chosen`."""
-        return Units(self.values[chosen], self.candidate[chosen], self.chances[chosen])
+        routes = None if self.routes is None else self.routes[chosen]
+        return Units(self.values[chosen], self.candidate[chosen], self.chances[chosen], routes)
 
 
-def units(values: Sequence[float], candidate: Sequence[bool], chances: Sequence[float]) -> Units:
+def units(
+    values: Sequence[float],
+    candidate: Sequence[bool],
+    chances: Sequence[float],
+    routes: Sequence[str] | None = None,
+) -> Units:
     """Return them as arrays, all of the same length."""
-    return Units(np.array(values, np.float64), np.array(candidate, np.bool_), np.array(chances, np.float64))
+    return Units(
+        np.array(values, np.float64),
+        np.array(candidate, np.bool_),
+        np.array(chances, np.float64),
+        None if routes is None else np.array(routes, np.str_),
+    )
+
+
+def baselines(units: Units, known: dict[str, Baseline], start: Baseline) -> Floats:
+    """Return what each outcome was expected to be before it came: about the mean of the route's latest LATEST. NaN
+    where nothing was known. `known`: by route, brought up to date. `start`: of a route.
+
+    One baseline for all routes, or all the past, stopped up to 65% of harmless candidates, simulated, where routes
+    differ in level and in how often feedback comes, and 14% where the level and that change together.
+    """
+    found = []
+    for route, value in zip(units.route_names(), units.values.tolist(), strict=True):
+        count, mean = known.get(route, start)
+        found.append(mean)
+        known[route] = count + 1, mean + (value - mean) / min(count + 1, LATEST) if count else value
+    return np.array(found)
 
 
 class OutcomeShares:
     """The candidate's share of the outcomes that come, by stratum (such as a route and a chance).
 
     It differs from the chance of the request if feedback comes more often, or sooner, for one version. Taking the one
-    for the other stopped up to all harmless candidates, simulated, while the level of the outcomes drifted.
+    for the other makes a difference where there is none as soon as the baseline is off, too.
     """
 
     def __init__(self) -> None:

@@ -32,6 +32,7 @@ class Effect:
     empty if nobody has said which it is. `tolerance`: the harm that is accepted. `more_units`: further outcomes of
     both versions that would tell, if the difference is as it seems; None if it is known, or cannot be said.
     `feedback_ratio`: how many times as often feedback comes for the candidate as for stable, if that is certain.
+    `not_counted`: in words, which outcomes do not count since there is no room for them.
     """
 
     outcome: str
@@ -51,11 +52,18 @@ class Effect:
     tolerance: float
     more_units: int | None
     feedback_ratio: float | None = None
+    not_counted: str = ""
 
     @property
     def words(self) -> str:
         """The verdict as a sentence, with the interval."""
-        return ", ".join(filter(None, (self.verdict_words, self._interval_words(), self.feedback_words)))
+        return ", ".join(filter(None, (self.verdict_words, self._interval_words(), *self.notes)))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know beside the verdict: unequal feedback, outcomes outside of the range, those that do not count."""
+        found = self.feedback_words, clipped_words(self.clipped, self.candidate_units + self.stable_units)
+        return tuple(filter(None, (*found, self.not_counted)))
 
     @property
     def verdict_words(self) -> str:
@@ -92,6 +100,7 @@ def effect_of(
     tolerance: float = 0.0,
     slices: int = 1,
     feedback_ratio: float | None = None,
+    not_counted: str = "",
 ) -> Effect:
     """Return what the sums say. `slices`: how many routes are looked at together, for each of which alpha is smaller
     (Bonferroni's correction).
@@ -117,7 +126,13 @@ def effect_of(
         tolerance=tolerance,
         more_units=_more_units(sums, interval, harm, tolerance),
         feedback_ratio=feedback_ratio,
+        not_counted=not_counted,
     )
+
+
+def clipped_words(clipped: int, count: int) -> str:
+    """How many of the outcomes are outside of the range; empty if none is."""
+    return f"{clipped:,} of {count:,} outcomes are beyond the range, and count as its end" if clipped else ""
 
 
 def _verdict(interval: tuple[float, float] | None, harm: str, tolerance: float) -> EffectVerdict:

@@ -1,19 +1,20 @@
 """The difference of the two versions' means with an interval that holds at all times at once, however often it is read.
 
 With a known range of outcomes: the empirical Bernstein interval of weighted differences (Waudby-Smith & Ramdas, arXiv
-2010.09686, theorem 2; for differences, arXiv 2210.10768), exact. Without one: the asymptotic confidence sequence of
-Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas, arXiv 2103.06476. Both weigh an outcome by what it tells at its chance,
+2010.09686, theorem 2; for differences, arXiv 2210.10768): exact where chances are known, simulated where the share of
+what comes takes their place. Without one: the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy &
+Ramdas, arXiv 2103.06476. Both weigh an outcome by what it tells at its chance,
 so that the first steps of a ramp do not add their noise.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
-from typing import Final
+from dataclasses import astuple, dataclass, field, replace
+from typing import Any, Final
 
 import numpy as np
 
-from gateway.evidence.differences import Floats, Units, before, differences
+from gateway.evidence.differences import SCALED, UNSCALED, Baseline, Floats, Units, baselines, before, differences
 
 ALPHA: Final = 0.05  # of all intervals: the chance that one ever misses the difference
 TUNED: Final = math.log(2 / ALPHA)
@@ -39,7 +40,7 @@ class EffectSums:
     candidate_sum: float = 0.0
     stable_sum: float = 0.0
     clipped: int = 0
-    total: float = 0.0
+    expected: dict[str, Baseline] = field(default_factory=dict)  # the baselines, by route
     spread: float = 0.0  # squares of what outcomes are apart from the baseline
     information: float = 0.0
     stakes: float = 0.0
@@ -73,20 +74,19 @@ class EffectSums:
             units = replace(units, values=np.clip((units.values - self.scale[0]) / self.scale[1], 0, 1))
         first = self.count - len(units)
         counts = first + np.arange(1.0, len(units) + 1)
-        sums = before(self.total, units.values)
         known = self.scale is not None
-        baselines = (0.5 + sums) / counts if known else sums / np.maximum(counts - 1, 1)
-        found = differences(units, baselines)
+        expected = baselines(units, self.expected, SCALED if known else UNSCALED)
         weights = units.chances * (1 - units.chances)
-        if not known:
-            weights = np.where(counts > 1, weights, 0.0)  # the first one has nothing to be compared with
+        if not known:  # a route's first one has nothing to be compared with
+            first_ones = np.isnan(expected)
+            weights, expected = np.where(first_ones, 0.0, weights), np.where(first_ones, units.values, expected)
+        found = differences(units, expected)
         weighted = weights * found.values
-        apart = np.square(units.values - baselines)
+        apart = np.square(units.values - expected)
         if known:
             centres = before(self.weighted, weighted) / np.maximum(before(self.weights, weights), 1e-12)
             variances = (PRIOR_VARIANCE + before(self.spread, apart)) / counts + LEAST_VARIANCE
             self._stake(counts, weights / variances, found.values, (found.low, found.high), np.clip(centres, -1, 1))
-        self.total += float(units.values.sum())
         self.spread += float(apart.sum())
         self.weights += float(weights.sum())
         self.weighted += float(weighted.sum())
@@ -107,14 +107,16 @@ class EffectSums:
         high = (self.staked + self.cost_high + enough) / self.stakes
         return max(low, -1.0) * self._width, min(high, 1.0) * self._width
 
-    def to_json(self) -> list[float | None]:
+    def to_json(self) -> list[Any]:
         """Return the sums for a file, without the scale."""
         return list(astuple(self)[1:])
 
     @classmethod
-    def from_json(cls, scale: tuple[float, float] | None, kept: Sequence[float]) -> "EffectSums":
+    def from_json(cls, scale: tuple[float, float] | None, kept: Sequence[Any]) -> "EffectSums":
         """Rebuild them from the output of `to_json`."""
-        return cls(scale, *kept)  # type: ignore[arg-type]
+        sums = cls(scale, *kept)
+        sums.expected = {route: (count, mean) for route, (count, mean) in sums.expected.items()}
+        return sums
 
     @property
     def _width(self) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway.routing.buckets import BUCKETS
 
@@ -25,7 +26,8 @@ class KeyBounds:
 
     def __init__(self, most: int | None = None) -> None:
         self._most = most
-        self._known: dict[int, Bounds] = {}
+        self._unpacked: dict[int, Bounds] = {}
+        self._restored: list[tuple[Bounds, npt.NDArray[np.int64]]] = []  # which need not be unpacked to be kept
         self._packed: list[list[Any]] = []
         self._latest: dict[int, Bounds] = {}  # those that are not packed yet
         self._events = 0  # those that are
@@ -37,6 +39,14 @@ class KeyBounds:
     def is_full(self) -> bool:
         """Whether new keys are no evidence any more."""
         return self._most is not None and len(self._known) >= self._most
+
+    @property
+    def _known(self) -> dict[int, Bounds]:
+        if self._restored:
+            for bounds, keys in self._restored:
+                self._unpacked.update(dict.fromkeys(keys.tolist(), bounds))
+            self._restored = []
+        return self._unpacked
 
     def learn(self, weight_ppm: int, candidate: bool, key: int) -> float:
         """Return the candidate's chance for this key, given its known bounds (0.0 if it was certain); narrow them."""
@@ -50,7 +60,7 @@ class KeyBounds:
 
     def clear(self) -> None:
         """Forget all, for a new epoch."""
-        self._known, self._packed, self._latest, self._events = {}, [], {}, 0
+        self._unpacked, self._restored, self._packed, self._latest, self._events = {}, [], [], {}, 0
 
     def to_json(self) -> list[list[Any]]:
         """Return rows of bounds and their keys: there are few bounds."""
@@ -63,11 +73,15 @@ class KeyBounds:
         return [*self._packed, *([*bounds, keys] for bounds, keys in _by_bounds(self._latest))]
 
     def restore(self, rows: Iterable[Any]) -> None:
-        """Restore the output of `to_json` or `to_packed`."""
+        """Restore the output of `to_json` or `to_packed`. What is packed costs little until a key is asked for: hosts
+        that follow a leader restore its state again and again.
+        """
         self.clear()
         for low, high, keys in rows:
-            self._known.update(dict.fromkeys(_unpacked(keys) if isinstance(keys, str) else keys, (low, high)))
-        self._pack(self._known)
+            numbers = _unpacked(keys) if isinstance(keys, str) else np.array(keys, np.int64)
+            self._restored.append(((low, high), numbers))
+            self._packed.append([low, high, keys if isinstance(keys, str) else _packed(keys)])
+            self._events += len(numbers)
 
     def _seal(self) -> None:
         if self._events > 2 * len(self._known):  # most of it has been replaced
@@ -94,7 +108,6 @@ def _packed(keys: list[int]) -> str:
     return base64.b64encode(zlib.compress(steps.tobytes(), 1)).decode()
 
 
-def _unpacked(text: str) -> list[int]:
+def _unpacked(text: str) -> npt.NDArray[np.int64]:
     steps = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u4")
-    keys: list[int] = np.cumsum(steps, dtype=np.int64).tolist()
-    return keys
+    return np.cumsum(steps, dtype=np.int64)

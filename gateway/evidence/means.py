@@ -1,17 +1,18 @@
 """The betting e-process on means: whether the candidate's outcomes are worse than stable's by more than a tolerance.
 
 For outcomes from 0 to 1, higher is worse. It starts at 1 and stakes a share of what it has on the next difference being
-larger than the tolerance; while the harm is within it, the chance that it ever reaches 1/alpha is at most alpha.
+larger than the tolerance; while the harm is within it, the chance that it ever reaches 1/alpha is at most alpha. That
+is proved for known chances, and simulated for shares of the outcomes that come (`OutcomeShares`).
 Source: Waudby-Smith, Wu, Ramdas, Karampatziakis & Mineiro, arXiv 2210.10768.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from gateway.evidence.differences import Floats, Units, before, differences
+from gateway.evidence.differences import SCALED, Baseline, Floats, Units, baselines, before, differences
 
 LARGEST_STAKE: Final = 0.5  # of what the worst outcome could lose
 PRIOR_VARIANCE: Final = 0.05
@@ -24,17 +25,17 @@ class MeanDifference:
     """The evidence of harm and of safety, as natural logarithms of e-values, and the sums it goes on from.
 
     `tolerance`: the harm that is accepted, as a difference of means, from -1 to 1. `log_e` is against "harm <=
-    tolerance", `log_safe` against "harm >= tolerance". `count`: outcomes; `total`: their sum; `drift`, `squares`: the
-    sums of the differences and of their squares.
+    tolerance", `log_safe` against "harm >= tolerance". `count`: outcomes; `drift`, `squares`: sums of the differences
+    and of their squares. `expected`: the baselines by route.
     """
 
     tolerance: float = 0.0
     log_e: float = 0.0
     log_safe: float = 0.0
     count: int = 0
-    total: float = 0.0
     drift: float = 0.0
     squares: float = 0.0
+    expected: dict[str, Baseline] = field(default_factory=dict)
 
     def add(self, units: Units) -> Floats:
         """Add outcomes from 0 to 1 in order of arrival; return the evidence of harm after each of them. Costs the same
@@ -43,7 +44,7 @@ class MeanDifference:
         if not len(units):
             return np.empty(0)
         counts = self.count + np.arange(1.0, len(units) + 1)
-        found = differences(units, (0.5 + before(self.total, units.values)) / counts)
+        found = differences(units, baselines(units, self.expected, SCALED))
         values, d = found.values, self.tolerance
         squares = np.square(values)
         means = before(self.drift, values) / counts
@@ -53,24 +54,23 @@ class MeanDifference:
         self.log_e = float(path[-1])
         self.log_safe += float(_growth(d - values, d - means, variances, found.high - d).sum())
         self.count += len(units)
-        self.total += float(units.values.sum())
         self.drift += float(values.sum())
         self.squares += float(squares.sum())
         return path
 
     def restart(self) -> None:
         """Start over."""
-        self.log_e = self.log_safe = self.total = self.drift = self.squares = 0.0
-        self.count = 0
+        self.log_e = self.log_safe = self.drift = self.squares = 0.0
+        self.count, self.expected = 0, {}
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, Any]:
         """Return the state for a file or a record."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> "MeanDifference":
         """Rebuild it from the output of `to_json`."""
-        return cls(**kept)
+        return cls(**{**kept, "expected": {route: (count, mean) for route, (count, mean) in kept["expected"].items()}})
 
 
 def _growth(excess: Floats, expected: Floats, variances: Floats, most_lost: Floats) -> Floats:

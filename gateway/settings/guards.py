@@ -19,6 +19,7 @@ from gateway.settings.metric_names import (
     DRIFTS,
     METRICS_PREFIX,
     SHARES,
+    WORSE_IF_HIGHER,
     WORSE_IF_LOWER,
     WRONG_FEEDBACK,
     ComparisonMetric,
@@ -153,6 +154,14 @@ class ComparisonSettings(Settings):
             return {"action": "pause", **value}
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _percentage_is_of_shares(cls, value: Any) -> Any:
+        tolerance, bounds = (value.get("tolerance"), value.get("range")) if isinstance(value, dict) else (None, None)
+        if isinstance(tolerance, str) and tolerance.endswith("%") and bounds not in (None, [0, 1], (0, 1)):
+            raise ValueError("tolerance is in the outcome's unit: a number; a percentage only if the range is [0, 1]")
+        return value
+
     @model_validator(mode="after")
     def _threshold_where_slow(self) -> "ComparisonSettings":
         if (self.metric == "slow_requests") != (self.threshold is not None):
@@ -164,9 +173,12 @@ class ComparisonSettings(Settings):
         given = [key for key in ("range", "tolerance", "direction", "feedback_delay") if getattr(self, key) is not None]
         if not self.outcome and given:
             raise ValueError(f"{self.metric} has no {given[0]}: only outcomes have one, such as loss and reward")
-        if self.outcome == "wrong" and "range" in given:
-            raise ValueError("wrong_feedback has no range: a prediction is right or wrong")
         business = self.outcome.startswith(METRICS_PREFIX)
+        last = "" if business else self.outcome.rpartition(".")[2]
+        if last == "wrong" and "range" in given:
+            raise ValueError(f"{self.metric} has no range: a prediction is right or wrong")
+        if last in WORSE_IF_HIGHER and self.direction == "decrease":
+            raise ValueError(f"{self.metric} cannot have the direction `decrease`: more of it is harm")
         unbounded = business or self.outcome.rpartition(".")[2] not in SHARES
         if self.outcome and unbounded and self.range is None:
             raise ValueError(f"{self.metric} needs a range, such as `range: [0, 500]`: its lowest and highest value")

@@ -25,6 +25,7 @@ COUNTED: Final = ("failures", "slow_requests", "complaints", *DRIFTS, "mirror_di
 WRONG_FEEDBACK: Final = "wrong_feedback"
 METRICS_PREFIX: Final = "metrics."  # of the outcomes that are business metrics
 SHARES: Final = ("wrong", "loss", "reciprocal_rank", "ndcg")  # outcomes from 0 to 1, the loss where it is not an error
+WORSE_IF_HIGHER: Final = ("wrong", "loss", "squared_error")  # as are most: these beyond doubt
 WORSE_IF_LOWER: Final = ("reward", "reciprocal_rank", "ndcg")
 OUTCOMES: Final = ("loss", "squared_error", "reciprocal_rank", "ndcg")  # of any output, of which one may be named
 
@@ -34,6 +35,8 @@ def is_mean(name: str) -> bool:
     business metric.
     """
     output, _, last = name.rpartition(".")
+    if name.startswith("."):
+        return False
     return name.removeprefix(METRICS_PREFIX) not in (name, "") or last in OUTCOMES or (output != "" and last == "wrong")
 
 
@@ -42,6 +45,8 @@ def parse_metric(value: Any) -> str:
     variant, _, name = value.partition(".") if isinstance(value, str) else ("", "", "")
     if value in METRICS or (variant in VARIANTS and is_mean(name)):
         return str(value)
+    if variant in VARIANTS and name == "wrong":
+        raise ValueError(f"'{value}' is not known; its opposite is: {variant}.accuracy")
     raise ValueError(
         f"{value!r:.60} is not known; metrics are {', '.join(METRICS)}, and after stable. or candidate. the mean of"
         f" feedback: {', '.join(OUTCOMES)}, metrics.NAME"
@@ -51,6 +56,9 @@ def parse_metric(value: Any) -> str:
 def parse_comparison_metric(value: Any) -> str:
     """Return the metric of a comparison if there is one of this name."""
     named = (*COUNTED, WRONG_FEEDBACK, "reward")
+    variant, _, name = value.partition(".") if isinstance(value, str) else ("", "", "")
+    if variant in VARIANTS and is_mean(name):
+        raise ValueError(f"'{value}' cannot be compared; both versions are: write {name}")
     if isinstance(value, str) and (value in named or is_mean(value)):
         return value
     raise ValueError(

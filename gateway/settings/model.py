@@ -25,6 +25,12 @@ class Kind(StrEnum):
     NONE = "none"
 
 
+def _two(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) != 2:
+        raise ValueError(f"a range is two numbers, such as [0, 500], not {len(value)}")
+    return value
+
+
 def _range(value: tuple[float, float]) -> tuple[float, float]:
     lowest, highest = value
     if not -MAX_OUTCOME <= lowest < highest <= MAX_OUTCOME:  # NaN is not
@@ -32,7 +38,7 @@ def _range(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-Range = Annotated[tuple[Number, Number], AfterValidator(_range)]
+Range = Annotated[tuple[Number, Number], BeforeValidator(_two), AfterValidator(_range)]
 
 
 class PredictionSettings(Settings):

@@ -28,6 +28,9 @@ MISTAKES: Final[tuple[Case, ...]] = (
     ("sticky, a few send most", outcomes.sticky, (False,)),
     ("the same under a ramp", outcomes.sticky, (True,)),
     ("feedback at 80% and 40%, level drifts", outcomes.unequal, ()),
+    ("routes of other levels, feedback twice and half as often", outcomes.routes, ()),
+    ("feedback twice as often once the level has doubled", outcomes.turning, (True,)),
+    ("half as often once it has halved", outcomes.turning, (False,)),
     ("feedback later, level drifts, feedback_delay", outcomes.later, (outcomes.LATER,)),
     ("truths as often", outcomes.truths, (1.0, 1.0)),
     ("truths twice as often", outcomes.truths, (2.0, 1.0)),
@@ -35,7 +38,7 @@ MISTAKES: Final[tuple[Case, ...]] = (
 )
 NAIVE: Final[tuple[Case, ...]] = (
     ("rows as units", outcomes.rows_as_units, ()),
-    ("80% and 40%, the weight as the chance", outcomes.unequal, (0.0, True)),
+    ("routes of other levels, one baseline", outcomes.routes, (False,)),
     ("feedback later, no feedback_delay", outcomes.later, (0,)),
 )
 MEDIANS: Final[tuple[tuple[str, Callable[..., Any], tuple[Any, ...], int], ...]] = (

@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-from gateway.evidence.differences import Units, units
+from gateway.evidence.differences import LATEST, Units, units
 from gateway.evidence.intervals import FEWEST, EffectSums
 
 UNIT = (0.0, 1.0)
@@ -21,11 +21,11 @@ def drawn(count: int, seed: int = 1) -> Units:
 
 def one_by_one(units: Units, alpha: float) -> tuple[float, float]:
     """The empirical Bernstein interval as it is written down."""
-    total = spread = information = staked = stakes = low_cost = high_cost = weighted = weights = 0.0
+    m = 0.5
+    spread = information = staked = stakes = low_cost = high_cost = weighted = weights = 0.0
     for i, (y, candidate, p) in enumerate(
         zip(units.values.tolist(), units.candidate.tolist(), units.chances.tolist(), strict=True), 1
     ):
-        m = (0.5 + total) / i
         variance = (0.25 + spread) / i + 1e-6
         centre = min(max(weighted / weights, -1), 1) if weights else 0.0
         difference = (y - m) / p if candidate else -(y - m) / (1 - p)
@@ -38,7 +38,8 @@ def one_by_one(units: Units, alpha: float) -> tuple[float, float]:
         high_cost += (-math.log(1 - stake * high) - stake * high) * (difference - centre) ** 2 / high**2
         stakes, staked = stakes + stake, staked + stake * difference
         weights, weighted = weights + p * (1 - p), weighted + p * (1 - p) * difference
-        total, spread = total + y, spread + (y - m) ** 2
+        spread += (y - m) ** 2
+        m += (y - m) / min(i + 1, LATEST)
     enough = math.log(2 / alpha)
     return (staked - low_cost - enough) / stakes, (staked + high_cost + enough) / stakes
 

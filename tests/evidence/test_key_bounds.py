@@ -43,3 +43,14 @@ def test_keys_come_back_from_both_forms(weights: tuple[int, ...]) -> None:
     for bucket in [*buckets, 999_999, 0]:
         chances = {one.learn(950_000, bucket < 950_000, bucket) for one in (keys, packed, plain, again)}
         assert len(chances) == 1
+
+
+def test_restored_keys_are_kept_without_a_look_at_them_until_one_is_asked_for() -> None:
+    keys, restored = KeyBounds(), KeyBounds()
+    for key in range(3 * SEALED):
+        keys.learn(500_000, True, key)
+    restored.restore(keys.to_packed())
+    assert not restored._unpacked and restored.to_packed() == keys.to_packed()
+    assert restored.learn(500_000, True, SEALED) == 0.0 and len(restored._unpacked) == len(restored) == 3 * SEALED
+    with pytest.raises(ValueError, match=r"padding|decode|size"):
+        restored.restore([[0, 500_000, "abc"]])

@@ -4,7 +4,17 @@ import numpy as np
 import orjson
 import pytest
 
-from gateway.evidence.differences import OutcomeShares, Units, differences, units
+from gateway.evidence.differences import (
+    LATEST,
+    SCALED,
+    UNSCALED,
+    Baseline,
+    OutcomeShares,
+    Units,
+    baselines,
+    differences,
+    units,
+)
 from gateway.evidence.means import MeanDifference
 
 VALUES = [0.9, 0.2, 0.3, 0.8, 0.1, 0.25, 0.95, 0.7, 0.4, 1.0]
@@ -94,3 +104,27 @@ def test_restart_forgets_everything_but_the_tolerance() -> None:
     process.add(units(VALUES, CANDIDATE, [0.2] * 10))
     process.restart()
     assert process == MeanDifference(0.05)
+
+
+def test_baseline_is_the_mean_of_the_routes_own_latest_outcomes() -> None:
+    known: dict[str, Baseline] = {}
+    found = baselines(units([1, 0, 0, 1], [True] * 4, [0.1] * 4, ["a", "b", "a", "b"]), known, SCALED)
+    assert found.tolist() == [0.5, 0.5, 0.75, 0.25]
+    baselines(units([1.0] * 5000, [True] * 5000, [0.1] * 5000, ["a"] * 5000), known, SCALED)
+    late = baselines(units([0.0] * LATEST, [True] * LATEST, [0.1] * LATEST, ["a"] * LATEST), known, SCALED)
+    assert late[-1] == pytest.approx(np.exp(-1), abs=0.01)
+    assert known["b"] == (3, pytest.approx(0.5))
+
+
+def test_baseline_of_unknown_scale_starts_from_the_first_outcome() -> None:
+    found = baselines(units([8, 6, 7], [True] * 3, [0.1] * 3), {}, UNSCALED)
+    assert np.isnan(found[0]) and found[1:].tolist() == [8, 7]
+
+
+def test_a_kept_state_does_not_change_with_the_process() -> None:
+    process = MeanDifference()
+    process.add(units(VALUES, CANDIDATE, [0.2] * 10))
+    kept = process.to_json()
+    before = orjson.dumps(kept)
+    MeanDifference.from_json(kept).add(units(VALUES, CANDIDATE, [0.2] * 10))
+    assert orjson.dumps(kept) == before

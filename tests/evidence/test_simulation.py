@@ -17,12 +17,15 @@ HARMLESS: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (outcomes.many_rows, ()),
     (outcomes.sticky, (True,)),
     (outcomes.unequal, ()),
+    (outcomes.routes, ()),
+    (outcomes.turning, (True,)),
+    (outcomes.turning, (False,)),
     (outcomes.later, (outcomes.LATER,)),
     (outcomes.truths, (2.0, 1.0)),
 ]
 NAIVE: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (outcomes.rows_as_units, ()),
-    (outcomes.unequal, (0.0, True)),
+    (outcomes.routes, (False,)),
     (outcomes.later, (0,)),
 ]
 HARMFUL: list[tuple[Callable[..., Any], tuple[Any, ...], int]] = [

@@ -57,6 +57,14 @@ def test_what_is_counted_is_no_outcome(metric: str) -> None:
         ({"metric": "loss", "tolerance": 1}, "tolerance must be from 0 to less than the range's width, which is 1"),
         ({"metric": "loss", "tolerance": -0.1}, "tolerance must be from 0"),
         ({"metric": "loss", "range": [1, 1]}, "a range is two numbers"),
+        ({"metric": "loss", "range": [1]}, "a range is two numbers, such as .*, not 1"),
+        ({"metric": "loss", "range": 7, "tolerance": "1%"}, "percentage only if"),
+        ({"metric": "age.wrong", "range": [0, 2]}, "age.wrong has no range"),
+        ({"metric": "age.wrong", "direction": "decrease"}, "more of it is harm"),
+        ({"metric": "loss", "direction": "decrease"}, "loss cannot have the direction `decrease`: more of it is harm"),
+        ({**REVENUE, "tolerance": "1%"}, "tolerance is in the outcome's unit"),
+        ({"metric": ".loss"}, "'.loss' cannot be compared"),
+        ({"metric": "stable.loss"}, "'stable.loss' cannot be compared; both versions are: write loss"),
     ],
 )
 def test_outcome_that_cannot_be_compared_is_refused(settings: dict[str, Any], problem: str) -> None:
@@ -68,9 +76,9 @@ def test_unset_keys_are_left_out_so_that_earlier_states_and_hosts_agree() -> Non
     assert comparison(metric="failures").model_dump() == {
         "name": "c", "metric": "failures", "threshold": None, "action": "stop"
     }  # fmt: skip
-    kept = comparison(**REVENUE, tolerance="1%", feedback_delay="1h").model_dump()
+    kept = comparison(**REVENUE, tolerance=5, feedback_delay="1h").model_dump()
     assert ComparisonSettings.model_validate({**kept, "feedback_delay": "1h"}).model_dump() == kept
-    assert (kept["range"], kept["tolerance"], kept["feedback_delay"]) == ((0, 500), 0.01, 3600)
+    assert (kept["range"], kept["tolerance"], kept["feedback_delay"]) == ((0, 500), 5, 3600)
 
 
 @pytest.mark.parametrize("metric", [*METRICS, "candidate.loss", "stable.metrics.revenue", "candidate.age.ndcg"])
@@ -78,7 +86,17 @@ def test_live_metric_is_known(metric: str) -> None:
     assert ConditionSettings.model_validate({"metric": metric, "below": 1}).metric == metric
 
 
-@pytest.mark.parametrize("metric", ["candidate.wrong", "loss", "gateway.loss", "candidate.metrics.", "canary.loss", 5])
+@pytest.mark.parametrize("metric", ["candidate..loss", "loss", "gateway.loss", "candidate.metrics.", "canary.loss", 5])
 def test_unknown_live_metric_is_refused(metric: object) -> None:
     with pytest.raises(ValidationError, match=r"is not known; metrics are stable\.error_rate"):
         ConditionSettings.model_validate({"metric": metric, "below": 1})
+
+
+def test_live_share_of_wrong_answers_is_named_by_its_opposite() -> None:
+    with pytest.raises(ValidationError, match=r"'candidate\.wrong' is not known; its opposite is: candidate\.accuracy"):
+        ConditionSettings.model_validate({"metric": "candidate.wrong", "below": 1})
+
+
+def test_percentage_tolerates_a_part_of_shares() -> None:
+    assert comparison(metric="loss", tolerance="5%").tolerance == 0.05
+    assert comparison(metric="reward", range=[0, 1], tolerance="5%").tolerance == 0.05

@@ -5,20 +5,24 @@ epochs are a host's own: a host leaves out what it knows to be of an earlier epo
 tells.
 """
 
+import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gateway.control.guards.observation import FeedbackEvent, MirrorPair
 from gateway.control.guards.outcomes import by_part
 from gateway.control.release.stages import Event
+from gateway.settings.model import MAX_OUTCOME
 from gateway.shm.failure_events import FailureEvent, FailureKind
 
 Entry = list[Any]
 FAILURE, FEEDBACK, PAIR, COMMAND = "failure", "feedback", "pair", "command"
 LETTERS: Final = {"": "t", "reward": "r"}  # for parts of the feedback in the items' names, as earlier gateways had them
-MOST_KNOWN: Final = 50_000  # items of feedback that a host recognises, of one model: 10 MB
-MOST_RECENT: Final = 512  # of them, those that the digest names for the next leader
+MOST_KNOWN: Final = 50_000  # predictions whose feedback a host recognises, of one model: 15 MB
+MOST_RECENT: Final = 512  # of them, those whose items the digest names for the next leader
+MOST_RECENT_ITEMS: Final = 4096
+DIGITS: Final = "0123456789"
 
 
 class Command(NamedTuple):
@@ -69,20 +73,41 @@ def is_ripe(entry: Entry, epoch: int) -> bool:
 
 
 class KnownFeedback:
-    """The latest items of feedback that this host has seen in any log."""
+    """The items of feedback that this host has seen in any log, of the latest predictions."""
 
     def __init__(self) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._parts: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # by prediction
 
     def add(self, ids: Iterable[str]) -> None:
         """Recognise these from now on."""
         for one in ids:
-            self._ids[one] = None
-            if len(self._ids) > MOST_KNOWN:
-                self._ids.popitem(last=False)
+            nonce, part = _split(one)
+            known = self._parts.get(nonce, ())
+            if part not in known:
+                self._parts[nonce] = (*known, sys.intern(part))
+            if len(self._parts) > MOST_KNOWN:
+                self._parts.popitem(last=False)
 
     def __contains__(self, one: str) -> bool:
-        return one in self._ids
+        nonce, part = _split(one)
+        return part in self._parts.get(nonce, ())
+
+
+def recent(ids: Sequence[str]) -> tuple[str, ...]:
+    """Of these items, in order, those of the latest predictions."""
+    found, nonces = 0, set()
+    for one in reversed(ids[-MOST_RECENT_ITEMS:]):
+        nonces.add(_split(one)[0])
+        if len(nonces) > MOST_RECENT:
+            break
+        found += 1
+    return tuple(ids[len(ids) - found :])
+
+
+def _split(one: str) -> tuple[str, str]:
+    """The prediction of an item and its part."""
+    part = one.lstrip(DIGITS)
+    return one[: len(one) - len(part)], part
 
 
 def feedback_ids(entries: Iterable[Entry]) -> Iterator[str]:
@@ -100,7 +125,7 @@ def feedback_ids(entries: Iterable[Entry]) -> Iterator[str]:
 def _items(nonce: int, outcomes: Mapping[str, float]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The items that outcomes are of, and the names of those of each: what comes from one truth is one item."""
     for part, names in by_part(tuple(outcomes)):
-        yield f"{nonce}{LETTERS.get(part, part)}", names
+        yield f"{nonce}{LETTERS.get(part) or f'.{part}'}", names
 
 
 def _named(outcomes: Any, last: Any) -> dict[str, float]:
@@ -108,10 +133,14 @@ def _named(outcomes: Any, last: Any) -> dict[str, float]:
     match outcomes:
         case bool() | None:
             old = {"wrong": outcomes, "reward": last}
-            return {name: float(value) for name, value in old.items() if isinstance(value, int | float)}
+            return {name: _bounded(value) for name, value in old.items() if isinstance(value, int | float)}
         case dict() if isinstance(last, str):
-            return {name: float(value) for name, value in outcomes.items() if type(value) in (int, float)}
+            return {name: _bounded(value) for name, value in outcomes.items() if type(value) in (int, float)}
     return {}
+
+
+def _bounded(value: float) -> float:
+    return float(max(-MAX_OUTCOME, min(MAX_OUTCOME, value)))
 
 
 def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:

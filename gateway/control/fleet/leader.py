@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from gateway.control.fleet import evidence
-from gateway.control.fleet.entries import MOST_RECENT, Batch, KnownFeedback, batch, is_ripe
+from gateway.control.fleet.entries import Batch, KnownFeedback, batch, is_ripe, recent
 from gateway.control.fleet.evidence import Digest, News, Release
 from gateway.control.fleet.leadership import in_contact, leads, may_take_over
 from gateway.control.fleet.release_place import Place
@@ -166,7 +166,7 @@ class Leader:
             state=dump(one.controller, self._place.now_s()),
             weights=dict(zip(one.live, one.weights_ppm(), strict=True)),
             offsets=news.offsets,
-            recent=(*base.recent, *found.ids)[-MOST_RECENT:],
+            recent=recent((*base.recent, *found.ids)),
             lost=news.lost,
         )
 

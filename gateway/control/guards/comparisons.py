@@ -15,7 +15,7 @@ from gateway.control.guards.mean_evidence import MeanEvidence
 from gateway.control.guards.observation import Observation
 from gateway.control.guards.outcomes import Outcomes
 from gateway.control.guards.value_drift import ValueDrift
-from gateway.evidence.effect import Effect
+from gateway.evidence.effect import Effect, clipped_words
 from gateway.settings.guards import Action, ComparisonSettings, GuardsSettings
 
 OUTCOMES: Final = "outcomes"  # beside the metrics in a kept state
@@ -52,7 +52,7 @@ class ComparisonResult:
 
     `log_e` (harm) and `log_safe` (safety) are natural logarithms of e-values. `log_safe` is None for predicted classes,
     which are never proved safe. `more_units`: further outcomes until the evidence of harm is enough, if the harm is as
-    it seems; None if it seems tolerable, or no means are compared.
+    it seems; None if it seems tolerable, or no means are compared. `notes`: outcomes that are clipped, or do not count.
     """
 
     name: str
@@ -63,6 +63,7 @@ class ComparisonResult:
     log_e: float
     log_safe: float | None
     more_units: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +125,12 @@ class ComparisonEvidence:
 
 
 class Guards:
-    """All comparisons of a release.
+    """All comparisons of a release. `routes`: how many it has.
 
     Failures are always compared, because `advance: safe` needs that; they trigger an action only if configured.
     """
 
-    def __init__(self, settings: GuardsSettings) -> None:
+    def __init__(self, settings: GuardsSettings, routes: int = 1) -> None:
         self._alpha = settings.alpha
         configured = settings.comparisons
         actions = [comparison.action for comparison in configured]
@@ -137,7 +138,7 @@ class Guards:
             ComparisonEvidence(comparison, 1 / actions.count(comparison.action), _process(comparison))
             for comparison in configured
         ]
-        self._outcomes, self._effects = Outcomes(configured), Effects(configured)
+        self._outcomes, self._effects = Outcomes(configured), Effects(configured, routes)
         if all(comparison.metric != FAILURES.metric for comparison in configured):
             self.comparisons.append(ComparisonEvidence(FAILURES, 0.0, _process(FAILURES)))
 
@@ -157,14 +158,9 @@ class Guards:
             elif seen.classes is not None:
                 process.observe(seen.classes)
 
-    def inherit_waiting(self, before: "Guards") -> None:
-        """Take over the outcomes that wait for their predictions to be older, after an edit of the settings."""
-        self._outcomes.inherit_waiting(before._outcomes)
-
     def effects(self) -> tuple[Effect, ...]:
         """What is known of each outcome: over the whole release, then by route. Since the epoch began."""
-        outcomes = self._effects.outcomes
-        return self._effects.read({name: self._outcomes.feedback_ratio(name) for name in outcomes})
+        return self._effects.read(self._outcomes)
 
     def assess(self, restart: int) -> Assessment:
         """Assess the present evidence, which has started for the `restart`th time."""
@@ -229,7 +225,6 @@ class Guards:
         else:
             verdict = GuardVerdict.INCONCLUSIVE
         enough = -math.log(alpha * (share or 1))
-        more_units = process.more_units(enough) if isinstance(process, MeanEvidence) else None
         return ComparisonResult(
             name=settings.name,
             metric=settings.metric,
@@ -238,8 +233,13 @@ class Guards:
             verdict=verdict,
             log_e=process.log_e,
             log_safe=log_safe,
-            more_units=more_units,
+            more_units=process.more_units(enough) if isinstance(process, MeanEvidence) else None,
+            notes=self._notes(settings, process) if isinstance(process, MeanEvidence) else (),
         )
+
+    def _notes(self, settings: ComparisonSettings, process: MeanEvidence) -> tuple[str, ...]:
+        clipped = clipped_words(process.clipped, sum(process.counts))
+        return tuple(filter(None, (clipped, self._outcomes.limits_reached(settings.outcome))))
 
 
 def _power(log: float) -> str:

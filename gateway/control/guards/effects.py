@@ -5,24 +5,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.control.guards.outcomes import NewUnits
+from gateway.control.guards.outcomes import NewUnits, Outcomes
 from gateway.evidence.differences import units
 from gateway.evidence.effect import Effect, effect_of
 from gateway.evidence.intervals import EffectSums
 from gateway.settings.guards import ComparisonSettings
-from gateway.settings.metric_names import METRICS_PREFIX, SHARES, WORSE_IF_LOWER
+from gateway.settings.metric_names import METRICS_PREFIX, OUTCOMES, SHARES, WORSE_IF_HIGHER, WORSE_IF_LOWER
 
-MOST_OUTCOMES: Final = 32  # those that came first
+MOST_OUTCOMES: Final = 32  # beside those that are compared and those of the main truth, those that came first
+ALWAYS: Final = frozenset({"wrong", "reward", *OUTCOMES})
 MOST_ROUTES: Final = 20  # of each outcome, those that came first
 ADDED_EVERY_NS: Final = 10**9  # many small additions would cost much; what is not added is lost with the process
 MOST_BUFFERED: Final = 2000
-HARMS: Final = ("wrong", "loss", "squared_error")  # outcomes of which more is worse
 
 
 class Effects:
-    """The effects in one epoch. `comparisons` say the ranges, the directions and what is tolerated."""
+    """The effects in one epoch. `comparisons` say the ranges, the directions and what is tolerated. `routes`: how many
+    the release has, each of which is a question of its own from the start.
+    """
 
-    def __init__(self, comparisons: Iterable[ComparisonSettings]) -> None:
+    def __init__(self, comparisons: Iterable[ComparisonSettings], routes: int = 1) -> None:
+        self._routes = routes
         self._compared = {one.outcome: one for one in comparisons if one.outcome}
         self._sums: dict[str, dict[str | None, EffectSums]] = {}
         self._new: dict[str, NewUnits] = {}
@@ -37,10 +40,10 @@ class Effects:
             self._added_ns = time_ns
             self._flush()
 
-    def read(self, feedback_ratios: Mapping[str, float | None]) -> tuple[Effect, ...]:
+    def read(self, outcomes: Outcomes) -> tuple[Effect, ...]:
         """Return the effects: of each outcome over the whole release, then on each of its routes if there are several.
 
-        `feedback_ratios`: by outcome (see `Outcomes.feedback_ratio`).
+        `outcomes`: from which they have come.
         """
         self._flush()
         return tuple(
@@ -50,8 +53,9 @@ class Effects:
                 route,
                 harm=self._harm(name),
                 tolerance=self._compared[name].tolerance or 0.0 if name in self._compared else 0.0,
-                slices=1 if route is None else len(routes) - 1,
-                feedback_ratio=feedback_ratios.get(name) if route is None else None,
+                slices=1 if route is None else max(self._routes, len(routes) - 1),
+                feedback_ratio=outcomes.feedback_ratio(name) if route is None else None,
+                not_counted=outcomes.limits_reached(name) if route is None else "",
             )
             for name, routes in self._sums.items()
             for route, sums in routes.items()
@@ -93,13 +97,14 @@ class Effects:
         taken, self._new = self._new, {}
         for name, new in taken.items():
             if name not in self._sums:
-                if len(self._sums) >= MOST_OUTCOMES:
+                others = self._sums.keys() - self._compared.keys() - ALWAYS
+                if len(others) >= MOST_OUTCOMES and name not in self._compared and name not in ALWAYS:
                     continue
                 self._sums[name] = {None: EffectSums(self._scale(name))}
             routes = self._sums[name]
-            added = units(new.values, new.candidate, new.chances)
+            added = units(new.values, new.candidate, new.chances, new.routes)
             routes[None].add(added)
-            names, numbers = np.unique(np.array(new.routes), return_inverse=True)
+            names, numbers = np.unique(np.array(new.routes, np.str_), return_inverse=True)
             for number, route in enumerate(names.tolist()):
                 if route not in routes and len(routes) > MOST_ROUTES:
                     continue
@@ -120,4 +125,4 @@ class Effects:
         if outcome in self._compared:
             return self._compared[outcome].harm
         last = "" if outcome.startswith(METRICS_PREFIX) else outcome.rpartition(".")[2]
-        return "decrease" if last in WORSE_IF_LOWER else "increase" if last in HARMS else ""
+        return "decrease" if last in WORSE_IF_LOWER else "increase" if last in WORSE_IF_HIGHER else ""

@@ -17,7 +17,7 @@ RATIOS: Final[Mapping[str, Ratios]] = {
     "complaints": FEEDBACK_RATIOS,
     "mirror_disagreement": FEEDBACK_RATIOS,
 }
-COMPLAINTS: Final = ("wrong", "complaint", "metrics.complaint")  # outcomes that are complaints unless they are 0
+COMPLAINT: Final = "metrics.complaint"  # unless it is 0
 FailureIterator = Iterator[tuple[int, bool, int | None]]  # weight in ppm, whether it was the candidate's, sticky key
 
 
@@ -32,7 +32,7 @@ def _failures(kind: FailureKind) -> Callable[[Observation, int], FailureIterator
 
 def _complaints(seen: Observation, epoch_began_ns: int) -> FailureIterator:
     for event in seen.feedback:
-        if any(event.outcomes.get(name) for name in COMPLAINTS) and is_of_epoch(event, seen, epoch_began_ns):
+        if event.outcomes.get(COMPLAINT) and is_of_epoch(event, seen, epoch_began_ns):
             yield event.weight_ppm, event.candidate, event.key
 
 

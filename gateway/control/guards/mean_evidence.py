@@ -42,7 +42,7 @@ class MeanEvidence:
         values = np.array(new.values)
         scaled = (values - self._lowest) / self._width
         inside = np.clip(scaled if self._rises else 1 - scaled, 0, 1)
-        added = Units(inside, np.array(new.candidate), np.array(new.chances))
+        added = Units(inside, np.array(new.candidate), np.array(new.chances), np.array(new.routes))
         self._list(added)
         self.clipped += int(((scaled < 0) | (scaled > 1)).sum())
         for number in (False, True):
@@ -53,7 +53,7 @@ class MeanEvidence:
         """Start over."""
         self.process = MeanDifference(self._tolerance)
         self.counts, self.sums, self.clipped = [0, 0], [0.0, 0.0], 0
-        self.checkpoint: Mapping[str, float] = self.process.to_json()
+        self.checkpoint: Mapping[str, Any] = self.process.to_json()
         self.listed: list[Units] = []
 
     reset = restart
@@ -113,17 +113,19 @@ class MeanEvidence:
         self.process.add(added)
 
     def _rows(self) -> list[list[Any]]:
-        """The listed outcomes as (chance, whether the candidate's, value from 0 to 1)."""
+        """The listed outcomes as (chance, whether the candidate's, value from 0 to 1, route)."""
         return [
             [*row]
             for one in self.listed
-            for row in zip(one.chances.tolist(), one.candidate.tolist(), one.values.tolist(), strict=True)
+            for row in zip(
+                one.chances.tolist(), one.candidate.tolist(), one.values.tolist(), one.route_names(), strict=True
+            )
         ]
 
 
 def _units(rows: Sequence[Sequence[Any]]) -> Units:
-    chances, candidate, values = zip(*rows, strict=True) if rows else ((), (), ())
-    return units(values, candidate, chances)
+    chances, candidate, values, routes = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return units(values, candidate, chances, routes)
 
 
 def recomputed(record: Mapping[str, Any]) -> MeanDifference:

@@ -4,13 +4,18 @@ A request without a sticky key is one unit, a sticky key is one (its first outco
 part of the feedback (the truth of one output, the reward, one business metric) come together, and are units together.
 """
 
+import base64
 import heapq
+import logging
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from typing import Any, Final
+
+import orjson
 
 from gateway.control.guards.evidence import log_harm, reached
 from gateway.control.guards.failure_counts import attributed, rows
@@ -21,12 +26,15 @@ from gateway.routing.buckets import BUCKETS
 from gateway.settings.guards import ComparisonSettings
 from gateway.settings.metric_names import METRICS_PREFIX
 
-MOST_PARTS: Final = 32  # of the feedback, those that came first
-MOST_KEYS: Final = 50_000  # sticky keys known of one part; outcomes of others are no evidence
-MOST_WAITING: Final = 100_000  # outcomes that are not old enough yet; what comes beyond is no evidence
+MOST_PARTS: Final = 32  # of the feedback, beside those that are always counted, those that came first
+MOST_KEYS: Final = 50_000  # sticky keys known of a part that is always counted; outcomes of others are no evidence
+MOST_OTHER_KEYS: Final = 10_000  # of any other
+MOST_WAITING: Final = 20_000  # outcomes of a part that are not old enough yet; what comes beyond is no evidence
+ALWAYS: Final = frozenset({"", "reward"})  # parts that are always counted, whatever else clients send
 MISMATCH_RATIOS: Final = (0.25, 0.5, 0.67, 0.8, 1.25, 1.5, 2.0, 4.0)
 MISMATCH_ALPHA: Final = 0.001
 LARGEST_RATIO: Final = 1000.0
+log: Final = logging.getLogger("gateway.control.guards")
 
 
 @dataclass(slots=True)
@@ -47,14 +55,57 @@ class NewUnits:
 
 
 class _Part:
-    """One part of the feedback: its sticky keys, the candidate's share of what comes, and what waits to be older."""
+    """One part of the feedback: its sticky keys, the candidate's share of what comes, and what waits to be older.
 
-    def __init__(self, delay_ns: int) -> None:
+    `dropped`: outcomes for which there was no room to wait.
+    """
+
+    def __init__(self, delay_ns: int, most_keys: int) -> None:
         self.delay_ns = delay_ns
-        self.keys = KeyBounds(MOST_KEYS)
+        self.keys = KeyBounds(most_keys)
         self.shares = OutcomeShares()
         self.counts: Counter[tuple[float, bool]] = Counter()  # as those of failures: chance, whether the candidate's
         self.waiting: list[tuple[int, int, FeedbackEvent, tuple[str, ...]]] = []
+        self.dropped = 0
+        self._numbers = count()
+        self._kept_waiting = ""
+        self._restored: list[bytes] = []  # the rows of what waits, which need not be read to be kept
+
+    def wait(self, event: FeedbackEvent, outcomes: tuple[str, ...]) -> None:
+        """Keep an event until its prediction is old enough. After `ripe` only."""
+        if len(self.waiting) >= MOST_WAITING:
+            self.dropped += 1
+            if self.dropped == 1:
+                log.warning("%s outcomes wait for feedback_delay already: others do not count", f"{MOST_WAITING:,}")
+            return
+        heapq.heappush(self.waiting, (event.decided_ns, next(self._numbers), event, outcomes))
+        self._kept_waiting = ""
+
+    def ripe(self, time_ns: int) -> Iterator[tuple[FeedbackEvent, tuple[str, ...]]]:
+        """Those that are old enough, in the order of their predictions; they wait no more."""
+        while self._restored:
+            for decided_ns, weight_ppm, candidate, key, route, outcomes in orjson.loads(self._restored.pop()):
+                event = FeedbackEvent(0, decided_ns, weight_ppm, candidate, key, outcomes, route=route)
+                self.waiting.append((decided_ns, next(self._numbers), event, tuple(outcomes)))
+        while self.waiting and self.waiting[0][0] <= time_ns - self.delay_ns:
+            self._kept_waiting = ""
+            _, _, event, outcomes = heapq.heappop(self.waiting)
+            yield event, outcomes
+
+    def waiting_to_packed(self) -> str:
+        """What waits, as a text of some 20 characters each; empty if nothing does."""
+        if self.waiting and not self._kept_waiting:
+            rows = [
+                [*event[1:5], event.route, {name: event.outcomes[name] for name in outcomes}]
+                for _, _, event, outcomes in sorted(self.waiting)
+            ]
+            self._kept_waiting = base64.b64encode(zlib.compress(orjson.dumps(rows), 1)).decode()
+        return self._kept_waiting
+
+    def restore_waiting(self, packed: str) -> None:
+        """Restore the output of `waiting_to_packed`. Costs little, as `KeyBounds.restore`."""
+        self._kept_waiting = packed
+        self._restored = [zlib.decompress(base64.b64decode(packed))] if packed else []
 
     def chance(self, event: FeedbackEvent) -> float:
         """Return the chance that the outcome is the candidate's; 0 or 1 if it is no evidence. Counts it."""
@@ -70,17 +121,17 @@ class Outcomes:
     """All parts of a release's feedback in one epoch. `comparisons`: some wait for predictions to be older."""
 
     def __init__(self, comparisons: Iterable[ComparisonSettings]) -> None:
-        self._delays_ns: dict[str, int] = defaultdict(int)
+        self._delays_ns: dict[str, int] = dict.fromkeys(ALWAYS, 0)
         for one in comparisons:
             if one.outcome:
                 part, delay_ns = part_of(one.outcome), round((one.feedback_delay or 0) * 1e9)
-                self._delays_ns[part] = max(self._delays_ns[part], delay_ns)
+                self._delays_ns[part] = max(self._delays_ns.get(part, 0), delay_ns)
         self._parts: dict[str, _Part] = {}
-        self._numbers = count()
 
     def ingest(self, events: Iterable[FeedbackEvent], time_ns: int) -> Mapping[str, NewUnits]:
         """Take in events of this epoch, in order; return the new units by the outcome's name."""
         new: defaultdict[str, NewUnits] = defaultdict(NewUnits)
+        self._count_ripe(time_ns, new)  # which makes room
         for event in events:
             for name, outcomes in by_part(tuple(event.outcomes)):
                 part = self._part(name)
@@ -88,20 +139,19 @@ class Outcomes:
                     continue
                 if not part.delay_ns:
                     _count(part, event, outcomes, new)
-                elif len(part.waiting) < MOST_WAITING:
-                    heapq.heappush(part.waiting, (event.decided_ns, next(self._numbers), event, outcomes))
-        for part in self._parts.values():
-            while part.waiting and part.waiting[0][0] <= time_ns - part.delay_ns:
-                _, _, event, outcomes = heapq.heappop(part.waiting)
-                _count(part, event, outcomes, new)
+                else:
+                    part.wait(event, outcomes)
+        self._count_ripe(time_ns, new)
         return new
 
-    def inherit_waiting(self, before: "Outcomes") -> None:
-        """Take over what waits to be older; it is not in `to_json`."""
-        for name, part in before._parts.items():
-            own = self._part(name)
-            if own is not None:
-                own.waiting = part.waiting
+    def limits_reached(self, outcome: str) -> str:
+        """In words, which outcomes do not count since there is no room for them; empty if all do."""
+        part = self._parts.get(part_of(outcome))
+        if part is None:
+            return ""
+        full = f"{len(part.keys):,} sticky keys are known, later ones do not count" if part.keys.is_full else ""
+        late = f"{part.dropped:,} outcomes found no room to wait for feedback_delay" if part.dropped else ""
+        return ", ".join(filter(None, (full, late)))
 
     def feedback_ratio(self, outcome: str) -> float | None:
         """How many times as often the outcome comes for the candidate as for stable; None unless it is certain that it
@@ -122,9 +172,15 @@ class Outcomes:
         self._parts = {}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state for a file, without what waits to be older."""
+        """Return the state for a file."""
         return {
-            name: {"known": part.keys.to_packed(), "shares": part.shares.to_json(), "counts": rows(part.counts)}
+            name: {
+                "known": part.keys.to_packed(),
+                "shares": part.shares.to_json(),
+                "counts": rows(part.counts),
+                "waiting": part.waiting_to_packed(),
+                "dropped": part.dropped,
+            }
             for name, part in self._parts.items()
         }
 
@@ -133,14 +189,26 @@ class Outcomes:
         self._parts = {}
         for name, state in kept.items():
             part = self._part(name)
-            assert part is not None
+            if part is None:
+                continue
             part.keys.restore(state["known"])
             part.shares.restore(state["shares"])
             part.counts = Counter({key: number for key, number in attributed(state["counts"]).items() if number})
+            part.restore_waiting(state["waiting"])
+            part.dropped = state["dropped"]
+
+    def _count_ripe(self, time_ns: int, new: Mapping[str, NewUnits]) -> None:
+        for part in self._parts.values():
+            for event, outcomes in part.ripe(time_ns):
+                _count(part, event, outcomes, new)
 
     def _part(self, name: str) -> _Part | None:
-        if name not in self._parts and len(self._parts) < MOST_PARTS:
-            self._parts[name] = _Part(self._delays_ns.get(name, 0))
+        """One that is always counted, or among the first of the others."""
+        if name not in self._parts:
+            if name in self._delays_ns:
+                self._parts[name] = _Part(self._delays_ns[name], MOST_KEYS)
+            elif len(self._parts.keys() - self._delays_ns.keys()) < MOST_PARTS:
+                self._parts[name] = _Part(0, MOST_OTHER_KEYS)
         return self._parts.get(name)
 
 

@@ -1,5 +1,6 @@
 """Writes the evidence behind a decision as a JSON record, and recomputes the e-values from such a record."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from gateway.control.release.known_effects import known_record
 
 LN_10: Final = math.log(10)
 TIME: Final = "time_ns"
+log: Final = logging.getLogger("gateway.control.release")
 
 
 def evidence_record(
@@ -59,8 +61,17 @@ def evidence_record(
             }
             for violation in violated
         ],
-        **known_record(guards.effects()),
+        **_known(guards),
     }
+
+
+def _known(guards: Guards) -> dict[str, Any]:
+    """The effects; what is shown to people must never keep a candidate from being stopped."""
+    try:
+        return known_record(guards.effects())
+    except Exception:
+        log.exception("the effects are not in the record of a decision")
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

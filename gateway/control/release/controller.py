@@ -47,7 +47,7 @@ class Controller:
         split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
         ramped = any(route.weight == "ramp" for route in split.routes)
         self.settings = settings
-        self.guards = Guards(guards)
+        self.guards = Guards(guards, len(split.routes))
         self.state = ReleaseState()
         self.ramp = settings.ramp if ramped else None
         self._limits = guards.limits

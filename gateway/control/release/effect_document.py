@@ -10,7 +10,8 @@ class EffectDocument(TypedDict):
     `low` to `high` holds the true difference with a chance of `level` at all times at once, null if not known yet;
     `asymptotic`: only for many outcomes, since the metric's range is unknown. `candidate`, `stable`: the means.
     `candidate_units`, `stable_units`: outcomes, one a request or one a sticky key. `verdict`: better, no worse, worse,
-    not known yet; or higher and lower, if `higher_is_better` is null. `words`: the verdict, and what is missing.
+    not known yet; or higher and lower, if `higher_is_better` is null. `clipped`: outcomes
+    outside of the range. `words`: the verdict, what is missing, and what does not count.
     """
 
     metric: str
@@ -29,3 +30,4 @@ class EffectDocument(TypedDict):
     stable: float | None
     candidate_units: int
     stable_units: int
+    clipped: int

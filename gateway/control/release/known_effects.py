@@ -52,7 +52,7 @@ def _document(effect: Effect, shown: MeasureName) -> EffectDocument:
         "higher_is_better": HIGHER_IS_BETTER.get(effect.harm),
         "route": effect.route,
         "verdict": str(effect.verdict),
-        "words": "; ".join(filter(None, (effect.verdict_words, effect.feedback_words))),
+        "words": "; ".join((effect.verdict_words, *effect.notes)),
         "effect": effect.effect,
         "low": effect.low,
         "high": effect.high,
@@ -62,6 +62,7 @@ def _document(effect: Effect, shown: MeasureName) -> EffectDocument:
         "stable": effect.stable_mean,
         "candidate_units": effect.candidate_units,
         "stable_units": effect.stable_units,
+        "clipped": effect.clipped,
     }
 
 

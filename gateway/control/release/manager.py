@@ -228,8 +228,6 @@ class ReleaseManager:
             window = before.window
             window.keep_windows(windows_s(settings))
             controller.inherit_conditions(before.controller)
-            if self.sharing is None:  # in a fleet, a leader's entries may come again
-                controller.guards.inherit_waiting(before.controller.guards)
         slot = self._releases.of(name, settings.candidate)
         self._board.advance(slot, self._last_epoch(name) + (controller.state.restart == 0))
         return ManagedRelease(

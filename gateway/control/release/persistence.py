@@ -10,7 +10,7 @@ import orjson
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.settings.guards import GuardsSettings
-from gateway.settings.metric_names import DRIFTS
+from gateway.settings.metric_names import DRIFTS, WRONG_FEEDBACK
 from gateway.settings.routing import ReleaseSettings, SplitSettings
 
 RAMP_STAGES = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
@@ -47,6 +47,8 @@ def load(settings: ReleaseSettings, memory: Mapping[str, Any], now_s: float) -> 
     if any(memory[key] != said[key] for key in ("split", "comparisons")):
         place.restart += 1
         controller.guards.restart()
+    elif "process" not in guards.get(WRONG_FEEDBACK, {"process": None}):  # an earlier gateway's truths are dropped
+        place.restart += 1
     _resume_step(controller, memory, now_s)
     _drop_removed_guard(controller, now_s)
     return controller

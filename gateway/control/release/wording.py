@@ -26,7 +26,7 @@ def verdict_text(found: ComparisonResult, versions: Sequence[VersionStatus]) -> 
     """
     if found.verdict is not GuardVerdict.NO_DATA:
         more = "" if found.more_units is None else f": if it is as it seems, {found.more_units:,} outcomes more to act"
-        return f"{found.verdict}{more}"
+        return "; ".join((f"{found.verdict}{more}", *found.notes))
     tallies = [request_counts(counted.totals.outcomes(counted.variant)) for counted in versions]
     for counted, (requests, _) in zip(versions, tallies, strict=True):
         if not requests and found.metric != "mirror_disagreement":

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from gateway.evidence.differences import Units
 from gateway.evidence.effect import EffectVerdict
 from gateway.offline.analysis.dimensions import Dimension, dimensions_of
 from gateway.offline.analysis.effect import Range, effect
@@ -147,7 +148,8 @@ def _effect(columns: Columns, drawn: Any, metric: Metric, ranges: Mapping[str, R
     units, start, place = np.unique(columns.unit[rows], return_index=True, return_inverse=True)
     means = np.bincount(place, values[rows]) / np.bincount(place)
     candidate, chance = columns.candidate[rows[start]], columns.chance[rows[start]]
-    found = effect(metric, means, candidate, np.where(candidate, chance, 1 - chance), ranges)
+    routes = columns.parts["route"][0][rows[start]].astype(np.str_) if "route" in columns.parts else None
+    found = effect(metric, Units(means, candidate, np.where(candidate, chance, 1 - chance), routes), ranges)
     sums = Sums(candidate.astype(np.int64), units, means, np.ones(len(means)), 2)
     ends = (-math.inf if found.low is None else found.low, math.inf if found.high is None else found.high)
     made = _made(metric, sums.mean(0), sums.mean(1), math.nan if found.effect is None else found.effect, *ends)

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
+from gateway.control.fleet import entries as entries_module
 from gateway.control.fleet import host_log
 from gateway.control.fleet.counters import added, counts_of, sample_of
 from gateway.control.fleet.entries import (
@@ -19,6 +20,7 @@ from gateway.control.fleet.entries import (
     feedback_ids,
     is_ripe,
     pair_entry,
+    recent,
 )
 from gateway.control.fleet.evidence import Digest, Log, Release, newest, news, retired, uncounted
 from gateway.control.fleet.host import HostState, Observed
@@ -173,8 +175,36 @@ def test_outcomes_of_one_truth_are_one_item() -> None:
     several = JUDGED._replace(outcomes={"wrong": 1.0, "loss": 1.0, "reward": 0.5, "age.loss": 3.0, "metrics.a": 1.0})
     found = batch([feedback_entry(several)], KnownFeedback())
     nonce = JUDGED.nonce
-    assert found.ids == (f"{nonce}t", f"{nonce}r", f"{nonce}age", f"{nonce}metrics.a")
+    assert found.ids == (f"{nonce}t", f"{nonce}r", f"{nonce}.age", f"{nonce}.metrics.a")
     assert found.feedback[0].outcomes == several.outcomes
+
+
+def test_an_output_of_any_name_has_items_of_its_own() -> None:
+    named = {"wrong": 1.0, "reward": 1.0, "t.loss": 0.5, "r.loss": 0.2, "pair.loss": 0.1}
+    found = batch(
+        [pair_entry(PAIRED), feedback_entry(JUDGED._replace(outcomes=named, nonce=PAIRED.nonce))], KnownFeedback()
+    )
+    assert found.feedback[0].outcomes == named and len(found.pairs) == 1 and len(set(found.ids)) == 6
+
+
+def test_many_metrics_of_a_prediction_do_not_make_an_earlier_one_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries_module, "MOST_KNOWN", 2)
+    monkeypatch.setattr(entries_module, "MOST_RECENT", 2)
+    known = KnownFeedback()
+    ids = [f"1{part}" for part in ("t", "r")] + [f"2.metrics.{index}" for index in range(40)]
+    known.add(ids)
+    assert all(one in known for one in ids) and recent(ids) == tuple(ids)
+    known.add(["3t"])
+    assert "1t" not in known and "2.metrics.7" in known and "3t" in known and "3r" not in known
+    assert recent([*ids, "3t"]) == (*ids[2:], "3t")
+    monkeypatch.setattr(entries_module, "MOST_RECENT_ITEMS", 5)
+    assert recent(ids) == tuple(ids[-5:])
+
+
+@pytest.mark.parametrize("value", [1e300, 10**400, -(10**400)])
+def test_outcomes_from_the_store_are_bounded(value: float) -> None:
+    entry = feedback_entry(JUDGED._replace(outcomes={"reward": value}))
+    assert abs(batch([entry], KnownFeedback()).feedback[0].outcomes["reward"]) == 1e12
 
 
 def test_feedback_in_logs_of_earlier_gateways_is_read() -> None:

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.control.guards.comparisons import Guards, GuardVerdict
-from gateway.control.guards.observation import Observation
+from gateway.control.guards.failure_counts import FailureCounts
+from gateway.control.guards.observation import FeedbackEvent, Observation
 from gateway.control.guards.window import MetricWindow
 from gateway.settings.guards import ComparisonSettings, GuardsSettings, LimitSettings, RampSettings
 from gateway.shm.failure_events import FailureEvent, FailureKind
@@ -97,3 +98,13 @@ def test_drift_comparison_pauses_by_default() -> None:
 
 def test_ramp_weights_are_converted_to_ppm() -> None:
     assert RampSettings().weights_ppm == (1_000, 10_000, 50_000, 250_000, 500_000, 1_000_000)
+
+
+def test_complaint_counts_once_and_a_truth_is_none() -> None:
+    """A truth of both kinds that comes more often for the candidate would look like complaints."""
+    guards = Guards(GuardsSettings.model_validate({"comparisons": [{"name": "c", "metric": "complaints"}]}))
+    told = [{"wrong": 1.0}, {"metrics.complaint": 1.0}, {"metrics.complaint": 0.0}]
+    events = [FeedbackEvent(0, 0, 100_000, True, None, outcomes) for outcomes in told]
+    guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=MetricWindow(()), feedback=events), 0)
+    process = guards.comparisons[0].process
+    assert isinstance(process, FailureCounts) and process.counts == {(0.1, True): 1}

@@ -7,8 +7,10 @@ import orjson
 import pytest
 
 from gateway.control.guards import effects as module
+from gateway.control.guards import outcomes as outcomes_module
 from gateway.control.guards.effects import Effects
-from gateway.control.guards.outcomes import NewUnits
+from gateway.control.guards.observation import FeedbackEvent
+from gateway.control.guards.outcomes import NewUnits, Outcomes
 from gateway.evidence.effect import Effect, EffectVerdict
 from gateway.settings.guards import ComparisonSettings
 
@@ -52,7 +54,7 @@ def whole(found: tuple[Effect, ...]) -> Effect:
 def test_verdict(name: str, means: tuple[float, float], comparisons: Any, verdict: EffectVerdict) -> None:
     found, most = effects(*comparisons), 500.0 if comparisons else 1.0
     found.add({name: traffic(20_000, *means, most=most)}, 10**9)
-    one = whole(found.read({}))
+    one = whole(found.read(Outcomes(())))
     assert one.verdict is verdict
     assert one.low is not None and one.high is not None and one.effect is not None
     assert one.low < (means[1] - means[0]) * most < one.high
@@ -65,45 +67,73 @@ def test_verdict(name: str, means: tuple[float, float], comparisons: Any, verdic
 def test_routes_are_shown_beside_the_whole_if_there_are_several() -> None:
     found = effects()
     found.add({"wrong": traffic(3000, 0.3, 0.3)}, 10**9)
-    assert [one.route for one in found.read({"wrong": 2.0})] == [None]
+    assert [one.route for one in found.read(Outcomes(()))] == [None]
     found.add({"wrong": traffic(3000, 0.3, 0.3, "bc")}, 3 * 10**9)
-    all_, *routes = found.read({"wrong": 2.0})
+    outcomes = Outcomes(())
+    outcomes.ingest([FeedbackEvent(0, 0, 500_000, number % 3 > 0, None, {"wrong": 0.0}) for number in range(900)], 0)
+    all_, *routes = found.read(outcomes)
     assert [one.route for one in routes] == ["a", "b", "c"] and all_.route is None
     assert {one.alpha for one in routes} == {0.05 / 3} and all_.alpha == 0.05
     assert sum(one.stable_units for one in routes) == all_.stable_units
-    assert all_.feedback_ratio == 2.0 and "2 times as often" in all_.words and routes[0].feedback_ratio is None
+    assert (
+        all_.feedback_ratio == pytest.approx(2)
+        and "2 times as often" in all_.words
+        and routes[0].feedback_ratio is None
+    )
+
+
+def test_routes_that_have_had_no_outcomes_yet_are_questions_too() -> None:
+    found = Effects((), 5)
+    found.add({"wrong": traffic(300, 0.3, 0.3, "ab")}, 10**9)
+    assert [one.alpha for one in found.read(Outcomes(()))] == [0.05, 0.05 / 5, 0.05 / 5]
+
+
+def test_sticky_keys_that_do_not_count_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes_module, "MOST_KEYS", 1)
+    found, outcomes = effects(), Outcomes(())
+    found.add(outcomes.ingest([FeedbackEvent(0, 0, 500_000, True, 1, {"wrong": 0.0})], 0), 10**9)
+    assert whole(found.read(outcomes)).words.endswith("1 sticky keys are known, later ones do not count")
 
 
 def test_numbers_of_outcomes_and_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_OUTCOMES", 2)
     monkeypatch.setattr(module, "MOST_ROUTES", 3)
     found = effects()
-    found.add({name: traffic(50, 0.3, 0.3, "abcde") for name in ("wrong", "loss", "reward")}, 10**9)
-    assert found.outcomes == ("wrong", "loss")
-    assert len(found.read({})) == 2 * 4
+    found.add({f"metrics.{name}": traffic(50, 0.3, 0.3, "abcde") for name in "xyz"}, 10**9)
+    assert found.outcomes == ("metrics.x", "metrics.y")
+    assert len(found.read(Outcomes(()))) == 2 * 4
+
+
+def test_many_names_leave_room_for_what_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OUTCOMES", 1)
+    found = effects(REVENUE)
+    found.add({f"metrics.{name}": traffic(5, 0.3, 0.3) for name in ("x", "y", "revenue")}, 10**9)
+    found.add({name: traffic(5, 0.3, 0.3) for name in ("wrong", "loss", "reward", "metrics.z")}, 10**9)
+    assert found.outcomes == ("metrics.x", "metrics.revenue", "wrong", "loss", "reward")
 
 
 def test_what_is_outside_of_the_range_is_clipped_and_counted() -> None:
     found = effects(REVENUE)
     found.add({"metrics.revenue": NewUnits([-1.0, 600.0, 500.0, 0.0], [True, False] * 2, [0.5] * 4, ["a"] * 4)}, 10**9)
-    one = whole(found.read({}))
+    one = whole(found.read(Outcomes(())))
     assert one.clipped == 2 and one.candidate_mean == 249.5, "means are as they came"
+    assert one.words.endswith("2 of 4 outcomes are beyond the range, and count as its end")
 
 
 def test_few_outcomes_are_said_to_be_too_few() -> None:
     found = effects()
     found.add({"metrics.x": NewUnits([1.0, 2.0], [True, False], [0.5] * 2, ["a"] * 2)}, 10**9)
-    assert whole(found.read({})).words == "not known yet: 1 and 1 outcomes, too few to tell"
+    assert whole(found.read(Outcomes(()))).words == "not known yet: 1 and 1 outcomes, too few to tell"
 
 
 def test_state_comes_back_from_json_unless_the_range_is_another() -> None:
     found, restored, other = effects(REVENUE), effects(REVENUE), effects({**REVENUE, "range": [0, 400]})
     found.add({"metrics.revenue": traffic(500, 0.3, 0.3, "ab", 500.0), "wrong": traffic(500, 0.3, 0.2)}, 10**9)
-    found.read({})
+    found.read(Outcomes(()))
     kept = orjson.loads(orjson.dumps(found.to_json()))
     for one in (restored, other):
         one.restore(kept)
-    assert restored.read({}) == found.read({})
-    assert {one.outcome for one in other.read({})} == {"wrong"}
+    assert restored.read(Outcomes(())) == found.read(Outcomes(()))
+    assert {one.outcome for one in other.read(Outcomes(()))} == {"wrong"}
     found.reset()
-    assert found.read({}) == () and found.to_json() == {}
+    assert found.read(Outcomes(())) == () and found.to_json() == {}

@@ -8,7 +8,10 @@ import pytest
 
 from gateway.control.guards.comparisons import Guards, GuardVerdict
 from gateway.control.guards.mean_evidence import MOST_LISTED, MeanEvidence, recomputed
+from gateway.control.guards.observation import FeedbackEvent, Observation
 from gateway.control.guards.outcomes import NewUnits
+from gateway.control.guards.window import MetricWindow
+from gateway.control.release.wording import verdict_text
 from gateway.settings.guards import ComparisonSettings, GuardsSettings
 
 
@@ -67,6 +70,16 @@ def test_evidence_is_recomputed_from_its_record(sizes: tuple[int, ...]) -> None:
     assert (again.log_e, again.log_safe) == pytest.approx((one.log_e, one.log_safe))
     assert len(record["since"]) >= min(sizes[-1], MOST_LISTED) or sizes[-1] > MOST_LISTED
     assert record["clipped"] > 0 and sum(record["outcomes"]) == sum(sizes)
+
+
+def test_guard_says_how_many_outcomes_are_clipped() -> None:
+    guards = Guards(
+        GuardsSettings.model_validate({"comparisons": [{"name": "c", "metric": "reward", "range": [0, 1]}]})
+    )
+    told = [FeedbackEvent(0, 0, 500_000, number > 1, None, {"reward": float(number)}) for number in range(4)]
+    guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=MetricWindow(()), feedback=told), 0)
+    found = guards.assess(1).results[0]
+    assert verdict_text(found, []) == "inconclusive; 2 of 4 outcomes are beyond the range, and count as its end"
 
 
 def test_state_of_an_earlier_gateway_starts_anew_and_the_present_one_comes_back() -> None:

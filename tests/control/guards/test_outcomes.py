@@ -58,22 +58,53 @@ def test_outcome_counts_once_its_prediction_is_old_enough_in_the_order_of_the_pr
     assert units.ingest([], 18 * 10**9)["loss"].values == [0.2]
 
 
+def delayed(delay: str) -> Outcomes:
+    return Outcomes([ComparisonSettings.model_validate({"name": "c", "metric": "loss", "feedback_delay": delay})])
+
+
 @pytest.mark.parametrize(("delay", "at_s"), [("10s", 11), ("0s", 2)])
-def test_waiting_outcomes_are_taken_over_after_an_edit(delay: str, at_s: int) -> None:
-    def outcomes(delay: str) -> Outcomes:
-        return Outcomes([ComparisonSettings.model_validate({"name": "c", "metric": "loss", "feedback_delay": delay})])
-
-    before, after = outcomes("20s"), outcomes(delay)
-    before.ingest([event(True, 7, loss=0.5)._replace(decided_ns=10**9)], 10**9)
+def test_waiting_outcomes_come_back_from_json_even_after_an_edit(delay: str, at_s: int) -> None:
+    before, after = delayed("20s"), delayed(delay)
+    early = event(True, 7, loss=0.5, wrong=1.0)._replace(decided_ns=10**9)
+    before.ingest([early._replace(decided_ns=10**12), early], 10**9)
     after.restore(orjson.loads(orjson.dumps(before.to_json())))
-    after.inherit_waiting(before)
-    assert not after.ingest([], at_s * 10**9 - 1 - 10**9) and after.ingest([], at_s * 10**9)["loss"].values == [0.5]
+    assert orjson.dumps(after.to_json()) == orjson.dumps(before.to_json())
+    after.ingest([early._replace(key=8, decided_ns=10**12)], 0)  # as old as another
+    assert not after.ingest([], at_s * 10**9 - 1 - 10**9)
+    new = after.ingest([], at_s * 10**9)
+    assert (new["loss"].values, new["wrong"].values, new["loss"].routes) == ([0.5], [1.0], ["all"])
 
 
-def test_number_of_parts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outcomes_that_are_old_enough_make_room_for_others_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 1)
+    units = delayed("10s")
+    one, two = (event(True, loss=value)._replace(decided_ns=at * 10**9) for value, at in ((0.1, 1), (0.2, 11)))
+    units.ingest([one], 2 * 10**9)
+    assert units.ingest([two], 11 * 10**9)["loss"].values == [0.1] and not units.limits_reached("loss")
+    units.ingest([two, two], 12 * 10**9)
+    assert units.limits_reached("loss") == "2 outcomes found no room to wait for feedback_delay"
+    assert units.ingest([], 21 * 10**9)["loss"].values == [0.2]
+
+
+def test_many_names_leave_room_for_what_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PARTS", 2)
-    new = Outcomes(()).ingest([event(True, **{f"metrics.{name}": 1.0}) for name in "abc"], 0)
-    assert new.keys() == {"metrics.a", "metrics.b"}
+    revenue = {"name": "c", "metric": "metrics.revenue", "range": [0, 1], "direction": "decrease"}
+    units = Outcomes([ComparisonSettings.model_validate(revenue)])
+    for _ in range(2):
+        units.ingest([event(True, **{f"metrics.{name}": 1.0}) for name in "abc"], 0)
+        new = units.ingest([event(True, **{"metrics.revenue": 1.0, "wrong": 1.0, "reward": 1.0, "metrics.d": 1.0})], 0)
+        assert new.keys() == {"metrics.revenue", "wrong", "reward"}
+        units.reset()
+
+
+def test_sticky_keys_beyond_the_limit_are_said_not_to_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_KEYS", 3)
+    monkeypatch.setattr(module, "MOST_OTHER_KEYS", 2)
+    units = Outcomes(())
+    for key in range(4):
+        units.ingest([event(True, key, **{"wrong": 1.0, "metrics.a": 1.0})], 0)
+    assert units.limits_reached("loss") == "3 sticky keys are known, later ones do not count"
+    assert units.limits_reached("metrics.a").startswith("2 sticky keys") and not units.limits_reached("reward")
 
 
 @pytest.mark.parametrize(("rates", "expected"), [((0.5, 0.5), None), ((0.8, 0.4), 2.0), ((0.2, 0.6), 1 / 3)])

@@ -2,8 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
+from gateway.control.guards.comparisons import Guards
+from gateway.control.release.audit import evidence_record
 from gateway.control.release.known_effects import effect_documents, known_record
 from gateway.evidence.effect import Effect, EffectVerdict
+from gateway.settings.guards import GuardsSettings
 
 WRONG = Effect(
     outcome="wrong",
@@ -40,7 +45,10 @@ def test_fewer_wrong_answers_are_a_higher_accuracy() -> None:
 
 
 def test_words_say_what_is_missing_and_that_feedback_is_unequal() -> None:
-    (found,) = effect_documents([replace(UNSURE, feedback_ratio=2.0)])
+    (found,) = effect_documents([replace(UNSURE, feedback_ratio=2.0, clipped=3)])
+    assert found["clipped"] == 3 and found["words"].endswith(
+        "; 3 of 1,000 outcomes are beyond the range, and count as its end"
+    )
     assert found["words"].startswith("not known yet: about 1,200 outcomes more; feedback comes 2 times as often")
 
 
@@ -77,3 +85,14 @@ def test_record_keeps_what_is_known_and_of_the_routes_only_what_is_certain() -> 
     kept = known_record([UNSURE, of("wrong", UNSURE, route="a"), of("wrong", route="b")])["effects"]
     assert [(one["route"], one["verdict"]) for one in kept] == [(None, "not known yet"), ("b", "better")]
     assert known_record([]) == {}
+
+
+class _Broken(Guards):
+    def effects(self) -> tuple[Effect, ...]:
+        raise OverflowError("too large")
+
+
+def test_effects_that_cannot_be_said_keep_no_stop_from_being_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    guards = _Broken(GuardsSettings())
+    record = evidence_record(1, guards, guards.assess(1), ())
+    assert record["guards"] and "effects" not in record and "too large" in caplog.text

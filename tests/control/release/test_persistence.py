@@ -69,7 +69,10 @@ def test_state_of_an_earlier_gateway_keeps_its_failures_and_starts_its_truths_an
     again = Running(settings, load(settings, memory, 5.0), 5.0)
     errors, accuracy = again.controller.assessment().results
     assert errors == running.controller.assessment().results[0] and errors.log_e != 0
-    assert accuracy.verdict == "no-data" and again.controller.state.restart == running.controller.state.restart
+    assert accuracy.verdict == "no-data"
+    assert again.controller.state.restart == running.controller.state.restart + 1, (
+        "alpha has been spent on what is dropped"
+    )
 
 
 def test_means_and_effects_survive_a_restart() -> None:
