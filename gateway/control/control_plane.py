@@ -82,7 +82,7 @@ class ControlPlane:
         self.stopper = CandidateStopper(self.board, self.releases, self.decision_log, self._live_generations)
         boards, stop = Boards(self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
         self.release_manager = ReleaseManager(state, boards, self.records, self.decision_log, stop)
-        self.stopper.known_of = lambda name: known_record(self.release_manager.effects(name))
+        self.stopper.known_of = lambda *stopped: known_record(self.release_manager.effects(*stopped))
         replace = self.decision_log.replace_file
         self.traffic = TrafficHistory(state, self.scoreboard, self.versions, replace, self.records.top_counts.forget)
         self.trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, startup.inherited, stop)

@@ -12,7 +12,6 @@ from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.failure_sources import RATIOS
 from gateway.control.guards.limits import Violation
 from gateway.control.guards.mean_evidence import MeanEvidence, recomputed
-from gateway.control.release.known_effects import known_record
 
 LN_10: Final = math.log(10)
 TIME: Final = "time_ns"
@@ -24,7 +23,7 @@ def evidence_record(
     """Return the record, ready for JSON. E-values are log10; rows of failures are (chance, candidate's, stable's).
 
     `alpha_j` is the part of alpha available after the evidence's `restart`th start; a combined e-value that reaches
-    1/alpha_j triggers the action. `effects`: what is known of the candidate's outcomes beside stable's.
+    1/alpha_j triggers the action.
     """
     return {
         TIME: time_ns,
@@ -59,7 +58,6 @@ def evidence_record(
             }
             for violation in violated
         ],
-        **known_record(guards.effects()),
     }
 
 

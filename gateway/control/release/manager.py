@@ -198,10 +198,10 @@ class ReleaseManager:
         requests, failed = request_counts(stable.outcomes(Variant.STABLE))
         return progress(one.controller, self._clock(), failed / requests if requests else None)
 
-    def effects(self, name: str) -> tuple[Effect, ...]:
-        """Return what is known of the candidate's effect on each outcome; empty if there is no candidate."""
+    def effects(self, name: str, candidate: int | None = None) -> tuple[Effect, ...]:
+        """Return what is known of the candidate's effects; empty without one, or if it is another than `candidate`."""
         one = self._managed.get(name)
-        return () if one is None else one.controller.guards.effects()
+        return () if one is None or candidate not in (None, one.candidate) else one.controller.guards.effects()
 
     def weights_ppm(self, name: str) -> dict[str, int]:
         """Return the present weight of each live route in ppm, by route name."""

@@ -77,3 +77,11 @@ def test_record_keeps_what_is_known_and_of_the_routes_only_what_is_certain() -> 
     kept = known_record([UNSURE, of("wrong", UNSURE, route="a"), of("wrong", route="b")])["effects"]
     assert [(one["route"], one["verdict"]) for one in kept] == [(None, "not known yet"), ("b", "better")]
     assert known_record([]) == {}
+
+
+def test_record_is_bounded_and_keeps_what_is_most_certain_on_routes() -> None:
+    whole = [of(f"metrics.{number}") for number in range(100)]
+    routes = [of("wrong", route=str(number), low=-0.06 - number / 100) for number in range(100)]
+    kept = known_record([*whole, *reversed(routes)])["effects"]
+    assert len(kept) == 32 + 16
+    assert [one["route"] for one in kept[32:]] == [str(number) for number in reversed(range(16))]
