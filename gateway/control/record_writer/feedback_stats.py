@@ -67,8 +67,8 @@ class FeedbackStats:
     def load(self, folder: Path, counted: Place = START) -> Place:
         """Read the latest feedback of earlier runs at the start, to recognise repetitions; return where it ends.
 
-        `counted`: up to where `by_version` has it counted already; what comes later is counted now. It is no new
-        evidence for the guards, whose state is kept elsewhere.
+        `counted`: up to where `by_version` has it counted already; what comes later is counted now, in the sums alone:
+        this process has not received it. It is no new evidence for the guards, whose state is kept elsewhere.
         """
         end = counted
         paths, lines = _newest(folder)
@@ -84,6 +84,7 @@ class FeedbackStats:
                     if change is not None and place >= counted:
                         self._count(record, change)
                 end = max(end, Place(place.segment, offset + len(line)))
+        self.by_version.update({key: VersionFeedback(credit.sums) for key, credit in self.by_version.items()})
         return end
 
     def add(self, lines: bytes) -> None:

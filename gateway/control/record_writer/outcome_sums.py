@@ -57,8 +57,8 @@ class ClassTruths(NamedTuple):
         return self.correct / rows if rows else None
 
     def plus(self, correct: int, wrong: int) -> "ClassTruths":
-        """Return the sum with as many rows more, or fewer if negative."""
-        return ClassTruths(self.correct + correct, self.wrong + wrong)
+        """Return the sum with as many rows more, or fewer if negative; never fewer than none."""
+        return ClassTruths(max(self.correct + correct, 0), max(self.wrong + wrong, 0))
 
 
 ClassRows = tuple[tuple[int, int, int], ...]  # class index, rows predicted right, rows predicted wrong
@@ -141,7 +141,8 @@ class VersionFeedback:
         self, route: str, before: Mapping[str, float], now: Mapping[str, float], received: Mapping[str, float]
     ) -> None:
         """Count a prediction's outcomes on this route. `before` and `now`: all that were counted of it, and that are
-        to be counted of it from now on; `received`: those that feedback has just given.
+        to be counted of it from now on; `received`: those that feedback has just given. A new outcome has no value
+        before, even if one is known: it was counted in sums that were dropped since.
         """
         tallies = self._routes.get(route)
         if tallies is None:
@@ -149,13 +150,13 @@ class VersionFeedback:
             tallies = self._routes.setdefault(route, {})
         for name, value in received.items():
             tally = tallies.get(name)
-            if tally is None:
-                if not self._admits(name):
-                    continue
-                tally = tallies[name] = OutcomeTally()
-            if name in before:
+            if tally is None and not self._admits(name):
+                continue
+            if tally is not None and name in before:
                 tally.total += now[name] - before[name]
             else:
+                if tally is None:
+                    tally = tallies[name] = OutcomeTally()
                 tally.total += now[name]
                 tally.count += 1
             tally.received += 1

@@ -142,6 +142,19 @@ def test_number_of_versions_is_bounded(ledger: FeedbackStats, monkeypatch: pytes
 REGRESSION = {"loss": 2.0, "squared_error": 4.0, "error": -2.0}
 
 
+def test_correction_of_what_was_counted_in_dropped_sums_counts_as_new(
+    ledger: FeedbackStats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_VERSIONS", 1)
+    one = prediction(1)
+    ledger.add(judged(one, True, reward=5.0, truth_class=3))
+    ledger.add(judged(prediction(2, replace(DECISION, version=7)), True))
+    ledger.add(judged(one, False, reward=4.0, truth_class=5))
+    sums = credit(ledger).sums
+    assert sums.outcomes == {"wrong": (1, 1.0), "loss": (1, 1.0), "reward": (1, 4.0)}
+    assert sums.classes == {3: (0, 0), 5: (0, 1)}
+
+
 def test_outcomes_in_a_line_are_summed_whatever_their_kind(ledger: FeedbackStats) -> None:
     ledger.add(feedback_line(prediction(1), truth=7.0, outcomes=REGRESSION, reward=9.0))
     ledger.add(feedback_line(prediction(2), truth=7.0, outcomes={"loss": 1.0, "squared_error": 1.0, "error": 1.0}))
