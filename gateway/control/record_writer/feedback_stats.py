@@ -6,7 +6,7 @@ Runs in the control process, which receives the feedback of all workers, and pas
 import contextlib
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -59,6 +59,7 @@ class FeedbackStats:
 
     def __init__(self, signer: Signer) -> None:
         self.by_version: OrderedDict[Key, VersionFeedback] = OrderedDict()
+        self._named: Mapping[str, Container[str]] = {}
         self._signer = signer
         self._memory = FeedbackMemory()
         self._discordant: RecentValues[int] = RecentValues()
@@ -86,6 +87,10 @@ class FeedbackStats:
                 end = max(end, Place(place.segment, offset + len(line)))
         self.by_version.update({key: VersionFeedback(credit.sums) for key, credit in self.by_version.items()})
         return end
+
+    def keep_named(self, named: Mapping[str, Container[str]]) -> None:
+        """Count these outcomes, by model, however many others have come first."""
+        self._named = named
 
     def add(self, lines: bytes) -> None:
         """Count recorded feedback lines."""
@@ -135,6 +140,7 @@ class FeedbackStats:
                 self.by_version.popitem(last=False)
         else:
             self.by_version.move_to_end(key)
+        credit.named = self._named.get(key[0], ())
         return credit
 
     def _mirrored_wrong(self, record: Mapping[str, Any]) -> bool | None:

@@ -243,6 +243,12 @@ def outcomes_read(settings: ReleaseSettings) -> tuple[str, ...]:
     return tuple(sorted({metric.partition(".")[2] for metric in metrics.difference(METRICS)}))
 
 
+def outcomes_named(settings: ReleaseSettings) -> frozenset[str]:
+    """Return the names of all outcomes that limits, conditions and comparisons name."""
+    compared = settings.guards.comparisons if settings.guards else ()
+    return frozenset((*outcomes_read(settings), *(one.outcome for one in compared)))
+
+
 def windows_s(settings: ReleaseSettings) -> set[float]:
     """Return the lengths, in seconds, of all windows over which the release reads metrics: its Window keeps these."""
     split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()

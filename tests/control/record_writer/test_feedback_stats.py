@@ -121,6 +121,15 @@ def test_number_of_metric_names_is_bounded(ledger: FeedbackStats) -> None:
     assert credit(ledger).sums.outcomes["metrics.m0"] == (2 * MOST_METRICS, 2.0 * MOST_METRICS)
 
 
+def test_outcomes_that_guards_name_are_counted_whatever_came_first(ledger: FeedbackStats) -> None:
+    ledger.add(b"".join(feedback_line(prediction(n), metrics={f"m{n}": 1.0}) for n in range(MOST_METRICS)))
+    ledger.keep_named({"digits": {"metrics.revenue"}})
+    outcomes = {"metrics.revenue": 7.0, "metrics.other": 7.0, **{f"output-{n}.loss": 1.0 for n in range(100)}}
+    ledger.add(feedback_line(prediction(1000), truth=1, outcomes=outcomes))
+    assert set(outcomes) - set(credit(ledger).sums.outcomes) == {"metrics.other"}
+    assert credit(ledger).received_of("metrics.revenue").total == 7.0
+
+
 def test_number_of_routes_is_bounded(ledger: FeedbackStats) -> None:
     for number in range(MOST_ROUTES + 5):
         token = SIGNER.token(encoded_names("digits", f"route-{number}"), DECISION, number, 3, False).decode()
