@@ -6,7 +6,7 @@ Runs in the control process, which receives the feedback of all workers, and pas
 import contextlib
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -73,6 +73,8 @@ class FeedbackStats:
         """
         end = counted
         paths, lines = _newest(folder)
+        if counted != START:
+            _warn_of_gap(folder, counted, paths)
         for path in paths:
             name = segment_name(path.name)
             for offset, line in _lines(path):
@@ -160,6 +162,16 @@ def _newest(folder: Path) -> tuple[list[Path], int]:
             while chunk := file.read(CHUNK_BYTES):
                 lines += chunk.count(b"\n")
     return paths, lines
+
+
+def _warn_of_gap(folder: Path, counted: Place, read: Sequence[Path]) -> None:
+    before = [path.name for path in segments(folder, FEEDBACK) if path not in read]
+    missed = [file for file in before if (name := segment_name(file)) is not None and name.number > counted.segment]
+    if missed:
+        most, first, last = feedback_memory.MAX_REMEMBERED, missed[0], missed[-1]
+        log.warning(
+            "the sums of feedback lack %s to %s: more than %d lines have come since they were saved", first, last, most
+        )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

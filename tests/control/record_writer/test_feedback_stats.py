@@ -330,6 +330,20 @@ def test_remember_reads_only_the_newest_segments(tmp_path: Path, monkeypatch: py
     assert credit(ledger).sums.labelled == 3
 
 
+def test_feedback_that_is_left_uncounted_at_the_start_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feedback_memory, "MAX_REMEMBERED", 2)
+    lines = [judged(prediction(n), True) for n in range(5)]
+    folder = recorded(tmp_path, lines[0], lines[1], lines[2], lines[3] + lines[4])
+    FeedbackStats(SIGNER).load(folder, Place(3, len(lines[2])))
+    FeedbackStats(SIGNER).load(folder)
+    assert caplog.text == ""
+    FeedbackStats(SIGNER).load(folder, Place(1, len(lines[0])))
+    gap = [segment_path(folder, FEEDBACK, number, open=False).name for number in (2, 3)]
+    assert f"lack {gap[0]} to {gap[1]}" in caplog.text
+
+
 def test_remember_tolerates_an_unreadable_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ledger = FeedbackStats(SIGNER)
     ledger.load(tmp_path / "missing")
