@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import httpx
 
-from gateway.cli.refusal import CommandError
+from gateway.cli.refusal import AccessDenied, CommandError
 from gateway.settings.gateway import GatewaySettings, TlsSettings
 from gateway.settings.load import load_gateway
 
@@ -21,7 +21,10 @@ _END: Final = "-----END CERTIFICATE-----"
 
 
 def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
-    """What the control plane answers; refuses with its reason. The key, where keys are on, is in $GATEWAY_API_KEY."""
+    """What the control plane answers; refuses with its reason. The key, where keys are on, is in $GATEWAY_API_KEY.
+
+    Raises CommandError; AccessDenied if the key does not suffice.
+    """
     key = os.environ.get(KEY_VARIABLE)
     with control_client(load_gateway(config), key) as client:
         try:
@@ -34,7 +37,9 @@ def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
         except ValueError:
             raise CommandError(f"the server at {client.base_url} is not a gateway") from None
     if answer.status_code == 401 and not key:
-        raise CommandError(f"{document['error']} (the commands read the key from ${KEY_VARIABLE})")
+        raise AccessDenied(f"{document['error']} (the commands read the key from ${KEY_VARIABLE})")
+    if answer.status_code in (401, 403):
+        raise AccessDenied(document["error"])
     if answer.status_code != 200:
         raise CommandError(document["error"])
     return document

@@ -4,7 +4,7 @@ rolls it back.
 
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 import orjson
@@ -14,7 +14,7 @@ from gateway.cli.control_client import call_control
 from gateway.cli.fleet import spread_text
 from gateway.cli.options import CONFIG, JSON, REASON
 from gateway.cli.outcome_text import known_text
-from gateway.cli.refusal import CommandError
+from gateway.cli.refusal import AccessDenied
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without making it.")
 
@@ -29,7 +29,9 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without 
     "--keep-routes/--drop-routes",
     help="Keep the routes: as a comment for the next candidate; with --undo, in force again. Default: drop them.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask. Without a terminal it is never asked.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask. Without a terminal for the question and the answer it is never asked."
+)
 @JSON
 def promote(
     model: str, config: Path, reason: str, dry_run: bool, undo: bool, keep_routes: bool, yes: bool, as_json: bool
@@ -48,10 +50,11 @@ def promote(
             edited, f"version {{evidence[stable]}} of {{model}} is stable again; version {{candidate}} {now}", as_json
         )
         return
-    if not as_json and (candidate := _say_what_is_known(model, config)) is not None:
-        body["candidate"] = candidate  # if another one comes meanwhile, it is not promoted unseen
-        if not yes and not dry_run and sys.stdin.isatty():
-            click.confirm(f"Promote version {candidate} of {model}?", abort=True)
+    if not as_json:
+        known, question = _say_what_is_known(model, config)
+        body |= known
+        if question and not yes and not dry_run and sys.stdin.isatty() and sys.stderr.isatty():
+            click.confirm(question, abort=True, err=True)  # where it is seen even if the output goes to a file
     edited = call_control(config, "POST", f"/api/releases/{model}/promote", body)
     _show(edited, "every request of {model} is answered by version {candidate}", as_json)
 
@@ -75,15 +78,19 @@ def weight(model: str, route: str, percent: float, config: Path, reason: str, dr
     _show(edited, f"route {route} of {{model}} sends {percent:g}% to version {{candidate}}", as_json)
 
 
-def _say_what_is_known(model: str, config: Path) -> int | None:
-    """Print what is known of the model's candidate; return its version, None if there is none."""
+def _say_what_is_known(model: str, config: Path) -> tuple[dict[str, Any], str]:
+    """Print what is known of the model's candidate. Return which one is meant, for the request: if another one comes
+    meanwhile, it is not promoted unseen. And what to ask; empty if there is no candidate.
+    """
     try:
         release = call_control(config, "GET", f"/api/releases/{model}")
-    except CommandError:  # with a key that may edit, but not read; any other problem is said by the edit itself
-        return None
-    if release["candidate"] is not None:
-        Console().print(known_text(release))
-    return cast(int | None, release["candidate"])
+    except AccessDenied:  # a key may edit, but not read
+        return {}, f"Promote the candidate of {model}? This key may not read which one it is, nor what is known of it"
+    candidate = release["candidate"]
+    if candidate is None:
+        return {}, ""
+    Console().print(known_text(release))
+    return {"candidate": candidate}, f"Promote version {candidate} of {model}?"
 
 
 def _show(edited: Any, done: str, as_json: bool) -> None:

@@ -18,6 +18,11 @@ UNKNOWN: Final = "not known yet"
 COLORS: Final = {"better": "green", "no worse": "green", "worse": "red"}
 
 
+def plain(name: str) -> str:
+    """The name for a terminal: whoever gives feedback names business metrics, and must not steer the terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
+
+
 def feedback_lines(release: dict[str, Any]) -> Iterator[str]:
     """Yield lines on the measures of each version, and the classes that it recalls least."""
     versions = release["versions"]
@@ -29,7 +34,7 @@ def feedback_lines(release: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: {_measures(version) or 'no feedback yet'}"
         often = [one for one in version.get("classes", ()) if one["rows"] >= MIN_ROWS and one["recall"] < 1]
         if lowest := sorted(often, key=lambda one: one["recall"])[:LOWEST_RECALLS]:
-            recalls = ", ".join(f"{one['name']} {one['recall']:.1%} (n={one['rows']:,})" for one in lowest)
+            recalls = ", ".join(f"{plain(one['name'])} {one['recall']:.1%} (n={one['rows']:,})" for one in lowest)
             yield f"{name}: lowest recall: {recalls}"
 
 
@@ -40,7 +45,7 @@ def _measures(version: dict[str, Any]) -> str:
 
 
 def _measure(one: dict[str, Any]) -> str:
-    return f"{one['label']} {value_text(one['value'], one['form'])}"
+    return f"{plain(one['label'])} {value_text(one['value'], one['form'])}"
 
 
 def known_text(release: dict[str, Any]) -> RenderableType:
@@ -49,7 +54,7 @@ def known_text(release: dict[str, Any]) -> RenderableType:
     effects = release.get("effects") or []
     if not effects:
         return Text(f"nothing is known of {candidate} from feedback: whether it is better cannot be said")
-    worse = [one["label"] for one in effects if one["verdict"] == "worse" and one["route"] is None]
+    worse = [plain(one["label"]) for one in effects if one["verdict"] == "worse" and one["route"] is None]
     warning = [Text(f"{candidate} is worse in {', '.join(worse)}", style="red")] if worse else []
     return Group(effects_table(effects), *warning)
 
@@ -64,8 +69,8 @@ def effects_table(effects: Sequence[dict[str, Any]]) -> Table:
         color = COLORS.get(one["verdict"], "default")
         route = [escape(one["route"] or "")] if certain else []
         table.add_row(
-            escape(one["label"]), *route, _mean(one, "stable"), _mean(one, "candidate"), _difference(one, "effect"),
-            _interval(one), f"[{color}]{escape(one['words'])}[/{color}]",
+            escape(plain(one["label"])), *route, _mean(one, "stable"), _mean(one, "candidate"),
+            _difference(one, "effect"), _interval(one), f"[{color}]{escape(one['words'])}[/{color}]",
         )  # fmt: skip
     if len(certain) > MOST_ROUTE_ROWS:
         table.caption = f"… and {len(certain) - MOST_ROUTE_ROWS} more on routes: gateway status --json"

@@ -10,3 +10,7 @@ class CommandError(click.ClickException):
 
     def show(self, file: object = None) -> None:
         click.echo(self.message, err=True)
+
+
+class AccessDenied(CommandError):
+    """The key is missing, unknown, or may not do this."""

@@ -5,6 +5,7 @@ Everything here runs on the control process's event loop.
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -72,7 +73,8 @@ class ControlPlane:
         measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)  # left by an earlier run
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
         self.releases = ReleaseSlots(RELEASES, self.board)
-        self.records = RecordCollector(settings.records, state, memory.name, workers, self.decision_log.replace_file)
+        replace_once = partial(self.decision_log.replace_file, retried=False)  # stops come first; it is saved often
+        self.records = RecordCollector(settings.records, state, memory.name, workers, replace_once)
         limited = settings.limits.rate, self.scoreboard.segment.path, workers
         self._rate_counters = create_rate_counters(*limited)
         self._rate_shares = create_rate_shares(*limited) if settings.fleet is not None else None
@@ -82,7 +84,7 @@ class ControlPlane:
         self.stopper = CandidateStopper(self.board, self.releases, self.decision_log, self._live_generations)
         boards, stop = Boards(self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
         self.release_manager = ReleaseManager(state, boards, self.records, self.decision_log, stop)
-        self.stopper.known_of = lambda name: known_record(self.release_manager.effects(name))
+        self.stopper.known_of = lambda *stopped: known_record(self.release_manager.effects(*stopped))
         replace = self.decision_log.replace_file
         self.traffic = TrafficHistory(state, self.scoreboard, self.versions, replace, self.records.top_counts.forget)
         self.trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, startup.inherited, stop)

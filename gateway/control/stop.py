@@ -51,7 +51,7 @@ class CandidateStopper:
         self._releases = releases
         self._decision_log = stops
         self._generations = generations
-        self.known_of: Callable[[str], dict[str, Any]] = lambda name: {}  # by model, for the record
+        self.known_of: Callable[[str, int], dict[str, Any]] = lambda name, candidate: {}  # for the record
         self._edit_releases: Releases = {}
         self._last_stops: dict[str, ReleaseDecision] = {}  # the last stop of each model by name, until it is resumed
         self._unread: dict[str, FileStat] = {}  # of the routing file at that stop, if it held an unread edit
@@ -61,16 +61,18 @@ class CandidateStopper:
         self._board.stop(self._releases.of(name, candidate))
         if (already := self._decision_log.stopped(name, candidate)) is not None:
             return already
-        decision = self._decision_log.stop(name, candidate, by, reason, self._known_of(name) | evidence)
+        decision = self._decision_log.stop(name, candidate, by, reason, self._known_of(name, candidate) | evidence)
         log.warning("candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
         return decision
 
-    def _known_of(self, name: str) -> dict[str, Any]:
+    def _known_of(self, name: str, candidate: int) -> dict[str, Any]:
         """What is known of the candidate, for the record; whatever happens, it must not keep a stop from being made."""
         try:
-            return self.known_of(name)
+            return self.known_of(name, candidate)
         except Exception:
-            log.exception("what is known of the candidate of '%s' is left out of the record of its stop", name)
+            log.exception(
+                "what is known of candidate %d of '%s' is left out of the record of its stop", candidate, name
+            )
             return {}
 
     def stop_model(

@@ -5,7 +5,7 @@ first begin with its name (`age.loss`).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -86,10 +86,10 @@ def measure_names(outcomes: Mapping[str, object]) -> dict[str, MeasureName]:
     Those that say the same as another one are left out. The values are what is known of each outcome, to be compared.
     """
     by_output: dict[str, dict[str, object]] = {}
-    business = {}
+    business = []
     for name, known in outcomes.items():
         if name.startswith(METRICS):
-            business[name] = MeasureName(name=name, label=name.removeprefix(METRICS), kind=METRICS)
+            business.append(name)
         else:
             output, _, base = name.rpartition(".")
             by_output.setdefault(output, {})[base] = known
@@ -100,7 +100,8 @@ def measure_names(outcomes: Mapping[str, object]) -> dict[str, MeasureName]:
             if kind in shown:
                 base = shown[kind]
                 found[f"{output}.{base}" if output else base] = _of_output(output, measure)
-    return found | business
+    taken = {one.label.lower() for one in (*_KINDS.values(), *found.values())}
+    return found | {name: _of_business(name, taken) for name in business}
 
 
 def measures(outcomes: Mapping[str, OutcomeSum]) -> tuple[Measure, ...]:
@@ -119,6 +120,12 @@ def value_text(value: float, form: str) -> str:
     if form == SHARE:
         return f"{value:.1%}"
     return f"{value:,.0f}" if form == COUNT or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _of_business(metric: str, taken: Container[str]) -> MeasureName:
+    """A metric that is called as a measure keeps its prefix: it is what clients say, and not what the gateway knows."""
+    label = metric.removeprefix(METRICS)
+    return MeasureName(name=metric, label=metric if label.lower() in taken else label, kind=METRICS)
 
 
 def _of_output(output: str, name: MeasureName) -> MeasureName:

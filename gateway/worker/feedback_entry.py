@@ -168,8 +168,8 @@ def _metrics(value: Any, allowed: FeedbackSettings, token: Token, row: int | Non
         raise InvalidRequest(f"metrics must be an object of 1 to {MAX_METRICS} numbers, got {short(value)}")
     found = {}
     for name, one in value.items():
-        if one is None or not 0 < len(name) <= 100:
-            raise InvalidRequest(f"metrics.{name:.60} must be a number with a name of 1 to 100 characters")
+        if one is None or not 0 < len(name) <= 100 or not name.isprintable():
+            raise InvalidRequest(f"metrics.{name:.60} must be a number with a name of 1 to 100 printable characters")
         found[name] = _checked(f"metrics.{name:.60}", one, partial(outcomes.metric, name, settings=allowed), token, row)
     return found
 

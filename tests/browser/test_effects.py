@@ -43,7 +43,7 @@ def one_outcome(client: httpx.Client, chance: random.Random) -> Any:
     group = chance.choice(["staff", "others"])
     answer = client.post("/v2/models/digits/infer", json={"inputs": [image]}, headers={"x-group": group}).json()
     revenue = 6.0 + chance.random() if answer["model_version"] == "2" else 3.0 + chance.random()
-    metrics = {"revenue": revenue, "clicks": chance.random()}
+    metrics = {"revenue": revenue, "clicks": chance.random(), "x" * 100: 1.0}  # a long name still fits
     prediction = answer["parameters"]["prediction_id"]
     return {"prediction_id": prediction, "truth": predicted(answer), "metrics": metrics}
 

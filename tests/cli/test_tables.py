@@ -131,6 +131,16 @@ def test_what_is_known_before_a_promotion_names_what_is_worse() -> None:
     assert printed(known_text({**release, "effects": [worse]}))[-1] == "version 2 of digits is worse in MAE"
 
 
+def test_names_of_metrics_and_classes_do_not_steer_the_terminal() -> None:
+    hostile = "a\x1b[2J\r\x9b"
+    measures, classes = [measured(hostile, 2.0, 40)], [{"name": hostile, "rows": 40, "recall": 0.5}]
+    versions = [version(1, "stable", measures=measures, classes=classes)]
+    effects = [effect(hostile, 2.0, verdict="worse", words="worse")]
+    release = {**RELEASE, "candidate": 2, "versions": versions, "effects": effects}
+    shown = "".join([*printed(status_text(release)), *printed(known_text(release))])
+    assert shown.isprintable() and shown.count("a\ufffd[2J\ufffd\ufffd") == 5
+
+
 def test_status_without_a_candidate_shows_only_versions() -> None:
     lines = status_lines({**{key: RELEASE[key] for key in ("model", "stopped", "stop")}, "routes": [], "versions": []})
     assert lines[0] == "digits: running"

@@ -20,15 +20,25 @@ def stopper(tmp_path: Path) -> Iterator[CandidateStopper]:
 
 
 def test_record_of_a_stop_holds_what_is_known(stopper: CandidateStopper) -> None:
-    stopper.known_of = lambda name: {"effects": [f"of {name}"]}
+    stopper.known_of = lambda name, candidate: {"effects": [f"of {name} {candidate}"]}
     stop = stopper.stop("digits", 2, "anna", "complaints", {"from": "console"})
-    assert stop.evidence == {"effects": ["of digits"], "from": "console"}
+    assert stop.evidence == {"effects": ["of digits 2"], "from": "console"}
+
+
+def test_candidate_is_stopped_before_what_is_known_is_read(tmp_path: Path) -> None:
+    board, log = Switchboard.create(tmp_path / "board", 1), DecisionLog(tmp_path)
+    slots = Slots(RELEASES, "releases")
+    stopper = CandidateStopper(board, slots, log, list)
+    stopper.known_of = lambda *stopped: {"was_stopped": board.stopped(slots.of(*stopped))}
+    stop = stopper.stop("digits", 2, "anna", "complaints", {})
+    log.close()
+    assert stop.evidence == {"was_stopped": True}
 
 
 def test_stop_is_made_even_if_what_is_known_cannot_be_told(
     stopper: CandidateStopper, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(name: str) -> dict[str, Any]:
+    def broken(name: str, candidate: int) -> dict[str, Any]:
         raise ArithmeticError("a bug")
 
     stopper.known_of = broken

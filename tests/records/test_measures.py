@@ -19,6 +19,10 @@ CASES = {
         {"metrics.revenue": (3, 4500.0), "reward": (2, -1.0), "metrics.clicks": (1, 0.0)},
         ["reward -0.5", "revenue 1,500", "clicks 0"],
     ),
+    "business metrics that are called as measures": (
+        {"wrong": (2, 1.0), "metrics.Accuracy": (1, 3.0), "metrics.mae": (1, 4.0), "metrics.age MAE": (1, 5.0)},
+        ["accuracy 50.0%", "metrics.Accuracy 3", "metrics.mae 4", "age MAE 5"],
+    ),
     "complaints": ({"complaint": (12, 7.0), "wrong": (12, 7.0), "loss": (12, 7.0)}, ["accuracy 41.7%", "complaints 7"]),
     "several outputs": (
         {"wrong": (4, 1.0), "loss": (4, 1.0), "age.loss": (2, 6.0), "age.squared_error": (2, 18.0)},

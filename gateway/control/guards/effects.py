@@ -43,9 +43,9 @@ class Effects:
     def read(self, outcomes: Outcomes) -> tuple[Effect, ...]:
         """Return the effects: of each outcome over the whole release, then on each of its routes if there are several.
 
-        `outcomes`: from which they have come.
+        `outcomes`: from which they have come. What came in the last second is not in them yet: a stop is not to wait
+        for its addition.
         """
-        self._flush()
         return tuple(
             effect_of(
                 sums,
@@ -64,8 +64,7 @@ class Effects:
 
     @property
     def outcomes(self) -> tuple[str, ...]:
-        """The names of the outcomes that have come."""
-        self._flush()
+        """The names of the outcomes that have come, as `read` knows them."""
         return tuple(self._sums)
 
     def reset(self) -> None:

@@ -50,7 +50,8 @@ class RecordCollector:
             MIRRORS: StreamHook(lambda lines: lines, self.feedback.add_mirrors),
         }
         self.top_counts = TopCounts()
-        self.writer = RecordWriter(folder, settings, listeners, self.top_counts.observe)
+        observe, save = self.top_counts.observe, self._feedback_state.save_soon
+        self.writer = RecordWriter(folder, settings, listeners, observe=observe, after_round=save)
         self._sizes = {
             PREDICTIONS: settings.ring, FEEDBACK: FEEDBACK_BYTES, MIRRORS: MIRROR_BYTES, EVENTS: EVENT_BYTES
         }  # fmt: skip

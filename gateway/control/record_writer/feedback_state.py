@@ -42,17 +42,29 @@ class FeedbackState:
         counted, by_version = _read(self._file)
         feedback.by_version.update(by_version)
         self._place = feedback.load(state / "records", counted)
+        self._saved_segment = counted.segment
         self._saved_s = clock()
+        self._unsaved = False
 
     def counted(self, place: Place) -> None:
-        """Called in the writer thread after `feedback.add`. `place`: the end of what is recorded now."""
+        """Called in the writer thread after `feedback.add`. `place`: the end of what is recorded now.
+
+        Saves a new segment's number at once: numbers begin anew if no segment is left, and what comes then must not be
+        taken for counted.
+        """
         self._place = place
-        if self._clock() - self._saved_s >= SAVE_INTERVAL_S:
+        self._unsaved = True
+        if place.segment != self._saved_segment:
+            self.save()
+
+    def save_soon(self) -> None:
+        """Called in the writer thread, often: saves what has come, every SAVE_INTERVAL_S."""
+        if self._unsaved and self._clock() - self._saved_s >= SAVE_INTERVAL_S:
             self.save()
 
     def save(self) -> None:
         """Save it, soon. Called in the writer thread, or once that has ended."""
-        self._saved_s = self._clock()
+        self._saved_s, self._saved_segment, self._unsaved = self._clock(), self._place.segment, False
         content = orjson.dumps(
             {
                 "segment": self._place.segment,

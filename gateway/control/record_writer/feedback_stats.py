@@ -6,7 +6,7 @@ Runs in the control process, which receives the feedback of all workers, and pas
 import contextlib
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -59,6 +59,7 @@ class FeedbackStats:
 
     def __init__(self, signer: Signer) -> None:
         self.by_version: OrderedDict[Key, VersionFeedback] = OrderedDict()
+        self._named: Mapping[str, Container[str]] = {}
         self._signer = signer
         self._last: tuple[str, Token] | None = None  # rows of one request often come one after the other
         self._memory = FeedbackMemory()
@@ -68,11 +69,13 @@ class FeedbackStats:
     def load(self, folder: Path, counted: Place = START) -> Place:
         """Read the latest feedback of earlier runs at the start, to recognise repetitions; return where it ends.
 
-        `counted`: up to where `by_version` has it counted already; what comes later is counted now. It is no new
-        evidence for the guards, whose state is kept elsewhere.
+        `counted`: up to where `by_version` has it counted already; what comes later is counted now, in the sums alone:
+        this process has not received it. It is no new evidence for the guards, whose state is kept elsewhere.
         """
         end = counted
         paths, lines = _newest(folder)
+        if counted != START:
+            _warn_of_gap(folder, counted, paths)
         for path in paths:
             name = segment_name(path.name)
             for offset, line in _lines(path):
@@ -85,7 +88,12 @@ class FeedbackStats:
                     if change is not None and place >= counted:
                         self._count(record, change)
                 end = max(end, Place(place.segment, offset + len(line)))
+        self.by_version.update({key: VersionFeedback(credit.sums) for key, credit in self.by_version.items()})
         return end
+
+    def keep_named(self, named: Mapping[str, Container[str]]) -> None:
+        """Count these outcomes, by model, however many others have come first."""
+        self._named = named
 
     def add(self, lines: bytes) -> None:
         """Count recorded feedback lines."""
@@ -138,6 +146,7 @@ class FeedbackStats:
                 self.by_version.popitem(last=False)
         else:
             self.by_version.move_to_end(key)
+        credit.named = self._named.get(key[0], ())
         return credit
 
     def _mirrored_wrong(self, record: Mapping[str, Any]) -> bool | None:
@@ -157,6 +166,16 @@ def _newest(folder: Path) -> tuple[list[Path], int]:
             while chunk := file.read(CHUNK_BYTES):
                 lines += chunk.count(b"\n")
     return paths, lines
+
+
+def _warn_of_gap(folder: Path, counted: Place, read: Sequence[Path]) -> None:
+    before = [path.name for path in segments(folder, FEEDBACK) if path not in read]
+    missed = [file for file in before if (name := segment_name(file)) is not None and name.number > counted.segment]
+    if missed:
+        most, first, last = feedback_memory.MAX_REMEMBERED, missed[0], missed[-1]
+        log.warning(
+            "the sums of feedback lack %s to %s: more than %d lines have come since they were saved", first, last, most
+        )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

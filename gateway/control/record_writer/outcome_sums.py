@@ -1,14 +1,13 @@
 """Sums of one version's outcomes in one variant: its present feedback, and counters of all feedback that ever came."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from gateway.records.measures import METRICS, OutcomeSum
 from gateway.shm.tally import CLASSES
 
-MOST_METRICS: Final = 32  # business metrics kept for each version
-MOST_OUTCOMES: Final = 64  # other outcomes: those of several outputs
+MOST_METRICS: Final = 32  # business metrics kept for each version, beside those that guards name
 MOST_ROUTES: Final = 64  # routes told apart; those beyond are added up under OTHER_ROUTES
 OTHER_ROUTES: Final = "(other routes)"
 CORRECT: Final = "correct"
@@ -57,8 +56,8 @@ class ClassTruths(NamedTuple):
         return self.correct / rows if rows else None
 
     def plus(self, correct: int, wrong: int) -> "ClassTruths":
-        """Return the sum with as many rows more, or fewer if negative."""
-        return ClassTruths(self.correct + correct, self.wrong + wrong)
+        """Return the sum with as many rows more, or fewer if negative; never fewer than none."""
+        return ClassTruths(max(self.correct + correct, 0), max(self.wrong + wrong, 0))
 
 
 ClassRows = tuple[tuple[int, int, int], ...]  # class index, rows predicted right, rows predicted wrong
@@ -96,14 +95,16 @@ class VersionFeedback:
     """One version's feedback in one variant: `sums`, which survive restarts, and counters of what has been received.
 
     Those count corrections again and begin with the process: they never fall, for windows and Prometheus. `received`
-    counts items by verdict, `received_classes` rows by true class. One thread counts; any may read.
+    counts items by verdict, `received_classes` rows by true class. One thread counts; any may read. `named`: outcomes
+    that guards name.
     """
 
     def __init__(self, kept: FeedbackSums = FeedbackSums()) -> None:
         self.received = dict.fromkeys(VERDICTS, 0)
         self.received_classes: dict[int, ClassTruths] = {}
+        self.named: Container[str] = ()
         self._classes = dict(kept.classes)
-        self._names = set(kept.outcomes)
+        self._names = {name for name in kept.outcomes if name.startswith(METRICS)}  # those that nobody may have named
         self._routes = {
             route: {name: OutcomeTally(*one) for name, one in outcomes.items()}
             for route, outcomes in kept.routes.items()
@@ -141,7 +142,8 @@ class VersionFeedback:
         self, route: str, before: Mapping[str, float], now: Mapping[str, float], received: Mapping[str, float]
     ) -> None:
         """Count a prediction's outcomes on this route. `before` and `now`: all that were counted of it, and that are
-        to be counted of it from now on; `received`: those that feedback has just given.
+        to be counted of it from now on; `received`: those that feedback has just given. A new outcome has no value
+        before, even if one is known: it was counted in sums that were dropped since.
         """
         tallies = self._routes.get(route)
         if tallies is None:
@@ -149,13 +151,13 @@ class VersionFeedback:
             tallies = self._routes.setdefault(route, {})
         for name, value in received.items():
             tally = tallies.get(name)
-            if tally is None:
-                if not self._admits(name):
-                    continue
-                tally = tallies[name] = OutcomeTally()
-            if name in before:
+            if tally is None and not self._admits(name):
+                continue
+            if tally is not None and name in before:
                 tally.total += now[name] - before[name]
             else:
+                if tally is None:
+                    tally = tallies[name] = OutcomeTally()
                 tally.total += now[name]
                 tally.count += 1
             tally.received += 1
@@ -177,10 +179,8 @@ class VersionFeedback:
 
     def _admits(self, name: str) -> bool:
         """Whether the outcome is counted: clients choose the names of business metrics, so their number is bounded."""
-        if name not in self._names:
-            business = name.startswith(METRICS)
-            kept = sum(one.startswith(METRICS) == business for one in self._names)
-            if kept >= (MOST_METRICS if business else MOST_OUTCOMES):
+        if name.startswith(METRICS) and name not in self.named and name not in self._names:
+            if len(self._names) >= MOST_METRICS:
                 return False
             self._names.add(name)
         return True

@@ -70,8 +70,8 @@ class RingSource:
 class RecordWriter:
     """Drains its sources in a thread, from `start` to `stop`. `listeners`: hooks by stream.
 
-    `observe` is called with lines of predictions, where they are, and their number; it must not keep them. `written`:
-    lines written so far, by stream.
+    `observe` is called with lines of predictions, where they are, and their number; it must not keep them.
+    `after_round` is called in the writer thread, many times a second. `written`: lines written so far, by stream.
     """
 
     def __init__(
@@ -80,8 +80,10 @@ class RecordWriter:
         settings: RecordsSettings,
         listeners: Mapping[str, StreamHook] = NO_HOOKS,
         observe: Callable[[bytes | memoryview, int], None] | None = None,
+        after_round: Callable[[], None] | None = None,
     ) -> None:
         self._observe = observe
+        self._after_round = after_round
         self.written = dict.fromkeys(STREAMS, 0)
         self._errors: dict[str, str] = {}  # by stream
         self._folder = folder
@@ -125,7 +127,11 @@ class RecordWriter:
         raise_niceness()
         while True:
             ending = self._end.is_set()  # before the last round, not after it
-            if self.drain_round(patient=not ending):
+            busy = self.drain_round(patient=not ending)
+            if self._after_round is not None:
+                with self._catch_errors(FEEDBACK):
+                    self._after_round()
+            if busy:
                 continue
             if ending:
                 break

@@ -1,6 +1,5 @@
 """Writes the evidence behind a decision as a JSON record, and recomputes the e-values from such a record."""
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +12,9 @@ from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.failure_sources import RATIOS
 from gateway.control.guards.limits import Violation
 from gateway.control.guards.mean_evidence import MeanEvidence, recomputed
-from gateway.control.release.known_effects import known_record
 
 LN_10: Final = math.log(10)
 TIME: Final = "time_ns"
-log: Final = logging.getLogger("gateway.control.release")
 
 
 def evidence_record(
@@ -26,7 +23,7 @@ def evidence_record(
     """Return the record, ready for JSON. E-values are log10; rows of failures are (chance, candidate's, stable's).
 
     `alpha_j` is the part of alpha available after the evidence's `restart`th start; a combined e-value that reaches
-    1/alpha_j triggers the action. `effects`: what is known of the candidate's outcomes beside stable's.
+    1/alpha_j triggers the action.
     """
     return {
         TIME: time_ns,
@@ -61,17 +58,7 @@ def evidence_record(
             }
             for violation in violated
         ],
-        **_known(guards),
     }
-
-
-def _known(guards: Guards) -> dict[str, Any]:
-    """The effects; what is shown to people must never keep a candidate from being stopped."""
-    try:
-        return known_record(guards.effects())
-    except Exception:
-        log.exception("the effects are not in the record of a decision")
-        return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from gateway.control.guards.limits import RouteConditions, Violation, first_viol
 from gateway.control.guards.observation import Observation
 from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
 from gateway.control.release.audit import evidence_record
+from gateway.control.release.known_effects import record_of
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.errors import Conflict
 from gateway.settings.guards import GuardsSettings, RampSettings
@@ -166,7 +167,7 @@ class Controller:
             self.state.paused_by, reason = limit.limit.name, str(limit)
         elif comparison is not None:
             self.state.paused_by, reason = comparison.name, tick.assessment.explain("pause")
-        return (Pause(reason, self._evidence(tick), self.state.paused_by),)
+        return (Pause(reason, self._known(tick), self.state.paused_by),)
 
     def _continue(self, tick: _Tick) -> tuple[Action, ...]:
         """End a pause by a limit once no pausing limit has been violated for that limit's whole window."""
@@ -177,7 +178,7 @@ class Controller:
             return ()
         self.state.apply(Event.CONTINUE)
         self.state.step_started_s = tick.now_s
-        return (Continue(f"{limit.name} has been kept for {limit.window:g} s", self._evidence(tick), limit.name),)
+        return (Continue(f"{limit.name} has been kept for {limit.window:g} s", self._known(tick), limit.name),)
 
     def _advance(self, tick: _Tick) -> tuple[Action, ...]:
         ramp = self.ramp
@@ -187,7 +188,7 @@ class Controller:
         reason = self._advance_reason(ramp, tick)
         if not reason:
             return ()
-        evidence = self._evidence(tick)
+        evidence = self._known(tick)
         if self.state.step + 1 == len(ramp.weights):
             self.state.apply(Event.COMPLETE)
             return (Complete(reason, evidence),)
@@ -226,6 +227,10 @@ class Controller:
             return f"while: {conditions}"
         return f"step {self.state.step + 1} of the ramp" if route.weight == "ramp" else "as configured"
 
+    def _known(self, tick: _Tick) -> dict[str, Any]:
+        """The evidence with the effects. A stop gets those once the candidate is stopped (see `CandidateStopper`)."""
+        return self._evidence(tick) | record_of(self.guards.effects)
+
     def _evidence(self, tick: _Tick) -> dict[str, Any]:
         return evidence_record(tick.seen.time_ns, self.guards, tick.assessment, tick.violations)
 
@@ -236,6 +241,12 @@ def outcomes_read(settings: ReleaseSettings) -> tuple[str, ...]:
     metrics = {limit.metric for limit in guards.limits}
     metrics |= {condition.metric for route in split.routes for condition in route.while_}
     return tuple(sorted({metric.partition(".")[2] for metric in metrics.difference(METRICS)}))
+
+
+def outcomes_named(settings: ReleaseSettings) -> frozenset[str]:
+    """Return the names of all outcomes that limits, conditions and comparisons name."""
+    compared = settings.guards.comparisons if settings.guards else ()
+    return frozenset((*outcomes_read(settings), *(one.outcome for one in compared)))
 
 
 def windows_s(settings: ReleaseSettings) -> set[float]:

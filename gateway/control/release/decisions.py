@@ -134,9 +134,9 @@ class DecisionLog:
         wanted = model, candidate, action
         return next((one for one in reversed(self.decisions) if (one.model, one.candidate, one.action) == wanted), None)
 
-    def replace_file(self, path: Path, content: Callable[[], bytes]) -> None:
+    def replace_file(self, path: Path, content: Callable[[], bytes], *, retried: bool = True) -> None:
         """Replace another file of the state folder, soon: see `FileWriter.replace`."""
-        self._file_writer.replace(path, content)
+        self._file_writer.replace(path, content, retried=retried)
 
     def close(self) -> None:
         """Write and sync everything, and end the writer's threads."""

@@ -34,7 +34,7 @@ class FileWriter:
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._replacing: dict[Path, Callable[[], bytes]] = {}  # content that waits to be written
+        self._replacing: dict[Path, tuple[Callable[[], bytes], bool]] = {}  # content that waits; whether to retry
         self._unsynced: set[Path] = set()  # appended to since the last sync began
 
     def append(self, path: Path, line: bytes) -> None:
@@ -46,13 +46,14 @@ class FileWriter:
         """Call `act` in the append thread, after all earlier appends. Its OSErrors are logged under `path`."""
         self._append_thread.submit(self._do, act, path)
 
-    def replace(self, path: Path, content: Callable[[], bytes]) -> None:
-        """Replace the file atomically; retried every RETRY_S until the disk accepts it or the writer closes.
+    def replace(self, path: Path, content: Callable[[], bytes], *, retried: bool = True) -> None:
+        """Replace the file atomically; `retried` every RETRY_S until the disk accepts it or the writer closes.
+        Meanwhile no other file is replaced.
 
         `content` is called just before the write. If several replacements of one file wait, only the last is written.
         """
         with self._lock:
-            waits, self._replacing[path] = path in self._replacing, content
+            waits, self._replacing[path] = path in self._replacing, (content, retried)
         if not waits:
             self._sync_thread.submit(self._delayed, self._replace, path)
 
@@ -114,7 +115,7 @@ class FileWriter:
 
     def _replace(self, path: Path) -> None:
         with self._lock:
-            make = self._replacing.pop(path)
+            make, retried = self._replacing.pop(path)
         content = make()
         last = ""
         while True:
@@ -123,9 +124,10 @@ class FileWriter:
                 return
             except OSError as error:
                 if str(error) != last:
-                    log.error("%s cannot be written; trying again: %s", path, error.strerror)
+                    again = "; trying again" if retried else ""
+                    log.error("%s cannot be written%s: %s", path, again, error.strerror)
                 last = str(error)
-            if self._closing.wait(RETRY_S):
+            if not retried or self._closing.wait(RETRY_S):
                 return
 
     def _sync(self, path: Path) -> None:

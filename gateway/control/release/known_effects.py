@@ -1,6 +1,8 @@
 """What is known of the candidate's effect on each metric, for documents and decision records: "is it better?"."""
 
-from collections.abc import Iterable, Sequence
+import logging
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -10,7 +12,10 @@ from gateway.records.measures import MeasureName, measure_names
 
 EFFECTS: Final = "effects"  # in the evidence of decisions
 HIGHER_IS_BETTER: Final = {"decrease": True, "increase": False}  # by the change that is harm
+MOST_OUTCOMES: Final = 32  # on all traffic, in a record
+MOST_ON_ROUTES: Final = 16
 LEFT_OUT: Final = frozenset({"complaints"})  # only who complains gives feedback
+log: Final = logging.getLogger("gateway.control.release")
 
 
 def effect_documents(effects: Iterable[Effect]) -> list[EffectDocument]:
@@ -27,12 +32,31 @@ def effect_documents(effects: Iterable[Effect]) -> list[EffectDocument]:
 
 
 def known_record(effects: Sequence[Effect]) -> dict[str, Any]:
-    """Return what a decision's record keeps: all effects on all traffic, and of the routes those that are certain.
+    """Return what a decision's record keeps: the effects on all traffic, and of the routes those that are most certain.
 
     Empty without effects.
     """
-    kept = [one for one in effects if one.route is None or one.verdict is not EffectVerdict.UNKNOWN]
+    whole = [one for one in effects if one.route is None][:MOST_OUTCOMES]
+    certain = [one for one in effects if one.route is not None and one.verdict is not EffectVerdict.UNKNOWN]
+    most = set(sorted(certain, key=_certainty, reverse=True)[:MOST_ON_ROUTES])
+    kept = [*whole, *(one for one in certain if one in most)]
     return {EFFECTS: effect_documents(kept)} if kept else {}
+
+
+def record_of(read: Callable[[], Sequence[Effect]]) -> dict[str, Any]:
+    """Return the record of what `read` returns, empty if that fails: what is shown to people holds up no decision."""
+    try:
+        return known_record(read())
+    except Exception:
+        log.exception("the effects are left out of the record of a decision")
+        return {}
+
+
+def _certainty(effect: Effect) -> float:
+    """How many times the interval's half width the effect is; higher is more certain."""
+    if effect.effect is None or effect.low is None or effect.high is None:
+        return 0.0
+    return abs(effect.effect) / max((effect.high - effect.low) / 2, sys.float_info.min)
 
 
 def _seen(effect: Effect) -> tuple[float | None, ...]:

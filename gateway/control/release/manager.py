@@ -16,7 +16,7 @@ import orjson
 from gateway.control.guards.window import MetricWindow, Sample
 from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.release.carry_out import ActionRunner, StopNow
-from gateway.control.release.controller import Controller, windows_s
+from gateway.control.release.controller import Controller, outcomes_named, windows_s
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.file_writer import FileWriter
 from gateway.control.release.forecast import Progress, progress
@@ -134,6 +134,7 @@ class ReleaseManager:
         slot_of = self._versions.of
         pairs = [(slot_of(one.name, one.settings.stable), slot_of(one.name, one.candidate)) for one in managed.values()]
         self._scheduler = StepScheduler(self._board, self._scoreboard, list(managed.values()), pairs)
+        self._records.feedback.keep_named({name: outcomes_named(settings) for name, settings in served.items()})
         self._write(now_s)
 
     def steps(self) -> Iterator[None]:
@@ -198,10 +199,10 @@ class ReleaseManager:
         requests, failed = request_counts(stable.outcomes(Variant.STABLE))
         return progress(one.controller, self._clock(), failed / requests if requests else None)
 
-    def effects(self, name: str) -> tuple[Effect, ...]:
-        """Return what is known of the candidate's effect on each outcome; empty if there is no candidate."""
+    def effects(self, name: str, candidate: int | None = None) -> tuple[Effect, ...]:
+        """Return what is known of the candidate's effects; empty without one, or if it is another than `candidate`."""
         one = self._managed.get(name)
-        return () if one is None else one.controller.guards.effects()
+        return () if one is None or candidate not in (None, one.candidate) else one.controller.guards.effects()
 
     def weights_ppm(self, name: str) -> dict[str, int]:
         """Return the present weight of each live route in ppm, by route name."""
@@ -273,13 +274,12 @@ class ReleaseManager:
 
     def _sample(self, one: ManagedRelease, stable: Totals, candidate: Totals) -> Sample:
         counts = self._records.feedback.by_version
-        inflight = self._scoreboard.total(INFLIGHT)
         return Sample(
             stable,
             candidate,
             feedback_counts(counts.get((one.name, one.settings.stable, Variant.STABLE)), one.outcomes),
             feedback_counts(counts.get((one.name, one.candidate, Variant.CANDIDATE)), one.outcomes),
-            inflight,
+            self._scoreboard.total(INFLIGHT),
             stable.waiting + candidate.waiting,
         )
 

@@ -95,6 +95,15 @@ def test_sticky_keys_that_do_not_count_are_said(monkeypatch: pytest.MonkeyPatch)
     assert whole(found.read(outcomes)).words.endswith("1 sticky keys are known, later ones do not count")
 
 
+def test_reading_leaves_the_last_second_for_the_next_addition() -> None:
+    found = effects()
+    found.add({"wrong": traffic(30, 0.3, 0.3)}, 10**9)
+    found.add({"wrong": traffic(20, 0.3, 0.3)}, 10**9 + 1)
+    assert whole(found.read({})).candidate_units + whole(found.read({})).stable_units == 30
+    found.add({}, 2 * 10**9)
+    assert whole(found.read({})).candidate_units + whole(found.read({})).stable_units == 50
+
+
 def test_numbers_of_outcomes_and_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_OUTCOMES", 2)
     monkeypatch.setattr(module, "MOST_ROUTES", 3)

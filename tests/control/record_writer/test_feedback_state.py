@@ -1,5 +1,7 @@
 """The sums of feedback survive restarts, exactly: kept in a file, with what was recorded after it."""
 
+import queue
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +10,13 @@ import orjson
 import pytest
 
 from gateway.control.record_writer import feedback_state as state_module
+from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.record_writer.feedback_state import FILE, FeedbackState
 from gateway.control.record_writer.feedback_stats import FeedbackStats, Place
 from gateway.records.segments import FEEDBACK, segment_path
 from gateway.routing.release import Variant
+from gateway.settings.gateway import RecordsSettings
+from gateway.shm.ring import Ring
 from tests.control.record_writer.test_feedback_stats import (
     DECISION,
     REGRESSION,
@@ -28,17 +33,17 @@ class Run:
 
     def __init__(self, folder: Path, time_s: float = 0.0) -> None:
         self.time_s = time_s
-        (folder / "records").mkdir(exist_ok=True)
-        self._segment = segment_path(folder / "records", FEEDBACK, 1, open=True)
+        self._records = folder / "records"
+        self._records.mkdir(exist_ok=True)
         self.feedback = FeedbackStats(SIGNER)
         self.state = FeedbackState(self.feedback, folder, _write, lambda: self.time_s)
 
-    def record(self, lines: bytes) -> None:
-        with self._segment.open("ab") as file:
+    def record(self, lines: bytes, segment: int = 1) -> None:
+        with segment_path(self._records, FEEDBACK, segment, open=True).open("ab") as file:
             file.write(lines)
             end = file.tell()
         self.feedback.add(lines)
-        self.state.counted(Place(1, end))
+        self.state.counted(Place(segment, end))
 
 
 def _write(path: Path, content: Callable[[], bytes]) -> None:
@@ -90,15 +95,62 @@ def test_correction_after_a_restart_replaces_what_was_counted_before_it(tmp_path
     assert second.feedback.take_new() == [], "it was evidence in the former run"
 
 
-def test_it_saves_every_five_seconds_while_feedback_comes(tmp_path: Path) -> None:
+def test_it_saves_within_five_seconds_even_if_no_more_feedback_comes(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.record(LINES[0])
+    (tmp_path / FILE).unlink()
+    run.record(LINES[1])
+    run.state.save_soon()
     assert not (tmp_path / FILE).exists()
     run.time_s = state_module.SAVE_INTERVAL_S
-    run.record(LINES[1])
+    run.state.save_soon()
     saved = orjson.loads((tmp_path / FILE).read_bytes())
     assert saved["offset"] == len(LINES[0] + LINES[1])
     assert [entry["version"] for entry in saved["versions"]] == [2, 1]
+    (tmp_path / FILE).unlink()
+    run.time_s *= 2
+    run.state.save_soon()
+    assert not (tmp_path / FILE).exists(), "nothing has come"
+
+
+def test_feedback_in_segments_that_are_numbered_anew_is_counted_after_a_kill(tmp_path: Path) -> None:
+    first = Run(tmp_path)
+    first.record(LINES[0], segment=7)
+    first.state.save()
+    segment_path(tmp_path / "records", FEEDBACK, 7, open=True).unlink()
+    second = Run(tmp_path)
+    second.record(LINES[1])
+    second.record(LINES[2])  # and then it is killed
+    third = Run(tmp_path)
+    assert {key: one.sums for key, one in third.feedback.by_version.items()} == {
+        key: one.sums for key, one in second.feedback.by_version.items()
+    }
+
+
+def test_feedback_read_at_the_start_is_not_received_by_this_process(tmp_path: Path) -> None:
+    first = Run(tmp_path)
+    first.record(LINES[0])
+    first.record(LINES[1])  # and then it is killed
+    for one in Run(tmp_path).feedback.by_version.values():
+        assert (one.received_sums(), one.received_classes, sum(one.received.values())) == ({}, {}, 0)
+
+
+def test_record_writer_saves_while_nothing_more_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "SAVE_INTERVAL_S", 0.0)
+    saved: queue.SimpleQueue[int] = queue.SimpleQueue()
+    records = RecordCollector(
+        RecordsSettings(),
+        tmp_path,
+        f"test-{time.monotonic_ns()}",
+        1,
+        lambda _, content: saved.put(orjson.loads(content())["offset"]),
+    )
+    records.writer.start()
+    ring = Ring.attach(records.rings[0].feedback)
+    for count in (1, 2):
+        assert ring.append(LINES[0])
+        assert saved.get(timeout=30) == count * len(LINES[0])
+    records.stop()
 
 
 @pytest.mark.parametrize(

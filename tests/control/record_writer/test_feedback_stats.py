@@ -121,6 +121,15 @@ def test_number_of_metric_names_is_bounded(ledger: FeedbackStats) -> None:
     assert credit(ledger).sums.outcomes["metrics.m0"] == (2 * MOST_METRICS, 2.0 * MOST_METRICS)
 
 
+def test_outcomes_that_guards_name_are_counted_whatever_came_first(ledger: FeedbackStats) -> None:
+    ledger.add(b"".join(feedback_line(prediction(n), metrics={f"m{n}": 1.0}) for n in range(MOST_METRICS)))
+    ledger.keep_named({"digits": {"metrics.revenue"}})
+    outcomes = {"metrics.revenue": 7.0, "metrics.other": 7.0, **{f"output-{n}.loss": 1.0 for n in range(100)}}
+    ledger.add(feedback_line(prediction(1000), truth=1, outcomes=outcomes))
+    assert set(outcomes) - set(credit(ledger).sums.outcomes) == {"metrics.other"}
+    assert credit(ledger).received_of("metrics.revenue").total == 7.0
+
+
 def test_number_of_routes_is_bounded(ledger: FeedbackStats) -> None:
     for number in range(MOST_ROUTES + 5):
         token = SIGNER.token(encoded_names("digits", f"route-{number}"), DECISION, number, 3, False).decode()
@@ -140,6 +149,19 @@ def test_number_of_versions_is_bounded(ledger: FeedbackStats, monkeypatch: pytes
 
 
 REGRESSION = {"loss": 2.0, "squared_error": 4.0, "error": -2.0}
+
+
+def test_correction_of_what_was_counted_in_dropped_sums_counts_as_new(
+    ledger: FeedbackStats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_VERSIONS", 1)
+    one = prediction(1)
+    ledger.add(judged(one, True, reward=5.0, truth_class=3))
+    ledger.add(judged(prediction(2, replace(DECISION, version=7)), True))
+    ledger.add(judged(one, False, reward=4.0, truth_class=5))
+    sums = credit(ledger).sums
+    assert sums.outcomes == {"wrong": (1, 1.0), "loss": (1, 1.0), "reward": (1, 4.0)}
+    assert sums.classes == {3: (0, 0), 5: (0, 1)}
 
 
 def test_outcomes_in_a_line_are_summed_whatever_their_kind(ledger: FeedbackStats) -> None:
@@ -415,6 +437,20 @@ def test_remember_reads_only_the_newest_segments(tmp_path: Path, monkeypatch: py
     ledger.load(folder)
     ledger.add(b"".join(lines[3:]))
     assert credit(ledger).sums.labelled == 3
+
+
+def test_feedback_that_is_left_uncounted_at_the_start_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feedback_memory, "MAX_REMEMBERED", 2)
+    lines = [judged(prediction(n), True) for n in range(5)]
+    folder = recorded(tmp_path, lines[0], lines[1], lines[2], lines[3] + lines[4])
+    FeedbackStats(SIGNER).load(folder, Place(3, len(lines[2])))
+    FeedbackStats(SIGNER).load(folder)
+    assert caplog.text == ""
+    FeedbackStats(SIGNER).load(folder, Place(1, len(lines[0])))
+    gap = [segment_path(folder, FEEDBACK, number, open=False).name for number in (2, 3)]
+    assert f"lack {gap[0]} to {gap[1]}" in caplog.text
 
 
 def test_remember_tolerates_an_unreadable_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

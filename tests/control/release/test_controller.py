@@ -356,6 +356,19 @@ def test_effects_are_those_of_the_present_epoch_and_outlast_a_step() -> None:
     assert running.controller.guards.effects() == ()
 
 
+def test_stop_does_not_wait_for_the_effects() -> None:
+    running = Running(release(comparisons=[{"name": "accuracy", "metric": "wrong_feedback"}]))
+    running.tick()
+    running.tick(feedback=running.judged(1, 1, right=(4, 8)))
+    running.calmly(70)
+    running.tick(feedback=running.judged(900, 0, right=(0, 900)))
+    assert running.kinds() == ["Advance", "Stop"]
+    assert ["effects" in action.evidence for action in running.actions if isinstance(action, Advance | Stop)] == [
+        True,
+        False,
+    ]
+
+
 def test_all_actions_can_be_recorded_as_json() -> None:
     running = Running(release(comparisons=[ERRORS, DRIFT], limits=[LIMIT]))
     running.calmly(250)

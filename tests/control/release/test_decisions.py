@@ -132,3 +132,15 @@ def test_line_torn_by_a_full_disk_does_not_corrupt_the_next(tmp_path: Path) -> N
     assert asyncio.run(opened.wait_durable())
     opened.close()
     assert [decision.reason for decision in reread(tmp_path).decisions] == ["kept"]
+
+
+def test_file_that_is_not_retried_does_not_delay_stops(
+    open_stops: DecisionLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "feedback.json" / "in the way").mkdir(parents=True)
+    open_stops.replace_file(tmp_path / "feedback.json", lambda: b"{}", retried=False)
+    stop(open_stops)
+    written = threading.Event()
+    open_stops.run_after_sync(written.set)
+    assert written.wait(20)
+    assert "feedback.json cannot be written" in caplog.text

@@ -4,11 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.control.guards.comparisons import Guards
-from gateway.control.release.audit import evidence_record
-from gateway.control.release.known_effects import effect_documents, known_record
+from gateway.control.release.known_effects import effect_documents, known_record, record_of
 from gateway.evidence.effect import Effect, EffectVerdict
-from gateway.settings.guards import GuardsSettings
 
 WRONG = Effect(
     outcome="wrong",
@@ -87,12 +84,17 @@ def test_record_keeps_what_is_known_and_of_the_routes_only_what_is_certain() -> 
     assert known_record([]) == {}
 
 
-class _Broken(Guards):
-    def effects(self) -> tuple[Effect, ...]:
+def test_effects_that_cannot_be_said_hold_up_no_decision(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> tuple[Effect, ...]:
         raise OverflowError("too large")
 
+    assert record_of(broken) == {}
+    assert "too large" in caplog.text
 
-def test_effects_that_cannot_be_said_keep_no_stop_from_being_recorded(caplog: pytest.LogCaptureFixture) -> None:
-    guards = _Broken(GuardsSettings())
-    record = evidence_record(1, guards, guards.assess(1), ())
-    assert record["guards"] and "effects" not in record and "too large" in caplog.text
+
+def test_record_is_bounded_and_keeps_what_is_most_certain_on_routes() -> None:
+    whole = [of(f"metrics.{number}") for number in range(100)]
+    routes = [of("wrong", route=str(number), low=-0.06 - number / 100) for number in range(100)]
+    kept = known_record([*whole, *reversed(routes)])["effects"]
+    assert len(kept) == 32 + 16
+    assert [one["route"] for one in kept[32:]] == [str(number) for number in reversed(range(16))]

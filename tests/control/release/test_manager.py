@@ -29,6 +29,7 @@ from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import RELEASES, Switchboard
 from gateway.shm.tally import Tally
+from tests.control.guards.test_effects import traffic
 
 MODEL = "digits"
 RAMP = {"weights": [1, 10, 100], "interval": "60s", "advance": "no-violation"}
@@ -438,3 +439,23 @@ def test_step_of_a_release_removed_between_two_steps_does_nothing(bench: Bench, 
     assert set(steps) <= {None}
     assert bench.weights() == [7, 7], "what is not steered any more takes no step"
     assert bench.done == before
+
+
+def test_metrics_that_guards_name_are_counted_whatever_came_first(bench: Bench) -> None:
+    limit = {"name": "r", "metric": "candidate.metrics.revenue", "below": 1, "window": "10s", "min_requests": 1}
+    bench.serve(release(guards={"limits": [limit]}))
+    feedback = bench.records.feedback
+    decision = Drawn(2, Variant.CANDIDATE, "everyone", 123_456, 50_000, 0.05)
+    for number, name in enumerate([*map(str, range(40)), "revenue"]):
+        token = bench.records.keys.signer().token(encoded_names(MODEL, "everyone"), decision, number, 3, False)
+        fields = {"prediction_id": token.decode(), "time_ns": 1, "truth": None, "metrics": {name: 2.0}}
+        feedback.add(line_of({"kind": "feedback", **fields}))
+    sums = feedback.by_version[MODEL, 2, Variant.CANDIDATE].sums.outcomes
+    assert "metrics.revenue" in sums and len(sums) == 33
+
+
+def test_effects_are_those_of_the_candidate_that_is_asked_for(bench: Bench) -> None:
+    bench.serve(release())
+    bench.release_manager.managed[MODEL].controller.guards._effects.add({"wrong": traffic(10, 0.5, 0.5)}, 10**9)
+    assert len(bench.release_manager.effects(MODEL)) == len(bench.release_manager.effects(MODEL, 2)) == 1
+    assert bench.release_manager.effects(MODEL, 3) == ()
