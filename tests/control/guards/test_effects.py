@@ -99,9 +99,9 @@ def test_reading_leaves_the_last_second_for_the_next_addition() -> None:
     found = effects()
     found.add({"wrong": traffic(30, 0.3, 0.3)}, 10**9)
     found.add({"wrong": traffic(20, 0.3, 0.3)}, 10**9 + 1)
-    assert whole(found.read({})).candidate_units + whole(found.read({})).stable_units == 30
+    assert whole(found.read(Outcomes(()))).candidate_units + whole(found.read(Outcomes(()))).stable_units == 30
     found.add({}, 2 * 10**9)
-    assert whole(found.read({})).candidate_units + whole(found.read({})).stable_units == 50
+    assert whole(found.read(Outcomes(()))).candidate_units + whole(found.read(Outcomes(()))).stable_units == 50
 
 
 def test_numbers_of_outcomes_and_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_many_names_leave_room_for_what_is_compared(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "MOST_OUTCOMES", 1)
     found = effects(REVENUE)
     found.add({f"metrics.{name}": traffic(5, 0.3, 0.3) for name in ("x", "y", "revenue")}, 10**9)
-    found.add({name: traffic(5, 0.3, 0.3) for name in ("wrong", "loss", "reward", "metrics.z")}, 10**9)
+    found.add({name: traffic(5, 0.3, 0.3) for name in ("wrong", "loss", "reward", "metrics.z")}, 2 * 10**9)
     assert found.outcomes == ("metrics.x", "metrics.revenue", "wrong", "loss", "reward")
 
 
