@@ -1,5 +1,6 @@
 """Writes the evidence behind a decision as a JSON record, and recomputes the e-values from such a record."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.failure_sources import RATIOS
 from gateway.control.guards.limits import Violation
 from gateway.control.guards.mean_evidence import MeanEvidence, recomputed
+from gateway.control.release.known_effects import known_record
 
 LN_10: Final = math.log(10)
 TIME: Final = "time_ns"
+log: Final = logging.getLogger("gateway.control.release")
 
 
 def evidence_record(
@@ -59,6 +62,17 @@ def evidence_record(
             for violation in violated
         ],
     }
+
+
+def known(guards: Guards) -> dict[str, Any]:
+    """The effects, for the record of any decision but a stop, which gets them once the candidate is stopped (see
+    `CandidateStopper`). What is shown to people must never make a controller fail.
+    """
+    try:
+        return known_record(guards.effects())
+    except Exception:
+        log.exception("the effects are not in the record of a decision")
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from gateway.control.guards.evidence import TOLERATED_RATIO
 from gateway.control.guards.limits import RouteConditions, Violation, first_violation, violations
 from gateway.control.guards.observation import Observation
 from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
-from gateway.control.release.audit import evidence_record
-from gateway.control.release.known_effects import known_record
+from gateway.control.release.audit import evidence_record, known
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.errors import Conflict
 from gateway.settings.guards import GuardsSettings, RampSettings
@@ -228,8 +227,7 @@ class Controller:
         return f"step {self.state.step + 1} of the ramp" if route.weight == "ramp" else "as configured"
 
     def _known(self, tick: _Tick) -> dict[str, Any]:
-        """The evidence with the effects. A stop gets those once the candidate is stopped (see `CandidateStopper`)."""
-        return self._evidence(tick) | known_record(self.guards.effects())
+        return self._evidence(tick) | known(self.guards)
 
     def _evidence(self, tick: _Tick) -> dict[str, Any]:
         return evidence_record(tick.seen.time_ns, self.guards, tick.assessment, tick.violations)

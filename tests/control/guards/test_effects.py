@@ -7,10 +7,11 @@ import orjson
 import pytest
 
 from gateway.control.guards import effects as module
+from gateway.control.guards.comparisons import Guards
 from gateway.control.guards.effects import Effects
 from gateway.control.guards.outcomes import NewUnits
 from gateway.evidence.effect import Effect, EffectVerdict
-from gateway.settings.guards import ComparisonSettings
+from gateway.settings.guards import ComparisonSettings, GuardsSettings
 
 REVENUE = {"name": "r", "metric": "metrics.revenue", "range": [0, 500], "direction": "decrease", "tolerance": 30}
 
@@ -75,12 +76,11 @@ def test_routes_are_shown_beside_the_whole_if_there_are_several() -> None:
 
 
 def test_reading_leaves_the_last_second_for_the_next_addition() -> None:
-    found = effects()
-    found.add({"wrong": traffic(30, 0.3, 0.3)}, 10**9)
-    found.add({"wrong": traffic(20, 0.3, 0.3)}, 10**9 + 1)
-    assert whole(found.read({})).candidate_units + whole(found.read({})).stable_units == 30
-    found.add({}, 2 * 10**9)
-    assert whole(found.read({})).candidate_units + whole(found.read({})).stable_units == 50
+    guards = Guards(GuardsSettings())
+    for new, time_ns, units in (({"wrong": 30}, 10**9, 30), ({"wrong": 20}, 10**9 + 1, 30), ({}, 2 * 10**9, 50)):
+        guards._effects.add({name: traffic(count, 0.3, 0.3) for name, count in new.items()}, time_ns)
+        one = whole(guards.effects())
+        assert one.candidate_units + one.stable_units == units
 
 
 def test_numbers_of_outcomes_and_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
+from gateway.control.guards.comparisons import Guards
+from gateway.control.release.audit import known
 from gateway.control.release.known_effects import effect_documents, known_record
 from gateway.evidence.effect import Effect, EffectVerdict
+from gateway.settings.guards import GuardsSettings
 
 WRONG = Effect(
     outcome="wrong",
@@ -77,6 +82,16 @@ def test_record_keeps_what_is_known_and_of_the_routes_only_what_is_certain() -> 
     kept = known_record([UNSURE, of("wrong", UNSURE, route="a"), of("wrong", route="b")])["effects"]
     assert [(one["route"], one["verdict"]) for one in kept] == [(None, "not known yet"), ("b", "better")]
     assert known_record([]) == {}
+
+
+class Broken(Guards):
+    def effects(self) -> tuple[Effect, ...]:
+        raise OverflowError("too large")
+
+
+def test_effects_that_cannot_be_said_cost_only_themselves(caplog: pytest.LogCaptureFixture) -> None:
+    assert known(Broken(GuardsSettings())) == {}
+    assert "too large" in caplog.text
 
 
 def test_record_is_bounded_and_keeps_what_is_most_certain_on_routes() -> None:
