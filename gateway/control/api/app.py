@@ -23,11 +23,13 @@ from gateway.control.api.explain import Explain
 from gateway.control.api.fleet_commands import FleetCommands
 from gateway.control.api.openapi import Operation, openapi_document
 from gateway.control.api.page_renderer import PageRenderer
+from gateway.control.api.proposals import ProposeEndpoint
 from gateway.control.api.queries import ReadEndpoints
 from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
 from gateway.control.api.release_pages import metrics_text, release_pages
 from gateway.control.api.shared_results import SharedResult
 from gateway.control.control_plane import ControlPlane
+from gateway.control.proposals.proposals import Proposals
 from gateway.web.exception_handlers import exception_handlers
 from gateway.web.responses import JsonResponse
 
@@ -47,8 +49,9 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
         SharedResult(partial(metrics_text, control, printer)),
     )
     readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
-    commands = ReleaseCommands(control), FleetCommands(control)
-    parts = (readings, *commands, Explain(control), events, ConsoleFiles())
+    releases = ReleaseCommands(control)
+    propose = ProposeEndpoint(control, Proposals(control, releases.editor, ending.is_set))
+    parts = (readings, releases, propose, FleetCommands(control), Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache

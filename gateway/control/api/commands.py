@@ -41,6 +41,11 @@ class ReleaseCommands:
             control.acceptance.history,
         )
 
+    @property
+    def editor(self) -> RoutingEditor:
+        """The editor of the routing file, of which there is one."""
+        return self._editor
+
     def endpoints(self) -> list[Endpoint]:
         def operation(name: str, summary: str, body: type, answer: type, *, needs_body: bool = False) -> Operation:
             return Operation(
