@@ -91,7 +91,7 @@ class Proposals:
             self._under_way = ""
 
     async def _undone_unless_accepted(self, ask: Proposal, archive: AsyncIterator[bytes]) -> AcceptedProposal:
-        stable, replaced = self._check(ask)
+        stable, replaced = await self._check(ask)
         await self._disk.run(self._check_files, ask, stable)
         await self._undo()  # what a killed proposal, or one on a disk that did not answer, has left
         stops = self._stops_of(ask.model)
@@ -99,7 +99,7 @@ class Proposals:
             staged = await self._receive(ask, archive)
             version = await self._place(ask)
             await self._try(ask.model, version, stable)
-            if self._check(ask) != (stable, replaced) or self._stops_of(ask.model) != stops:
+            if self._release(ask, stable) != (stable, replaced) or self._stops_of(ask.model) != stops:
                 raise Conflict(f"the release of '{ask.model}' has changed while version {version} was being tried")
             edited = await self._name(ask, version, stable, replaced, staged)
         except Exception:
@@ -115,23 +115,32 @@ class Proposals:
             edited=edited,
         )
 
-    def _check(self, ask: Proposal) -> tuple[int, int | None]:
+    async def _check(self, ask: Proposal) -> tuple[int, int | None]:
         """The stable version, and the candidate to be replaced. Raises NotFound, Conflict."""
         control, status = self._control, self._control.routing_file.status
-        release = control.served.get(ask.model)
-        if release is None:
-            raise NotFound(
-                f"there is no model '{ask.model}'; there are {', '.join(sorted(control.served))}; the first version of"
-                f" a new model is put into {control.repository.path} by hand, with its model.yaml"
-            )
         if status.error or status.candidates_closed:
             raise Conflict(f"the routing file is refused; fix it first: {status.error}")
         if ask.version is not None and control.decision_log.stopped(ask.model, ask.version) is not None:
             raise Conflict(f"version {ask.version} of '{ask.model}' is stopped; choose another number")
+        if ask.model in control.served:
+            return self._release(ask)
+        if not (versions := await self._disk.run(control.repository.versions, ask.model)):
+            raise NotFound(
+                f"there is no model '{ask.model}'; there are {', '.join(sorted(control.served))}; the first version of"
+                f" a new model is put into {control.repository.path} by hand, with its model.yaml"
+            )
+        return self._release(ask, versions[-1])
+
+    def _release(self, ask: Proposal, highest: int = 0) -> tuple[int, int | None]:
+        """The stable version, `highest` of a model that is not served yet, and the candidate to be replaced. Raises
+        Conflict if it must not be.
+        """
+        release = self._control.served.get(ask.model)
+        if release is None:
+            return highest, None
         candidate = release.candidate
-        if candidate is None or ask.replace:
-            return release.stable, candidate
-        if control.decision_log.stopped(ask.model, candidate) is None:
+        under_way = candidate is not None and self._control.decision_log.stopped(ask.model, candidate) is None
+        if under_way and not ask.replace:
             raise Conflict(
                 f"candidate {candidate} of '{ask.model}' is under way; stop or promote it first, or replace it with"
                 " --replace"

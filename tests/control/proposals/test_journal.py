@@ -1,0 +1,115 @@
+"""A proposal that ends anywhere, by a kill too, leaves its version complete or nothing, and blocks no other."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.control.config.memory import RememberedRelease
+from gateway.control.proposals.journal import (
+    FILE,
+    ProposalJournal,
+    VersionTaken,
+    named_by,
+    next_version,
+    undo_interrupted,
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "models" / "digits" / "1").mkdir(parents=True)
+    (tmp_path / "models" / "digits" / "model.yaml").write_text("{}")
+    return tmp_path / "models" / "digits"
+
+
+def begun(model: Path) -> tuple[ProposalJournal, Path]:
+    """A journal with a version that has arrived."""
+    journal = ProposalJournal(model.parents[1] / "state")
+    staged = journal.begin(model)
+    (staged / "weights").mkdir(parents=True)
+    (staged / "model.onnx").write_text("model")
+    return journal, staged
+
+
+def restart(model: Path, named: bool = False) -> list[str]:
+    """What is beside model.yaml once a gateway has been started after a kill."""
+    undo_interrupted(model.parents[1] / "state", lambda key: named and key == ("digits", 2))
+    assert not (model.parents[1] / "state" / FILE).exists()
+    return sorted(entry.name for entry in model.iterdir() if entry.is_dir())
+
+
+def test_a_kill_before_the_folder_exists(model: Path) -> None:
+    ProposalJournal(model.parents[1] / "state").begin(model)
+    assert restart(model) == ["1"]
+
+
+def test_a_kill_while_the_version_arrives(model: Path) -> None:
+    begun(model)
+    assert restart(model) == ["1"]
+
+
+def test_a_kill_after_the_version_has_its_number(model: Path) -> None:
+    journal, _ = begun(model)
+    journal.place(2)
+    assert (model / "2" / "model.onnx").read_text() == "model"
+    assert restart(model) == ["1"]
+
+
+def test_a_version_that_is_named_stays(model: Path) -> None:
+    journal, _ = begun(model)
+    journal.place(2)
+    assert restart(model, named=True) == ["1", "2"]
+
+
+def test_a_kill_while_a_version_is_removed(model: Path) -> None:
+    journal, staged = begun(model)
+    journal.place(2)
+    (model / "2").rename(staged)
+    (staged / "model.onnx").unlink()
+    assert restart(model) == ["1"]
+
+
+def test_a_version_that_someone_else_has_put_in_its_place_stays(model: Path) -> None:
+    journal, _ = begun(model)
+    journal.place(2)
+    (model / "2").rename(model / "3")
+    shutil.copytree(model / "3", model / "2")
+    assert restart(model) == ["1", "2", "3"]
+
+
+def test_a_number_that_is_taken_keeps_both(model: Path) -> None:
+    journal, staged = begun(model)
+    with pytest.raises(VersionTaken):
+        journal.place(1)
+    assert list((model / "1").iterdir()) == []
+    journal.place(2)
+    journal.complete()
+    assert not staged.exists()
+    assert restart(model) == ["1", "2"]
+
+
+def test_a_damaged_journal_blocks_nothing(model: Path) -> None:
+    (model.parents[1] / "state" / FILE).write_text("{")
+    assert restart(model) == ["1"]
+    (model.parents[1] / "state" / FILE).write_text('{"model": "digits", "staged": "/tmp"}')
+    assert restart(model) == ["1"]
+
+
+def test_next_version_is_beyond_all_that_look_like_one(model: Path) -> None:
+    assert next_version(model, []) == 2
+    (model / "7").write_text("a file")
+    (model / "007x").mkdir()
+    assert next_version(model, []) == 8
+    assert next_version(model, [12]) == 13
+
+
+def test_named_by_the_file_or_in_force(tmp_path: Path) -> None:
+    file = tmp_path / "routing.yaml"
+    file.write_text("models: {a: {stable: 1, candidate: 2}}")
+    named = named_by(file, {"b": RememberedRelease(4)})
+    keys = [("a", 1), ("a", 2), ("b", 4)]
+    assert [key for name in "abc" for number in range(6) if named(key := (name, number))] == keys
+    file.write_text("models: {a: {")
+    assert named_by(file, {})(("a", 9))  # it may name any
