@@ -105,6 +105,7 @@ def _split_insertions(text: str, node: yaml.Node, share: Weight | None, split: A
         if "name" in entries and entries["name"][1].value == EVERYONE and "weight" in entries:
             split["routes"][position]["weight"] = share
             return [(*_span(entries["weight"][1]), f"{share}")]
+    assert isinstance(routes[1], yaml.SequenceNode), "of a file that is in force"
     split["routes"].append(new := _split(share)["routes"][0])
     return [_insertion(text, routes[1], new)]
 

@@ -105,7 +105,10 @@ class Proposals:
         except Exception:
             await self._undo()
             raise
-        await self._disk.run(self._journal.complete)
+        try:
+            await self._disk.run(self._journal.complete)
+        except OSError as error:  # it is named, so neither the next proposal nor the next start undoes it
+            log.error("the journal of proposals cannot be removed now: %s", error)
         return AcceptedProposal(
             version=version,
             stable=stable,
@@ -173,7 +176,8 @@ class Proposals:
         """Give the version its number. Raises Conflict."""
         taken = [version for model, version in self._control.decision_log.stopped_keys() if model == ask.model]
         while True:
-            version = ask.version or await self._disk.run(next_version, self._folder(ask), taken)
+            if (version := ask.version) is None:
+                version = await self._disk.run(next_version, self._folder(ask), taken)
             if version > LARGEST_VERSION:
                 raise Conflict(f"no number is free after {LARGEST_VERSION}; choose one with --version")
             try:

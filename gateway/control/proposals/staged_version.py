@@ -75,7 +75,9 @@ class StagedVersion:
             raise InvalidRequest(
                 f"{MODEL_FILE} must be at the top of the archive; {there}; make it with tar -C FOLDER -c ."
             )
-        for folder, _, _ in os.walk(self.folder):
+        for folder, _, names in os.walk(self.folder):  # only now: an archive that is refused costs no sync
+            for name in names:
+                sync_path(Path(folder, name))
             sync_path(Path(folder))
 
     def close(self) -> None:
@@ -130,7 +132,6 @@ class StagedVersion:
             self._unsynced = 0
 
     def _end(self) -> None:
-        os.fsync(self._file)
         self.close()
         self.files.append(VersionFile(self._name, self._size, self._hash.hexdigest()))
 
@@ -178,9 +179,9 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def sync_path(folder: Path) -> None:
-    """Sync the names in a folder. Raises OSError."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_path(path: Path) -> None:
+    """Sync a file, or the names in a folder. Raises OSError."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         sync_folder(opened)
     finally:
