@@ -29,7 +29,7 @@ from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
 from gateway.control.api.release_pages import metrics_text, release_pages
 from gateway.control.api.shared_results import SharedResult
 from gateway.control.control_plane import ControlPlane
-from gateway.control.proposals.proposals import Proposals
+from gateway.control.propose import Proposals
 from gateway.web.exception_handlers import exception_handlers
 from gateway.web.responses import JsonResponse
 

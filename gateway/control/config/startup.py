@@ -7,9 +7,10 @@ from typing import Final
 
 from gateway.backends.repository import Repository
 from gateway.control.config.acceptance import RoutingAcceptance, ValidatedRouting
+from gateway.control.config.named_versions import named_by
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.watcher import RoutingFileWatcher
-from gateway.control.proposals.journal import named_by, undo_interrupted
+from gateway.control.proposals.journal import undo_interrupted
 from gateway.control.release.decisions import DecisionLog
 from gateway.control.release.inherited_stops import InheritedStops
 from gateway.errors import SettingsError

@@ -5,18 +5,15 @@ STATE/proposal.json holds it, not the models' folder: other hosts may share that
 
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 from uuid import uuid4
 
 import orjson
 
-from gateway.control.config.file_snapshot import snapshot
 from gateway.control.proposals.staged_version import remove_folder, sync_path
-from gateway.errors import SettingsError
-from gateway.settings.routing_file import parse_routing
 from gateway.system.durable_files import replace_durably
 from gateway.version_key import VersionKey
 
@@ -117,28 +114,6 @@ def undo_interrupted(state: Path, is_named: IsNamed) -> None:
         ProposalJournal(state).undo(is_named)
     except OSError as error:
         log.error("a proposal that was interrupted cannot be removed: %s", error)
-
-
-class _Release(Protocol):
-    @property
-    def stable(self) -> int: ...
-
-    @property
-    def candidate(self) -> int | None: ...
-
-
-def named_by(routing_file: Path, in_force: Mapping[str, _Release]) -> IsNamed:
-    """Whether a version is in force, or named in the routing file as it is when this is called. A file that cannot be
-    read may name any version.
-    """
-    try:
-        named: Mapping[str, _Release] = parse_routing(snapshot(routing_file).content_or_raise(FILE), FILE).models
-    except SettingsError:
-        return lambda key: True
-    return lambda key: any(
-        key[0] in releases and key[1] in (releases[key[0]].stable, releases[key[0]].candidate)
-        for releases in (named, in_force)
-    )
 
 
 def next_version(model_folder: Path, taken: Collection[int]) -> int:

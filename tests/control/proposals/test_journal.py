@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.config.memory import RememberedRelease
 from gateway.control.proposals.journal import (
     FILE,
     ProposalJournal,
     VersionTaken,
-    named_by,
     next_version,
     undo_interrupted,
 )
@@ -103,13 +101,3 @@ def test_next_version_is_beyond_all_that_look_like_one(model: Path) -> None:
     (model / "007x").mkdir()
     assert next_version(model, []) == 8
     assert next_version(model, [12]) == 13
-
-
-def test_named_by_the_file_or_in_force(tmp_path: Path) -> None:
-    file = tmp_path / "routing.yaml"
-    file.write_text("models: {a: {stable: 1, candidate: 2}}")
-    named = named_by(file, {"b": RememberedRelease(4)})
-    keys = [("a", 1), ("a", 2), ("b", 4)]
-    assert [key for name in "abc" for number in range(6) if named(key := (name, number))] == keys
-    file.write_text("models: {a: {")
-    assert named_by(file, {})(("a", 9))  # it may name any
