@@ -30,7 +30,7 @@ from gateway.web.responses import JsonResponse
 PATH: Final = "/api/releases/{model}/propose"
 PIECE_BYTES: Final = 1 << 20  # written at a time
 PIECE_TIMEOUT_S: Final = 30.0  # for a piece to arrive
-BYTES_PER_S: Final = 32 << 20  # received at most: control has precedence over the workers, and would take their cores
+BYTES_PER_S: Final = 16 << 20  # received at most: control has precedence over the workers, and would take their cores
 MIN_PAUSE_S: Final = 0.002
 ARCHIVE_OVERHEAD_BYTES: Final = 8 << 20  # headers and padding beyond the files
 DRAIN_BYTES: Final = 64 << 20  # read of a body that is refused, so that the client gets the reason
