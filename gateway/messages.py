@@ -48,6 +48,7 @@ class ConfigGeneration:
     `routing` holds every model that is served; `configured`: those with their own entry in the routing file.
     `unavailable`: versions that are not loaded because loading them crashed or hung a process, with the reason.
     `unloaded`: models that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
+    `kept`: by model, the version that was stable before the last promotion, loaded so that an undo need not load it.
     """
 
     generation: int
@@ -59,6 +60,7 @@ class ConfigGeneration:
     unloaded: frozenset[str] = frozenset()
     loads: Mapping[str, int] = field(default_factory=dict)
     sockets: ProcessSockets = NO_PROCESSES
+    kept: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,13 @@ class CloseConnections:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptKeys:
+    """Sign and verify prediction ids with these keys from now on."""
+
+    keys: TokenKeys
+
+
+@dataclass(frozen=True, slots=True)
 class Warm:
     """The worker has loaded its models and is able to serve. `unavailable`: versions that it could not load, with the
     reason; `runs_on`: the execution providers of all others.
@@ -210,5 +219,5 @@ class LoadReply:
     error: str
 
 
-ControlMessage = Command | LoadReply | Listen | CloseConnections  # what a worker receives after Start
+ControlMessage = Command | LoadReply | Listen | CloseConnections | AdoptKeys  # what a worker receives after Start
 WorkerEvent = Warm | Ready | Failed | Ack | DiedAlone | LoadRequest

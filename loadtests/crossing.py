@@ -9,9 +9,12 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.control.guards.comparisons import RATIOS
 from gateway.control.guards.evidence import alpha_of, log_combined, log_harm
+from gateway.control.guards.failure_sources import RATIOS
+from gateway.evidence.differences import OutcomeShares, units
+from gateway.evidence.means import MeanDifference
 from gateway.records.segments import FEEDBACK, PREDICTIONS, segments
+from gateway.settings.metric_names import WRONG_FEEDBACK
 
 PPM: Final = 1_000_000
 FAILURES: Final = ("model_error", "invalid_output", "timeout")
@@ -25,6 +28,7 @@ class Failed(NamedTuple):
     metric: str
     chance: float
     candidate: bool
+    wrong: bool = True  # only truths may be right
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,18 @@ def crossed_ns(records: Path, watched: Watched, until_ns: int) -> int | None:
     counts: defaultdict[str, Counter[tuple[float, bool]]] = defaultdict(Counter)
     shares = [1 / len(watched.metrics)] * len(watched.metrics)
     log_e = dict.fromkeys(watched.metrics, 0.0)
+    truths, comes = MeanDifference(), OutcomeShares()
     enough, crossed, beyond = -math.log(alpha_of(watched.alpha, 1)), None, False
     for failed in sorted(_failures(records, watched)):
         if failed.time_ns > until_ns:
             break
-        counts[failed.metric][failed.chance, failed.candidate] += 1
-        log_e[failed.metric] = log_harm(counts[failed.metric], RATIOS[failed.metric])
+        if failed.metric == WRONG_FEEDBACK:
+            chance = comes.next(failed.chance, failed.chance, failed.candidate)
+            truths.add(units([failed.wrong], [failed.candidate], [chance]))
+            log_e[failed.metric] = truths.log_e
+        else:
+            counts[failed.metric][failed.chance, failed.candidate] += 1
+            log_e[failed.metric] = log_harm(counts[failed.metric], RATIOS[failed.metric])
         before, beyond = beyond, log_combined(list(log_e.values()), shares) >= enough
         if beyond and not before:
             crossed = failed.time_ns
@@ -92,7 +102,8 @@ def _failures(records: Path, watched: Watched) -> Iterator[Failed]:
         reason = record["outcome"] if record["rescued_from"] is None else record["rescue_reason"]
         if reason in FAILURES:  # known soon after it was decided; stable's answer came later
             yield Failed(decided_ns(record), "failures", chance, candidate)
-    if "wrong_feedback" in watched.metrics:
+    if WRONG_FEEDBACK in watched.metrics:
         for record in lines(records, FEEDBACK):
-            if record["correct"] is False and record["prediction_id"] in chances:
-                yield Failed(record["time_ns"], "wrong_feedback", *chances[record["prediction_id"]])
+            if record["correct"] is not None and record["prediction_id"] in chances:
+                wrong = not record["correct"]
+                yield Failed(record["time_ns"], WRONG_FEEDBACK, *chances[record["prediction_id"]], wrong)

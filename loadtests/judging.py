@@ -16,17 +16,20 @@ MOST: Final = 500  # entries at a time
 ACCEPTED: Final = 202
 TRY_AGAIN: Final = 503
 OK: Final = 200
+CANDIDATE: Final = "2"
 
 
 @dataclass(slots=True)
 class Judge(Seen):
     """What its predictions were, and what is to be told of them. `delay_s`: the mean of an exponential one.
+    `told_shares`: of stable's and the candidate's predictions, those of which it tells.
 
     The truth travels with the request, as its `id`.
     """
 
     generator: Random = field(default_factory=Random)
     delay_s: float = 0.0
+    told_shares: tuple[float, float] = (1.0, 1.0)
     told: int = 0
     refused: int = 0  # lists of feedback that could not be recorded and are sent again
     _due: list[tuple[float, str, str]] = field(default_factory=list)
@@ -36,6 +39,9 @@ class Judge(Seen):
         Seen.add(self, answer)
         if answer.status == OK and self.delay_s:
             document = orjson.loads(answer.body)
+            share = self.told_shares[document["model_version"] == CANDIDATE]
+            if share < 1 and self.generator.random() >= share:
+                return
             due_s = time.monotonic() + self.generator.expovariate(1 / self.delay_s)
             heapq.heappush(self._due, (due_s, document["parameters"]["prediction_id"], document["id"]))
 

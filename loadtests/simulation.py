@@ -38,7 +38,7 @@ ERRORS: Final = {"name": "errors", "metric": "failures"}
 GUARDS: Final = (
     ERRORS,
     {"name": "slow", "metric": "slow_requests", "threshold": "50ms"},
-    {"name": "accuracy", "metric": "wrong_feedback"},
+    {"name": "complaints", "metric": "complaints"},
 )
 RAMP: Final = {"weights": [1, 5, 25, 50], "interval": "60s", "advance": "no-violation"}
 Draw = tuple[int, bool, int]  # weight in ppm, whether it is the candidate's, key
@@ -95,7 +95,7 @@ def together(seed: int) -> bool:
             *_events(customers.failing(weight_ppm), FailureKind.FAILURE),
             *_events(customers.failing(weight_ppm), FailureKind.SLOW),
         ]
-        wrong = [FeedbackEvent(0, 0, *failure, True, None) for failure in customers.failing(weight_ppm)]
+        wrong = [FeedbackEvent(0, 0, *failure, {"wrong": 1.0}) for failure in customers.failing(weight_ppm)]
         guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=window, failures=events, feedback=wrong), 0)
         if guards.assess(1).stop is not None:
             return True

@@ -6,6 +6,7 @@ Control is only as much of it as a worker needs: it gives slots to what is serve
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
 from gateway.worker.recorder import Recorder, RecordRings
 
-SIGNER = Signer({0: bytes(32)}, 0)
+SIGNER = Signer([(0, bytes(32))])
 RING = 1 << 20
 SLOTS = 64
 NEVER_STALE_NS = 10**18
+NOTHING_KEPT: Mapping[str, int] = {}
 
 
 class WorkerBoards:
@@ -55,8 +57,8 @@ class WorkerBoards:
             on_trip=lambda *trip: None,
         )
 
-    def plan(self, routing: RoutingSettings) -> None:
-        """Give slots to all that `routing` names, and have the worker learn them."""
+    def plan(self, routing: RoutingSettings, kept: Mapping[str, int] = NOTHING_KEPT) -> None:
+        """Give slots to all that `routing` names and to what is `kept`, and have the worker learn them."""
         versions: dict[VersionKey, int] = {}
         releases: dict[VersionKey, int] = {}
         for name, settings in routing.models.items():
@@ -64,6 +66,7 @@ class WorkerBoards:
             if settings.candidate is not None:
                 versions[name, settings.candidate] = self._versions.of(name, settings.candidate)
                 releases[name, settings.candidate] = self._releases.of(name, settings.candidate)
+        versions |= {key: self._versions.of(*key) for key in kept.items()}
         self.state.update_slots(versions, releases)
 
 
@@ -84,11 +87,11 @@ class Catalog(ModelCatalog):
         configured: frozenset[str] | None = None,
         how: LoadOptions = DEFAULTS,
     ) -> None:
-        self.boards.plan(routing)
+        self.boards.plan(routing, how.kept)
         await super().prepare(routing, generation, configured, how)
 
     async def load(self, name: str, routing: RoutingSettings | None = None, how: LoadOptions = DEFAULTS) -> None:
-        self.boards.plan(routing or self._routing)
+        self.boards.plan(routing or self._routing, how.kept)
         await super().load(name, routing, how)
 
 

@@ -59,6 +59,8 @@ class Recording:
         self.lines: dict[str, list[bytes]] = {PREDICTIONS: [], FEEDBACK: [], MIRRORS: []}
         self.clock_ns = NOON_NS
         self._count = itertools.count(1)
+        settings = MODELS / model / "model.yaml"
+        self._modality = yaml.safe_load(settings.read_text())["modality"] if settings.exists() else None
 
     def predict(
         self, body: bytes, version: int = 1, *, json_length: int | None = None, media: str | None = None, **more: Any
@@ -97,13 +99,13 @@ class Recording:
             "model_sha256": "0" * 64,
             "variant": "stable",
             "route": "everyone",
-            "propensity": 0.95,
+            "propensity": 0.05 if fields.get("variant") == "candidate" else 0.95,
             "weight_ppm": 50_000,
-            "bucket": 123_456,
+            "bucket": self.clock_ns // STEP_NS % 1_000_000,
             "salt": f"{self.model}-2",
             "generation": 1,
             "customer": "acme",
-            "modality": yaml.safe_load((MODELS / self.model / "model.yaml").read_text())["modality"],
+            "modality": self._modality,
             "outcome": "ok",
             "rescued_from": None,
             "rescue_reason": None,
@@ -185,7 +187,8 @@ class Recording:
             for position in signature.positions(request.outputs)
         ]
         wanted = {output.name: output for output in request.outputs or ()}
-        labels = one.settings.prediction.labels if one.settings.prediction else ()
+        prediction = one.settings.main_prediction
+        labels = prediction.labels if prediction else ()
         tensors = [
             classify(tensor, wanted[tensor.name].classification, labels)
             if tensor.name in wanted and wanted[tensor.name].classification

@@ -14,6 +14,7 @@ FLOORS = {
     "control": 6,
     "offline": 5,
     "messages": 5,
+    "evidence": 4,
     "records": 4,
     "web": 4,
     "backends": 3,

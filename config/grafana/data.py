@@ -1,25 +1,32 @@
 """The dashboard Data."""
 
-from expressions import rate
+from typing import Final
+
+from expressions import mean_outcome, rate
 from grafana_foundation_sdk.builders.dashboard import Dashboard
-from panels import MODEL, Query, bars, lines, number, page, window
+from panels import MODEL, Query, bars, choice, lines, number, page, window
+
+OUTCOME: Final = choice("outcome", 'label_values(gateway_outcomes_total{model="$model"}, outcome)')
 
 
 def data() -> Dashboard:
-    """Build the dashboard Data: feedback, drift between both versions' answers, and records."""
+    """Build the dashboard Data: feedback, outcomes, drift between both versions' answers, and records."""
     of, over = 'model="$model"', "$window"
     verdicts = rate("gateway_feedback_total", f'{of}, verdict=~"correct|wrong"', "version", over)
     right = rate("gateway_feedback_total", f'{of}, verdict="correct"', "version", over)
     mirrored = rate("gateway_mirror_total", f'{of}, result=~"agree|disagree"', "model", over)
     apart = rate("gateway_mirror_total", f'{of}, result="disagree"', "model", over)
+    chosen, both = f'{of}, variant=~"stable|candidate", outcome="$outcome"', "variant, version"
+    truths = rate("gateway_class_truths_total", of, "version, class", over)
+    recalled = rate("gateway_class_truths_total", f'{of}, verdict="correct"', "version, class", over)
     stable, candidate = _classes("stable"), _classes("candidate")
     # A class that only one version has predicted counts with its full share.
     distance = f"0.5 * sum(abs(({candidate} - on (class) {stable}) or on (class) {candidate} or on (class) {stable}))"
     return page(
         "Data",
         "canary-gateway-data",
-        "Feedback and accuracy, drift between both versions' answers, and the records.",
-        [MODEL, window("15m", "1h", "6h", "1d")],
+        "Feedback, accuracy and other outcomes, drift between both versions' answers, and the records.",
+        [MODEL, OUTCOME, window("15m", "1h", "6h", "1d")],
         {
             "Feedback": [
                 lines(
@@ -27,7 +34,8 @@ def data() -> Dashboard:
                     "ops",
                     Query(rate("gateway_feedback_total", of, "verdict"), "{{verdict}}"),
                     look="stacked",
-                    says="unknown: a reward or metrics without a truth, or a truth that is not a class of the model.",
+                    says="measured: a truth that answers are more or less far from, such as a number. unlabelled: a "
+                    "reward or metrics without a truth. unknown: a truth that cannot be compared with the prediction.",
                 ),
                 lines(
                     "Accuracy of each version",
@@ -42,6 +50,34 @@ def data() -> Dashboard:
                         f"{verdicts} / {rate('gateway_predictions_total', of, 'version', over)}", "version {{version}}"
                     ),
                     says="The share of answers for which feedback gave a truth.",
+                ),
+            ],
+            "Outcomes": [
+                lines(
+                    "Mean $outcome of each version",
+                    "none",
+                    Query(mean_outcome(chosen, both, over), "{{variant}} {{version}}"),
+                    says="wrong: the share of wrong answers. loss: the absolute error of a number, 1 - NDCG of a "
+                    "ranking. squared_error: its root is the RMSE. error: the bias. metrics.NAME: a business metric.",
+                ),
+                lines(
+                    "Mean $outcome of each route",
+                    "none",
+                    Query(mean_outcome(chosen, f"{both}, route", over), "{{variant}} {{version}}: {{route}}"),
+                ),
+                lines(
+                    "Values of $outcome",
+                    "ops",
+                    Query(rate("gateway_outcomes_total", chosen, both), "{{variant}} {{version}}"),
+                    says="Predictions whose feedback gave this outcome, by the time when it came. If it comes more "
+                    "often for one version, ask why before you compare.",
+                ),
+                lines(
+                    "Recall of each class",
+                    "percentunit",
+                    Query(f"{recalled} / {truths}", "version {{version}}: {{class}}"),
+                    says="Of the rows whose true class this is, the share that was predicted as this class.",
+                    width=24,
                 ),
             ],
             "Drift": [

@@ -82,6 +82,10 @@ class RateLimiter:
             raise self._rate_exceeded(quota, limit, window, now_ns - window * window_ns)
         book.add(places, self._worker, window)
 
+    def names(self, customer: str) -> bool:
+        """Whether the settings give this customer a limit of its own."""
+        return customer in self._own_quotas
+
     def _rate_exceeded(self, quota: Quota, limit: int, window: int, elapsed_ns: int) -> RateExceeded:
         """Count the refusal. `limit`: what is admitted here, at most the quota's."""
         self._head[SHED_RATE] += 1

@@ -1,4 +1,4 @@
-"""Reads the predicted class from the output that model.yaml names (`prediction`), or from the one that has labels."""
+"""Reads the predicted classes from an output, and the class that a truth names."""
 
 import math
 import re
@@ -74,6 +74,11 @@ class Classes:
         if self._numbers:
             return self._numbers.get(truth)
         return self._nth(int(truth)) if truth == int(truth) else None
+
+    @property
+    def count(self) -> int | None:
+        """The number of classes, if it is known."""
+        return self._count
 
     @property
     def known(self) -> str:

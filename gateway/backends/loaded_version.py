@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.backends.batching_rules import BatchingRules
-from gateway.backends.class_output import class_output
-from gateway.backends.classes import Classes
 from gateway.backends.digest import digest_of, missing_weights
 from gateway.backends.graph_nodes import read_graph
 from gateway.backends.input_bounds import variable_duration_reason
 from gateway.backends.loop_limits import LoopLimits, measure_loop_limits
 from gateway.backends.memory_trim import shrink
 from gateway.backends.onnx import OnnxSession
+from gateway.backends.prediction_kinds import predictions_of
 from gateway.backends.runner import Runner, default_concurrency, runner_for
 from gateway.backends.shared_measurements import Measurement
 from gateway.backends.version_facts import VersionFacts, labels_of
@@ -41,7 +40,7 @@ def load_version(file: Path, settings: ModelSettings, sample: Path, known: Measu
         batching = settings.batching or None
         warm = warm_up(session, sample, batching.max_size if batching else 1, known.warm_up if known else None)
         labels = labels_of(settings, session.signature)
-        classes = Classes(class_output(settings, session.signature, session.shown, labels))
+        predictions = predictions_of(settings, session.signature, session.shown, labels)
         sha256 = known.sha256 if known else digest_of(file)
     except (ModelUnavailable, SettingsError) as error:
         raise error if str(file.parent.parent) in str(error) else ModelUnavailable(f"{file}: {error}") from None
@@ -56,7 +55,7 @@ def load_version(file: Path, settings: ModelSettings, sample: Path, known: Measu
     shrink(session, warm.row)
     return LoadedVersion(
         session.signature, session.shown, session.providers, session.warning, settings, warm, sha256, rules, limits,
-        labels, classes, session, runner,
+        labels, predictions, session, runner,
     )  # fmt: skip
 
 

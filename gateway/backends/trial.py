@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
+from gateway.backends.measurable import Measurable, Measurables
+from gateway.settings.model import Kind
 from gateway.system.scheduling import lower_priority
 
 CHILD: Final = "gateway.backends.trial_child"  # named, not imported: this process does not load ONNX Runtime
@@ -41,7 +43,7 @@ class LoadResult:
 
     `single_us`, `rows`, `rounding`: as in its WarmUp. `killed`: loading it ended the process; `timed_out`: it did not
     load in time. `providers`: those that run it; `warning`: which of those requested cannot be used. `off_loop_reason`:
-    why it does not run on the event loop as stable; `no_class_reason`: why its answers hold no class; "" if they do.
+    why it does not run on the event loop as stable. `measurable`: what each output predicts.
     """
 
     trial: LoadTrial
@@ -55,7 +57,7 @@ class LoadResult:
     providers: Sequence[str] = ()
     warning: str = ""
     off_loop_reason: str = ""
-    no_class_reason: str = ""
+    measurable: Measurables = ()
 
 
 def never_cancelled() -> str:
@@ -114,7 +116,7 @@ class TrialProcess:
                     stderr.seek(0)
                     yield LoadResult(trial, _death(code, stderr.read().decode(errors="replace")), killed=True)
                     return
-                yield LoadResult(trial, **json.loads(answer))
+                yield _result(trial, json.loads(answer))
 
     @contextlib.contextmanager
     def _started(self, stderr: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
@@ -142,6 +144,11 @@ class TrialProcess:
             if self.cancel_reason or time.monotonic() > end_s:
                 return None
         return child.stdout.readline()
+
+
+def _result(trial: LoadTrial, answer: dict[str, Any]) -> LoadResult:
+    found = [Measurable(**{**one, "kind": Kind(one["kind"])}) for one in answer.pop("measurable", ())]
+    return LoadResult(trial, **answer, measurable=found)
 
 
 def _late(timeout_s: float) -> str:

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ def _try(repository: Repository, trial: LoadTrial) -> dict[str, object]:
             stable = _facts(repository, trial.name, trial.stable)
             stable.signature.check_replaceable_by(facts.signature, trial.version)
     except ServerUnreachable as error:  # it may be there by the time that the version is served
-        return {"error": "", "warning": f"not checked: {error}", "no_class_reason": ""}
+        return {"error": "", "warning": f"not checked: {error}"}
     except GatewayError as error:
         return {"error": str(error)}
     warm = facts.warm_up
@@ -45,7 +46,7 @@ def _try(repository: Repository, trial: LoadTrial) -> dict[str, object]:
         "warning": facts.warning,
         "off_loop_reason": facts.loop_limits.off_loop_reason,
         "rounding": warm.rounding,
-        "no_class_reason": facts.classes.no_class_reason,
+        "measurable": [asdict(one) for one in facts.predictions.measurable],
     }
 
 

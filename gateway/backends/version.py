@@ -49,7 +49,9 @@ class ModelVersion:
         self._passed_rows: int | None = None
         self._passed_shapes: object = None
         self.labels = facts.labels
-        self.classes = facts.classes
+        self.predictions = facts.predictions
+        self.classes = facts.predictions.classes
+        self.only_classes = facts.predictions.only_classes
         self.output_parameters: list[Parameters] = [
             {"labels": orjson.dumps(spec.labels).decode()}
             if spec.labels
@@ -94,12 +96,10 @@ class ModelVersion:
         self._passed_rows, self._passed_shapes = rows, shapes
         return True
 
-    def has_rows(self, results: Sequence[Result], classes: Sequence[int]) -> bool:
-        """Whether this is an answer for several rows, if the model shows that its outputs hold rows."""
-        if classes:
-            return len(classes) > 1
+    def rows(self, results: Sequence[Result]) -> int:
+        """The number of rows in this answer, if the model shows that its outputs hold rows; else 1."""
         first = results[0] if self._row_for_row else None
-        return first is not None and len(first) > 1
+        return 1 if first is None else len(first)
 
     async def close(self) -> None:
         """Wait until every request is answered, then close the backend.

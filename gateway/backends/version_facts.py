@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from gateway.backends.batching_rules import BatchingRules
-from gateway.backends.class_output import class_output
 from gateway.backends.classes import Classes
 from gateway.backends.loop_limits import LoopLimits
+from gateway.backends.prediction_kinds import predictions_of
+from gateway.backends.predictions import Predictions
 from gateway.backends.signature import Signature
 from gateway.backends.warmup import WarmUp
 from gateway.protocol.tensors import ObservedOutput, TensorSpec
 from gateway.settings.model import ModelSettings
 
-ANSWERS: Final = {"modality", "prediction", "feedback"}  # of model.yaml: describes requests and answers
+ANSWERS: Final = {"modality", "prediction", "features", "feedback"}  # of model.yaml: describes requests and answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,12 @@ class VersionFacts:
     rules: BatchingRules
     loop_limits: LoopLimits
     labels: Mapping[str, tuple[str, ...]]
-    classes: Classes
+    predictions: Predictions
+
+    @property
+    def classes(self) -> Classes:
+        """The classes of the main output, if it has some."""
+        return self.predictions.classes
 
     def dump(self) -> dict[str, Any]:
         """All facts as JSON values, for `load`."""
@@ -72,16 +78,16 @@ def load(found: Mapping[str, Any]) -> VersionFacts:
         rules=BatchingRules(**found["rules"]),
         loop_limits=LoopLimits.load(found["reach"]),
         labels=labels,
-        classes=Classes(class_output(settings, signature, shown, labels)),
+        predictions=predictions_of(settings, signature, shown, labels),
     )
 
 
 def labels_of(settings: ModelSettings, signature: Signature) -> dict[str, tuple[str, ...]]:
     """The class labels of each output that has some: from model.yaml, or from the model itself."""
     labels = {spec.name: spec.labels for spec in signature.outputs if spec.labels}
-    prediction = settings.prediction
-    if prediction is not None and prediction.labels:
-        labels[prediction.output] = tuple(prediction.labels)
+    for prediction in settings.prediction:
+        if prediction.labels:
+            labels[prediction.output] = tuple(prediction.labels)
     return labels
 
 

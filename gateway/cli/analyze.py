@@ -26,15 +26,20 @@ from gateway.offline.reader import Query
 )
 @JSON
 def analyze(model: str, config: Path, since: str | None, until: str | None, html: Path | None, as_json: bool) -> None:
-    """Show where a model is wrong, and which rows to label.
+    """Compare versions, and show where a model is wrong.
 
-    Lists slices with more errors than the rest, contradicting labels, and the rows most worth labelling.
+    Lists how the candidate differs from stable, over all and slice by slice; slices that are worse than the rest;
+    contradicting labels; and the rows most worth labelling.
     """
     query = Query(model, time_range_of(since, until))
     recorded = RecordedModel(config, model)
-    prediction = recorded.settings.prediction
     subject = Subject(
-        recorded.records, query, recorded.labels, prediction.output if prediction else None, recorded.raw_input
+        recorded.records,
+        query,
+        recorded.predicting,
+        recorded.raw_input,
+        recorded.features,
+        ranges=recorded.ranges,
     )
     with shown_progress() as progress:
         feedback = meter(progress, "reading feedback", recorded.records.feedback)

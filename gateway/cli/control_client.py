@@ -59,14 +59,17 @@ def control_client(settings: GatewaySettings, key: str | None) -> httpx.Client:
     address = f"[{host}]:{control.port}" if ":" in host else f"{host}:{control.port}"
     return httpx.Client(
         base_url=f"{'https' if control.tls else 'http'}://{address}",
-        headers={"authorization": f"Bearer {key}"} if key else {},
-        verify=_with_certificate_only(control.tls) if control.tls else True,
+        headers={"x-gateway-client": "cli"} | ({"authorization": f"Bearer {key}"} if key else {}),
+        verify=with_certificate_only(control.tls, "control") if control.tls else True,
         trust_env=False,  # otherwise commands and the key would be sent to $HTTP_PROXY
     )
 
 
-def _with_certificate_only(tls: TlsSettings) -> ssl.SSLContext:
-    """Trust exactly the certificate that the gateway serves; its name need not be this machine's address."""
+def with_certificate_only(tls: TlsSettings, plane: str) -> ssl.SSLContext:
+    """Trust exactly the certificate that the gateway serves; its name need not be this machine's address.
+
+    `plane`: the section of gateway.yaml that names it.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
@@ -74,5 +77,5 @@ def _with_certificate_only(tls: TlsSettings) -> ssl.SSLContext:
         own, found, _ = Path(tls.certificate).read_text().partition(_END)
         context.load_verify_locations(cadata=own[own.index(_BEGIN) :] + found)
     except (OSError, ValueError) as error:
-        raise CommandError(f"control.tls.certificate: {tls.certificate} cannot be used: {error}") from None
+        raise CommandError(f"{plane}.tls.certificate: {tls.certificate} cannot be used: {error}") from None
     return context

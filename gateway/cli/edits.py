@@ -1,13 +1,20 @@
-"""The commands `gateway promote` and `gateway weight`: the running gateway edits its routing file, or rolls it back."""
+"""The commands `gateway promote`, its undo, and `gateway weight`: the running gateway edits its routing file, or
+rolls it back.
+"""
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import orjson
+from rich.console import Console
 
 from gateway.cli.control_client import call_control
+from gateway.cli.fleet import spread_text
 from gateway.cli.options import CONFIG, JSON, REASON
+from gateway.cli.outcome_text import known_text
+from gateway.cli.refusal import CommandError
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without making it.")
 
@@ -17,13 +24,34 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without 
 @CONFIG
 @REASON
 @DRY_RUN
+@click.option("--undo", is_flag=True, help="Undo the last promotion: the version before it is stable again.")
+@click.option(
+    "--keep-routes/--drop-routes",
+    help="Keep the routes: as a comment for the next candidate; with --undo, in force again. Default: drop them.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask. Without a terminal it is never asked.")
 @JSON
-def promote(model: str, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
+def promote(
+    model: str, config: Path, reason: str, dry_run: bool, undo: bool, keep_routes: bool, yes: bool, as_json: bool
+) -> None:
     """Make the candidate stable, in the routing file.
 
-    Comments are kept. On return every worker has the edit, or it was rolled back.
+    Says first what is known of it, and asks. Comments are kept. On return every worker has the edit, or it was rolled
+    back. The version that was stable stays loaded until the next candidate is named, so that --undo takes effect at
+    once.
     """
-    body = {"reason": reason, "dry_run": dry_run}
+    body: dict[str, Any] = {"reason": reason, "dry_run": dry_run} | ({"keep_routes": True} if keep_routes else {})
+    if undo:
+        edited = call_control(config, "POST", f"/api/releases/{model}/undo-promote", body)
+        now = "is the candidate again, with its routes" if keep_routes else "gets no requests"
+        _show(
+            edited, f"version {{evidence[stable]}} of {{model}} is stable again; version {{candidate}} {now}", as_json
+        )
+        return
+    if not as_json and (candidate := _say_what_is_known(model, config)) is not None:
+        body["candidate"] = candidate  # if another one comes meanwhile, it is not promoted unseen
+        if not yes and not dry_run and sys.stdin.isatty():
+            click.confirm(f"Promote version {candidate} of {model}?", abort=True)
     edited = call_control(config, "POST", f"/api/releases/{model}/promote", body)
     _show(edited, "every request of {model} is answered by version {candidate}", as_json)
 
@@ -47,10 +75,27 @@ def weight(model: str, route: str, percent: float, config: Path, reason: str, dr
     _show(edited, f"route {route} of {{model}} sends {percent:g}% to version {{candidate}}", as_json)
 
 
+def _say_what_is_known(model: str, config: Path) -> int | None:
+    """Print what is known of the model's candidate; return its version, None if there is none."""
+    try:
+        release = call_control(config, "GET", f"/api/releases/{model}")
+    except CommandError:  # with a key that may edit, but not read; any other problem is said by the edit itself
+        return None
+    if release["candidate"] is not None:
+        Console().print(known_text(release))
+    return cast(int | None, release["candidate"])
+
+
 def _show(edited: Any, done: str, as_json: bool) -> None:
+    spread = edited.get("fleet")
+    text, complete = spread_text(spread) if spread is not None else ("", True)
     if as_json:
         click.echo(orjson.dumps(edited))
-        return
-    click.echo(edited["difference"] or "nothing to change", nl=not edited["difference"])
-    if edited["decision"]:
-        click.echo(done.format(**edited["decision"]))
+    else:
+        click.echo(edited["difference"] or "nothing to change", nl=not edited["difference"])
+        if edited["decision"]:
+            click.echo(done.format(**edited["decision"]))
+        if text:
+            click.echo(text)
+    if not complete:
+        sys.exit(1)

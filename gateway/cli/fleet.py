@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+MOST_NAMED: Final = 10  # models in a line
 SILENT_S: Final = 1.5  # three beats: less is no news
 OF_FLEET: Final = "fleet_epoch"  # in the evidence of a decision that is the fleet's
 
@@ -51,6 +52,20 @@ def _lines(fleet: dict[str, Any]) -> Iterator[str]:
         yield f"[red]the stop of version {version} of {escape(model)} is not confirmed on all hosts[/red]"
     if rates := fleet.get("rates"):
         yield from _rate_lines(rates)
+    if routing := fleet.get("routing"):
+        yield from _routing_lines(routing)
+    if problem := fleet.get("keys_problem"):
+        yield f"[yellow]keys of prediction ids are not exchanged with other hosts:[/yellow] {escape(problem)}"
+
+
+def _routing_lines(routing: dict[str, Any]) -> Iterator[str]:
+    for drift in routing["drift"]:
+        models = ", ".join(drift["models"][:MOST_NAMED]) + (", …" if len(drift["models"]) > MOST_NAMED else "")
+        yield f"[yellow]{escape(drift['host'])} has other entries in its routing file:[/yellow] {escape(models)}"
+    for waiting in routing["waiting"]:
+        yield f"[yellow]{escape(waiting['model'])}: an edit is not made here:[/yellow] {escape(waiting['why'])}"
+    if routing["problem"]:
+        yield f"[yellow]edits are not exchanged with other hosts:[/yellow] {escape(routing['problem'])}"
 
 
 def _rate_lines(rates: dict[str, Any]) -> Iterator[str]:
@@ -77,6 +92,18 @@ def stopped_text(decision: dict[str, Any]) -> tuple[str, bool]:
         return f"{done} on {hosts}, confirmed after {known['ms']:.0f} ms", True
     where = f", but unconfirmed on {', '.join(known['missing'])}" if known["missing"] else " here only: unconfirmed"
     return f"{done}{where}; {known['reason']}. This host goes on trying: see gateway status", False
+
+
+def spread_text(spread: dict[str, Any]) -> tuple[str, bool]:
+    """What to print after an edit in a fleet, and whether it is in force on all hosts."""
+    hosts = f"{spread['hosts']} host{'s' if spread['hosts'] > 1 else ''}"
+    if spread["problem"]:
+        told = f"the other hosts do not know of it: {spread['problem']}. This host goes on trying"
+        return f"in force here only; {told}", False
+    if not spread["missing"]:
+        return f"in force on {hosts}", True
+    lines = [f"in force on {spread['applied']} of {hosts}", *(f"  {m['host']}: {m['why']}" for m in spread["missing"])]
+    return "\n".join(lines), False
 
 
 def resumed_text(decision: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 from gateway.auth.keyfile import add_key, revoke_key
 from gateway.cli.options import CONFIG, JSON
 from gateway.cli.refusal import CommandError
-from gateway.settings.keys import KeySettings, Scope, customer_name, load_keys
+from gateway.settings.keys import KeySettings, Scope, customer_name, load_keys, usable_scopes
 from gateway.settings.load import load_gateway
 from gateway.settings.units import parse_seconds
 
@@ -26,7 +26,12 @@ def _customer(context: click.Context, option: click.Parameter, value: str) -> st
     return str(_checked(customer_name, value))
 
 
-def _checked(check: Any, value: str) -> Any:
+def _scopes(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[Scope, ...]:
+    scopes: tuple[Scope, ...] = _checked(usable_scopes, tuple(dict.fromkeys(map(Scope, value))))
+    return scopes
+
+
+def _checked(check: Any, value: Any) -> Any:
     try:
         return check(value)
     except ValueError as error:
@@ -48,8 +53,9 @@ def keys() -> None:
     "scopes",
     multiple=True,
     required=True,
+    callback=_scopes,
     type=click.Choice([scope.value for scope in Scope]),
-    help="May be repeated.",
+    help="May be repeated. delegate: the requests may name the customer for whom the key predicts or gives feedback.",
 )
 @click.option(
     "--expires", "lifetime_s", callback=_lifetime, metavar="90d", help="How long the key is valid; default: no limit."
@@ -59,8 +65,7 @@ def keys() -> None:
 def add(customer: str, scopes: tuple[Scope, ...], lifetime_s: float | None, config: Path, as_json: bool) -> None:
     """Create a key and print it once: only its hash is stored."""
     path = _path(config)
-    unique = tuple(dict.fromkeys(map(Scope, scopes)))
-    key, entry = add_key(path, customer, unique, datetime.now(UTC).replace(microsecond=0), lifetime_s)
+    key, entry = add_key(path, customer, scopes, datetime.now(UTC).replace(microsecond=0), lifetime_s)
     if as_json:
         click.echo(orjson.dumps({"key": key, **_shown(entry)}))
         return

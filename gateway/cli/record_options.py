@@ -1,7 +1,7 @@
 """What `gateway export`, `analyze` and `replay` share: a model's records, the model on disk, and progress bars."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +14,15 @@ from gateway.backends.repository import Repository
 from gateway.cli.options import progress_bar
 from gateway.cli.refusal import CommandError
 from gateway.errors import GatewayError
+from gateway.offline.analysis.features import FeatureNames
+from gateway.offline.examples import THRESHOLD, Predicting
 from gateway.offline.reader import OnProgress, Records, records_in, size_of
+from gateway.offline.replay.judgement import COSINE, OF_THE_RANGE, Agreeing
 from gateway.protocol.tensors import TensorSpec
 from gateway.records.segments import RecordSegment
 from gateway.records.time_range import EXAMPLES, TimeRange, parse_time_ns
 from gateway.settings.load import load_gateway
-from gateway.settings.model import ModelSettings
+from gateway.settings.model import Kind, ModelSettings
 
 SINCE = click.option("--since", metavar="TIME", help=f"Predictions from this time on: {EXAMPLES}.")
 UNTIL = click.option("--until", metavar="TIME", help="Predictions before this time.")
@@ -43,9 +46,42 @@ class RecordedModel:
         self._raw: dict[int, TensorSpec] = {}
 
     @property
-    def labels(self) -> Sequence[str]:
-        """The model's class names; empty if its folder does not name them."""
-        return self.settings.prediction.labels if self.settings.prediction else ()
+    def predicting(self) -> Predicting:
+        """What the model predicts, as far as its folder says."""
+        said = self.settings.main_prediction
+        if said is None:
+            return Predicting()
+        kind = None if said.kind is None else Kind(said.kind)
+        return Predicting(said.output, kind, said.labels, THRESHOLD if said.threshold is None else said.threshold)
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The ranges of rewards and business metrics that the model's folder sets, by outcome."""
+        feedback = self.settings.feedback
+        found = {f"metrics.{name}": bounds for name, bounds in feedback.metrics.items()}
+        if "reward" in feedback.model_fields_set:
+            found["reward"] = feedback.reward
+        said = self.settings.main_prediction
+        if said is not None and said.range is not None:
+            found["loss"] = (0.0, said.range[1] - said.range[0])
+            found["error"] = (said.range[0] - said.range[1], said.range[1] - said.range[0])
+        return found
+
+    @property
+    def agreeing(self) -> Agreeing:
+        """When a replayed answer agrees with the recorded one."""
+        said = self.settings.main_prediction
+        if said is None:
+            return Agreeing(self.predicting)
+        cosine = COSINE if said.cosine is None else said.cosine
+        width = None if said.range is None else OF_THE_RANGE * (said.range[1] - said.range[0])
+        return Agreeing(self.predicting, width if said.tolerance is None else said.tolerance, cosine)
+
+    @property
+    def features(self) -> FeatureNames:
+        """The names of the inputs' columns."""
+        given = self.settings.features
+        return FeatureNames(by_input=given) if isinstance(given, dict) else FeatureNames(given)
 
     def raw_input(self, version: int) -> TensorSpec:
         """The input that raw bodies of a version hold; that of another version if this one is not on disk any more."""

@@ -15,12 +15,14 @@ from gateway.cli.control_client import call_control
 from gateway.cli.fleet import fleet_text, resumed_text, stopped_text
 from gateway.cli.options import CONFIG, JSON, REASON
 from gateway.cli.refusal import CommandError
-from gateway.cli.tables import history_table, status_text, warning_lines
+from gateway.cli.tables import history_text, status_text, warning_lines
+from gateway.cli.traffic import traffic_text
+from gateway.cli.watch import Overview, Rates
 
 REFRESH_S: Final = 0.5
-CLOSED_MESSAGE: Final = (
-    "[red]The gateway started with a routing file that it refuses:[/red] it serves the remembered stable versions,"
-    " and no candidate receives traffic until the file is fixed."
+CLOSED_TEXT: Final = (
+    "The gateway started with a routing file that it refuses: it serves the remembered stable versions, and no"
+    " candidate receives traffic until the file is fixed."
 )
 
 
@@ -32,7 +34,10 @@ CLOSED_MESSAGE: Final = (
 def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
     """Show the releases: weights, stops, both versions' metrics.
 
-    In a fleet also its hosts, and whether candidates get traffic on this one.
+    Also their traffic in the last hour and day, and the most frequent routes and customers.
+
+    In a fleet also its hosts, and whether candidates get traffic on this one. With --watch one line a model, as many
+    as fit the terminal.
     """
     if as_json and watch:
         raise click.UsageError("--watch cannot be combined with --json; scripts can read the stream GET /api/events")
@@ -45,23 +50,42 @@ def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
 
 
 def _watch(model: str | None, config: Path) -> None:
+    rates = Rates()
+
+    def shown() -> RenderableType:
+        return _shown(model, config) if model else _overview(config, rates)
+
     try:
-        with Live(_shown(model, config), console=Console(), auto_refresh=False) as live:
+        with Live(shown(), console=Console(), auto_refresh=False, screen=True, vertical_overflow="crop") as live:
             while True:
                 time.sleep(REFRESH_S)
-                live.update(_shown(model, config), refresh=True)
+                live.update(shown(), refresh=True)
     except KeyboardInterrupt:
         return
 
 
+def _overview(config: Path, rates: Rates) -> Overview:
+    releases, state = _releases(None, config), call_control(config, "GET", "/api/config")
+    alarms = [CLOSED_TEXT] if state["candidates_closed"] else []
+    if state["last_error"]:
+        alarms.append(f"The last edit is not in force: {' '.join(state['last_error'].split())}")
+    fleet = _fleet(config)
+    if fleet and not fleet["open"]:
+        alarms.append(f"Candidates get no traffic on this host: {fleet['why']}")
+    return Overview(releases, rates.of(releases), alarms)
+
+
 def _shown(model: str | None, config: Path) -> RenderableType:
     releases = _releases(model, config)
-    parts: list[RenderableType] = [
-        status_text(release) for release in (releases if isinstance(releases, list) else [releases])
-    ]
+    traffic = {one["model"]: one for one in _traffic(model, config)}
+    parts: list[RenderableType] = []
+    for release in releases if isinstance(releases, list) else [releases]:
+        parts.append(status_text(release))
+        if release["model"] in traffic:
+            parts.append(traffic_text(traffic[release["model"]]))
     state = call_control(config, "GET", "/api/config")
     if state["candidates_closed"]:
-        parts.append(Text.from_markup(CLOSED_MESSAGE))
+        parts.append(Text(CLOSED_TEXT, "red"))
     if state["last_error"]:
         parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(state['last_error'])}"))
     parts.extend(warning_lines(state["warnings"]))
@@ -75,6 +99,14 @@ def _fleet(config: Path) -> Any:
         return call_control(config, "GET", "/api/fleet")["fleet"]
     except CommandError:  # during an upgrade, the gateway that runs is still of the release before
         return None
+
+
+def _traffic(model: str | None, config: Path) -> list[Any]:
+    try:
+        found = call_control(config, "GET", f"/api/releases/{model}/traffic" if model else "/api/traffic")
+    except CommandError:  # as in _fleet
+        return []
+    return found if isinstance(found, list) else [found]
 
 
 def _releases(model: str | None, config: Path) -> Any:
@@ -149,7 +181,7 @@ def history(model: str | None, config: Path, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(decisions))
     else:
-        Console().print(history_table(decisions))
+        Console().print(history_text(decisions))
 
 
 def _sent(action: str, model: str, config: Path, reason: str) -> Any:

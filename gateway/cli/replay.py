@@ -47,6 +47,7 @@ def replay(
             batched=not unbatched and loaded.rules.max_rows > 1,
             feedback=meter(progress, "reading feedback", records.feedback),
             rows=meter(progress, f"running version {number}", records.predictions),
+            agreeing=recorded.agreeing,
         )
     if as_json:
         click.echo(document(result))

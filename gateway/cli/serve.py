@@ -14,11 +14,12 @@ from rich.console import Console
 
 from gateway.auth.tls import Tls
 from gateway.backends.inert_guards import inert_guards
+from gateway.backends.measurable import Measurables
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadResult, LoadTrial, try_versions
 from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
 from gateway.cli.refusal import CommandError
-from gateway.cli.tables import check_table, release_table, warning_lines
+from gateway.cli.tables import check_table, prediction_lines, release_table, warning_lines
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.supervisor import supervise, worker_count
@@ -113,9 +114,9 @@ def _check_access(settings: GatewaySettings) -> None:
 
 def _inert_guards(routing: RoutingSettings, verdicts: list[LoadResult]) -> list[str]:
     """Return guards that can never act on these versions' outputs. Nothing is known of a version that does not load."""
-    found: dict[str, dict[int, str]] = {}
+    found: dict[str, dict[int, Measurables]] = {}
     for verdict in verdicts:
-        found.setdefault(verdict.trial.name, {})[verdict.trial.version] = verdict.no_class_reason
+        found.setdefault(verdict.trial.name, {})[verdict.trial.version] = verdict.measurable
     return [
         problem
         for name, release in sorted(routing.models.items())
@@ -140,6 +141,8 @@ def _report(
                 "warning": verdict.warning or None,
                 "runs_on": list(verdict.providers),
                 "in_threads": verdict.off_loop_reason or None,
+                "predicts": [one.described for one in verdict.measurable],
+                "not_measured": [one.reason for one in verdict.measurable if one.reason],
             }
             for verdict in verdicts
         ]
@@ -149,6 +152,8 @@ def _report(
         for note in notes:
             click.echo(note, err=True)
         Console().print(check_table(verdicts))
+        for predicted in prediction_lines(verdicts):
+            click.echo(predicted)
         for verdict in verdicts:
             if verdict.warning:
                 click.echo(f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.warning}")

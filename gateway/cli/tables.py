@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.outcome_text import effects_table, feedback_lines
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
+from gateway.settings.metric_names import DRIFTS
 
 if TYPE_CHECKING:  # these imports are slow, and every command would wait for them
     from gateway.backends.trial import LoadResult
@@ -23,6 +26,8 @@ NOT_COMPARABLE: Final = (
 )
 
 
+REASON_INDENT: Final = 4
+NO_DECISIONS: Final = "no decisions yet"
 MOST_ROWS: Final = 200  # of the table at the start of serving: laying out 10,000 takes control twenty seconds
 
 
@@ -73,7 +78,8 @@ def status_text(release: dict[str, Any]) -> RenderableType:
         table.add_column(heading, no_wrap=True)
     for version in release["versions"]:
         table.add_row(*_version_row(version))
-    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), Text())
+    better = [effects_table(effects)] if (effects := release.get("effects")) else []
+    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), *better, Text())
 
 
 def _version_row(version: dict[str, Any]) -> Iterator[str]:
@@ -101,11 +107,9 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
             memory = f", {process['memory_bytes'] / 2**20:,.0f} MiB" if process["memory_bytes"] else ""
             again = f", started {process['starts']} times" if process["starts"] > 1 else ""
             yield f"version {version['version']}: in a process of its own, {process['state']}{memory}{again}"
-        if version["accuracy"] is not None:
-            right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
-            yield f"version {version['version']}: {right} correct, of {of} with a truth"
         if refused := version["outcomes"].get("client_error"):
             yield f"version {version['version']}: {refused:,} invalid requests, which do not count as failures"
+    yield from feedback_lines(release)
     if not release.get("latency_compared", True) and release["candidate"] is not None:
         yield NOT_COMPARABLE
     yield from map(_guard_line, release.get("guards", ()))
@@ -125,7 +129,7 @@ def _guard_line(guard: dict[str, Any]) -> str:
     name = f"guard {guard['name']} ({guard['metric']})"
     if guard["log10_e"] is None:
         return f"{name}: {guard.get('summary', 'no data yet')}"
-    beyond = "different" if guard["metric"] == "predicted_class" else "harmful"
+    beyond = "different" if guard["metric"] in DRIFTS else "harmful"
     evidence, threshold = guard["log10_e"], guard["threshold_log10"]
     return f"{name}: {guard['verdict']}, evidence 10^{evidence:.1f}, {beyond} from 10^{threshold:.1f}"
 
@@ -134,19 +138,20 @@ def _ms(latency_ms: float | None) -> str:
     return "-" if latency_ms is None else f"{latency_ms:.3g}"
 
 
-def history_table(decisions: Sequence[DecisionDocument]) -> Table:
-    """Return a table of decisions, in the given order."""
-    table = Table(title="Decisions", title_justify="left")
-    for heading in ("when", "model", "version", "what", "by", "from", "why"):
-        table.add_column(heading, no_wrap=heading == "when")
-    for decision in decisions:
-        when = datetime.fromtimestamp(decision["time_ns"] / 1e9).isoformat(" ", "seconds")
-        origin = str(decision["evidence"].get("from", ""))
-        table.add_row(
-            *(when, decision["model"], str(decision["candidate"] or ""), decision["action"]),
-            *map(escape, (decision["by"], origin, decision["reason"])),
-        )
-    return table
+def history_text(decisions: Sequence[DecisionDocument]) -> RenderableType:
+    """Format decisions in the given order: a heading and the reason of each, wrapped and never cut."""
+    return Group(*(line for decision in decisions for line in _decision_lines(decision))) if decisions else NO_DECISIONS
+
+
+def _decision_lines(decision: DecisionDocument) -> Iterator[RenderableType]:
+    when = datetime.fromtimestamp(decision["time_ns"] / 1e9).isoformat(" ", "seconds")
+    version = f" version {decision['candidate']}" if decision["candidate"] else ""
+    origin = f" from {decision['evidence']['from']}" if "from" in decision["evidence"] else ""
+    what = Text.assemble(
+        (f"{when}  ", "dim"), (f"{decision['model']}{version}  ", ""), (decision["action"], "bold"), overflow="fold"
+    )
+    yield what.append(f"  by {decision['by']}{origin}", "dim")
+    yield Padding(Text(decision["reason"], overflow="fold"), (0, 0, 0, REASON_INDENT))
 
 
 def check_table(verdicts: "list[LoadResult]") -> Table:
@@ -163,6 +168,18 @@ def check_table(verdicts: "list[LoadResult]") -> Table:
             ready = "[yellow]ready, but[/yellow]" if verdict.warning else "[green]ready[/green]"
             table.add_row(trial.name, str(trial.version), ready, takes, _batches(verdict), _runs(verdict))
     return table
+
+
+def prediction_lines(verdicts: "list[LoadResult]") -> list[str]:
+    """Say what the versions of each model predict, those that predict the same in one line."""
+    versions: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        if described := "; ".join(one.described for one in verdict.measurable):
+            versions.setdefault((verdict.trial.name, described), []).append(str(verdict.trial.version))
+    return [
+        f"models.{name}: {'version' if len(numbers) == 1 else 'versions'} {' and '.join(numbers)}: {described}"
+        for (name, described), numbers in versions.items()
+    ]
 
 
 def _runs(verdict: "LoadResult") -> str:

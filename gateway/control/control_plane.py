@@ -11,12 +11,15 @@ from typing import Final
 from gateway.auth.fleet_rate_limit import create_rate_shares
 from gateway.auth.rate_limit import create_rate_counters
 from gateway.control.command_priority import CommandPriority
+from gateway.control.config.editor import RoutingEditor
 from gateway.control.config.generations import GenerationFactory, without_unavailable_stables
 from gateway.control.config.load_requests import LoadRequestHandler
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.fleet.assembly import open_membership
+from gateway.control.fleet.keys_assembly import open_keys
 from gateway.control.fleet.rates_assembly import open_rates, open_removal
+from gateway.control.fleet.routing_assembly import open_routing
 from gateway.control.pool.housekeeping import Housekeeping
 from gateway.control.pool.remote_versions import RemoteVersions
 from gateway.control.pool.version_processes import VersionProcesses
@@ -25,12 +28,15 @@ from gateway.control.pool.worker_handle import WorkerState, runs_on, unavailable
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.control.publication import Note, publish
 from gateway.control.record_writer.collector import RecordCollector
+from gateway.control.release.known_effects import known_record
 from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import TripHandler
 from gateway.control.stop import CandidateStopper
 from gateway.control.stop_resume import StopAndResume
+from gateway.control.traffic.history import TrafficHistory
 from gateway.errors import GatewayError, NotFound, SettingsError
-from gateway.messages import ConfigGeneration, ProcessSockets, RunsOn, Start
+from gateway.messages import AdoptKeys, ConfigGeneration, ProcessSockets, RunsOn, Start
+from gateway.records.token_keys import TokenKeys
 from gateway.routing.release import Release, ReleaseCache
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import ReleaseSettings
@@ -67,7 +73,7 @@ class ControlPlane:
         measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)  # left by an earlier run
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
         self.releases = ReleaseSlots(RELEASES, self.board)
-        self.records = RecordCollector(settings.records, state, memory.name, workers)
+        self.records = RecordCollector(settings.records, state, memory.name, workers, self.decision_log.replace_file)
         limited = settings.limits.rate, self.scoreboard.segment.path, workers
         self._rate_counters = create_rate_counters(*limited)
         self._rate_shares = create_rate_shares(*limited) if settings.fleet is not None else None
@@ -77,6 +83,9 @@ class ControlPlane:
         self.stopper = CandidateStopper(self.board, self.releases, self.decision_log, self._live_generations)
         boards, stop = Boards(self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
         self.release_manager = ReleaseManager(state, boards, self.records, self.decision_log, stop)
+        self.stopper.known_of = lambda name: known_record(self.release_manager.effects(name))
+        replace = self.decision_log.replace_file
+        self.traffic = TrafficHistory(state, self.scoreboard, self.versions, replace, self.records.top_counts.forget)
         self.trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, startup.inherited, stop)
         self._changing = asyncio.Lock()
         self.command_priority = CommandPriority()
@@ -100,6 +109,16 @@ class ControlPlane:
         books = self._rate_counters, self._rate_shares
         self.rates = open_rates(settings, self.fleet, *books, self.decision_log)
         self.host_removal = open_removal(settings, self.fleet, self.rates)
+        self.prediction_keys = open_keys(
+            settings, self.fleet, self.records.keys, self._adopt_keys, lambda: self.pool.listening
+        )
+        self.editor = RoutingEditor(
+            self.routing_file,
+            self.decision_log,
+            lambda written, note: self.reload(written=written, note=note),
+            self.acceptance.history,
+        )
+        self.fleet_routing = open_routing(settings, self.fleet, self.routing_file, self.editor, self.decision_log)
         self.board.publish(1)
 
     async def start(self) -> None:
@@ -134,6 +153,7 @@ class ControlPlane:
         self.remote_versions.close()
         self.records.stop()
         self.release_manager.close()
+        self.traffic.save(self.served)
         self.decision_log.close()
         for book in (self.board, self.scoreboard, self._rate_counters, self._rate_shares):
             if book is not None:
@@ -148,6 +168,7 @@ class ControlPlane:
         self.trip_handler.tick(self.served)
         yield from self.release_manager.steps()
         yield
+        yield from self.traffic.steps(self.served)
         self.housekeeping.tick(self._changing.locked() or self.pool.changing.locked())
         yield
         self.watchdog.heartbeats.tick()
@@ -226,6 +247,11 @@ class ControlPlane:
         self.served = resolved.routing.models
         self.release_manager.configure(self.served)
         return config
+
+    def _adopt_keys(self, keys: TokenKeys) -> None:
+        self.records.adopt(keys)
+        for handle in self.pool.handles.values():
+            handle.send(AdoptKeys(keys))
 
     def _start_of(self, index: int, config: ConfigGeneration) -> Start:
         self.board.begin(index, self.releases.used())

@@ -9,19 +9,22 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from gateway.control.control_plane import ControlPlane
+from gateway.control.fleet.fleet_routing import FleetRouting
 from gateway.control.fleet.fleet_status import FleetStatus, fleet_status
 from gateway.control.fleet.rates import FleetRates
 from gateway.control.fleet.rates_status import RatesStatus, rates_status
+from gateway.control.fleet.routing_status import routing_status
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.metrics.fleet_metrics import FleetMetrics, RateMetrics
 from gateway.control.metrics.prometheus import GatewayMetrics, GuardMetrics, ReleaseMetrics
 from gateway.control.pool.heartbeats import LOAD_REASON, SILENT_REASON
 from gateway.control.pool.worker_handle import WorkerState
 from gateway.control.record_status import data_metrics
-from gateway.control.record_writer.feedback_stats import VersionFeedback
+from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.control.release.audit import LN_10
 from gateway.control.release.forecast import Progress
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
+from gateway.control.traffic.history import ReleaseTraffic
 from gateway.messages import RunsOn
 from gateway.routing.release import Variant, initial_weight
 from gateway.shm.scoreboard import INFLIGHT, LATE_SENDS, SHED, SHED_RATE, UNRECORDED
@@ -59,6 +62,17 @@ async def collect_status(control: ControlPlane, *, versions: bool = False) -> Co
         slots.removed()
     )  # some were removed meanwhile
     return CollectedStatus(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
+
+
+async def collect_traffic(control: ControlPlane) -> list[ReleaseTraffic]:
+    """The traffic of every release over time, collected in slices as the status is."""
+    served = control.served
+    return await _sliced(
+        control.command_priority.yield_to_commands,
+        sorted(served),
+        lambda name: control.traffic.traffic(name, control.served[name]),
+        lambda name: name in control.served,
+    )
 
 
 async def _sliced(
@@ -105,17 +119,28 @@ def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
         progress=progress,
         ramp_ppm=ramp_ppm,
         latency_compared=release.latency_compared,
+        effects=control.release_manager.effects(name),
+        undo=_undo(control, name),
     )
+
+
+def _undo(control: ControlPlane, name: str) -> int | None:
+    """The version to which an undo of the last promotion would lead. Whether its files are still there is not looked
+    at.
+    """
+    one = control.acceptance.memory.get(name)
+    return one.undo.stable if one is not None and one.undo is not None and not one.undo.edited else None
 
 
 def _version_statuses(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[VersionStatus]:
     for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
-            credit = control.records.feedback.by_version.get((name, number, variant), VersionFeedback())
+            credit = control.records.feedback.by_version.get((name, number, variant))
+            sums = credit.sums if credit is not None else FeedbackSums()
             runs_on = control.runs_on(name, number) or RunsOn(())
             process = control.processes.status_of(name, number)
-            yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning, process)
+            yield VersionStatus(number, variant, totals, sums, runs_on.providers, runs_on.warning, process)
 
 
 def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
@@ -130,7 +155,9 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         shed=control.scoreboard.total(SHED),
         processes=control.processes.statuses(),
         remotes=control.remote_versions.status,
-        fleet=None if control.fleet is None else fleet_metrics(fleet_status(control.fleet), control.rates),
+        fleet=None
+        if control.fleet is None
+        else fleet_metrics(fleet_status(control.fleet), control.rates, control.fleet_routing),
         shed_rate=control.scoreboard.total(SHED_RATE),
         late_sends=control.scoreboard.total(LATE_SENDS),
         decisions=dict(control.decision_log.counts),
@@ -148,7 +175,9 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
     )
 
 
-def fleet_metrics(fleet: FleetStatus, rates: FleetRates | None = None) -> FleetMetrics:
+def fleet_metrics(
+    fleet: FleetStatus, rates: FleetRates | None = None, routing: FleetRouting | None = None
+) -> FleetMetrics:
     """The metrics of the fleet."""
     return FleetMetrics(
         open=fleet.open,
@@ -159,6 +188,7 @@ def fleet_metrics(fleet: FleetStatus, rates: FleetRates | None = None) -> FleetM
         applied=fleet.applied,
         rates=None if rates is None else rate_metrics(rates_status(rates)),
         leads={one.model: one.here for one in fleet.leaders},
+        drifting=0 if routing is None else len(routing_status(routing).drifting),
     )
 
 

@@ -51,6 +51,7 @@ class CandidateStopper:
         self._releases = releases
         self._decision_log = stops
         self._generations = generations
+        self.known_of: Callable[[str], dict[str, Any]] = lambda name: {}  # by model, for the record
         self._edit_releases: Releases = {}
         self._last_stops: dict[str, ReleaseDecision] = {}  # the last stop of each model by name, until it is resumed
         self._unread: dict[str, FileStat] = {}  # of the routing file at that stop, if it held an unread edit
@@ -60,9 +61,17 @@ class CandidateStopper:
         self._board.stop(self._releases.of(name, candidate))
         if (already := self._decision_log.stopped(name, candidate)) is not None:
             return already
-        decision = self._decision_log.stop(name, candidate, by, reason, evidence)
+        decision = self._decision_log.stop(name, candidate, by, reason, self._known_of(name) | evidence)
         log.warning("candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
         return decision
+
+    def _known_of(self, name: str) -> dict[str, Any]:
+        """What is known of the candidate, for the record; whatever happens, it must not keep a stop from being made."""
+        try:
+            return self.known_of(name)
+        except Exception:
+            log.exception("what is known of the candidate of '%s' is left out of the record of its stop", name)
+            return {}
 
     def stop_model(
         self, name: str, view: ReleaseSettings | None, by: str, reason: str, evidence: dict[str, Any]

@@ -25,6 +25,7 @@ from gateway.control.api.app import control_app
 from gateway.control.api.connection import ControlConnection
 from gateway.control.config.startup import open_state
 from gateway.control.control_plane import ControlPlane
+from gateway.control.fleet_tasks import close_fleet, fleet_tasks, leave_fleet
 from gateway.control.garbage_collection import PacedCollector, without_collection
 from gateway.control.pool.orphans import OrphanedWorkers
 from gateway.control.release.release_status import ReleaseStatus
@@ -120,13 +121,7 @@ class _Supervisor:
             loop.add_signal_handler(number, self._on_stop_signal)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
         lasting = {"the control loop": self._tick, "the control plane": self._serve}
-        if self._control.fleet is not None:
-            lasting |= {"the fleet's beats": self._control.fleet.beat_forever}
-            lasting |= {"the fleet's news": self._control.fleet.listen_forever}
-            if self._control.fleet.ramps is not None:
-                lasting |= {"the fleet's ramps": self._control.fleet.ramps.run_forever}
-        if self._control.rates is not None:
-            lasting |= {"the fleet's rates": self._control.rates.run_forever}
+        lasting |= fleet_tasks(self._control)
         lasting |= {f"following {kept.watcher}": kept.watcher.watch for kept in (self._keyring, self._tls) if kept}
         tasks = [loop.create_task(retry_forever(what, act)) for what, act in lasting.items()]
         self._control.pool.orphans_serve = len(self._orphans) > 0
@@ -141,25 +136,23 @@ class _Supervisor:
                 ending.append(loop.create_task(self._end_orphans()))
                 await asyncio.to_thread(ready, (await collect_status(self._control)).releases)
                 tasks.append(loop.create_task(retry_forever("following the routing file", self._watch_files)))
+                if self._control.fleet_routing is not None:
+                    follow = self._control.fleet_routing.run_forever
+                    tasks.append(loop.create_task(retry_forever("the fleet's routing edits", follow)))
                 await asked
             starting.cancel()
         finally:
             self._control.end_trials()
             if self._end.is_set() and not ending:  # else it cannot start, and they go on serving
                 ending.append(loop.create_task(self._end_orphans()))
-            if self._control.fleet is not None:
-                ending.append(loop.create_task(self._control.fleet.leave()))
+            ending.append(loop.create_task(leave_fleet(self._control)))
             await asyncio.gather(self._control.pool.stop(self._settings.server.drain, self._skip_drain), *ending)
             if self._control.rates is not None:
                 await self._control.rates.leave()  # no worker admits anything any more
             await self._control.processes.close(PROCESS_END_TIMEOUT_S)
             for task in tasks:
                 task.cancel()
-            if self._control.fleet is not None:
-                await asyncio.wait(tasks, timeout=PROCESS_END_TIMEOUT_S)
-                await self._control.fleet.close()
-            if self._control.rates is not None:
-                await self._control.rates.close()
+            await close_fleet(self._control, tasks, PROCESS_END_TIMEOUT_S)
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
 
     async def _end_orphans(self) -> None:

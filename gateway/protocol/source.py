@@ -1,7 +1,7 @@
 """An inference request as the client sent it: its bytes, and how other systems identify it."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Trace(NamedTuple):
@@ -16,10 +16,16 @@ class Trace(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """How other systems identify a request: its trace, and its x-request-id header; None if missing or invalid."""
+    """Where a request comes from: its trace, and its x-request-id header; None if missing or invalid. `delegated_by`:
+    the customer whose key sent it for another one, else None.
+    """
 
-    trace: Trace | None
-    request_id: str | None
+    trace: Trace | None = None
+    request_id: str | None = None
+    delegated_by: str | None = None
+
+
+UNKNOWN_ORIGIN: Final = Origin()
 
 
 @dataclass(slots=True)
@@ -27,7 +33,7 @@ class RequestSource:
     """The request as received, decompressed. `json_length`: bytes of JSON before raw tensors (None: all JSON).
 
     `media`: image, audio, video, text or raw if the body is a single raw element without JSON, else None. `origin`:
-    the identifiers from the headers, None if there are none.
+    the identifiers from the headers, and the key's customer if that is another one; None if there are none.
     """
 
     body: bytes

@@ -6,7 +6,7 @@ between tokens, so replacing it by a space does not change the value.
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -44,10 +44,14 @@ def constant_part(
     return orjson.dumps(fields)[1:-1] + chance
 
 
-def origin_part(trace_id: str | None, request_id: str | None) -> bytes:
-    """The ids that other systems know the prediction by; follows the constant part. `trace_id` is hexadecimal."""
-    trace = b"" if trace_id is None else b',"trace_id":"%b"' % trace_id.encode()
-    return trace if not request_id else b'%b,"request_id":%b' % (trace, orjson.dumps(request_id[:MAX_ID_LENGTH]))
+def origin_part(trace_id: str | None, request_id: str | None, delegated_by: str | None = None) -> bytes:
+    """The ids that other systems know the prediction by, and the customer whose key sent it for another one; follows
+    the constant part. `trace_id` is hexadecimal.
+    """
+    part = b"" if trace_id is None else b',"trace_id":"%b"' % trace_id.encode()
+    if request_id:
+        part += b',"request_id":%b' % orjson.dumps(request_id[:MAX_ID_LENGTH])
+    return part if delegated_by is None else b'%b,"delegated_by":%b' % (part, orjson.dumps(delegated_by))
 
 
 def request_part(body: bytes, json_length: int | None, media: str | None, inputs: str) -> bytes:
@@ -96,8 +100,14 @@ PREDICTION: Final = (
     b'{"kind":"prediction","prediction_id":"%b","time_ns":%b,%b,"bucket":%b,"customer":%b,"modality":%b,%b'
     b'"latency_us":%d,"queue_us":%d,"batch":%d,"predicted":%b,"request":'
 )  # filled in by gateway/worker/record_lines.py; the request follows, RESPONSE, the response and END
+REQUEST: Final = b',"request":'
 RESPONSE: Final = b',"response":'
 END: Final = b"}\n"
+
+
+def predictions_part(predictions: Mapping[str, Sequence[Any]]) -> bytes:
+    """What was predicted for each row, by output; comes before REQUEST, where `predicted` does not say it all."""
+    return b',"predictions":' + orjson.dumps(predictions)
 
 
 def outcome_part(outcome: str, rescued_from: int | None = None, reason: str = "") -> bytes:

@@ -16,7 +16,8 @@ RawInput = Callable[[int], TensorSpec]  # from a model version to the input that
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """A line of the stream `predictions`. `request` and `response` are V2 JSON; `*_binary` are the bytes that followed
-    the JSON, in Base64.
+    the JSON, in Base64. `predictions`: what was predicted for each row, by output: class indices, lists of label
+    indices, or numbers; None if `predicted`, the class of a single row, says it all.
 
     `request` is None if inputs are not recorded, or if the body was raw: then `request_binary` is the whole body.
     """
@@ -35,6 +36,7 @@ class Prediction:
     salt: str | None = None
     generation: int | None = None
     customer: str | None = None
+    delegated_by: str | None = None
     modality: str | None = None
     rescued_from: int | None = None
     rescue_reason: str | None = None
@@ -42,6 +44,7 @@ class Prediction:
     queue_us: int | None = None
     batch: int | None = None
     predicted: int | None = None
+    predictions: dict[str, Any] | None = None
     error: str | None = None
     trace_id: str | None = None
     request_id: str | None = None

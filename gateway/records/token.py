@@ -3,11 +3,12 @@
 Any worker of any gateway with the same keys can credit feedback to the right version, variant, route and weight.
 
     layout   key number (1 byte), time (8, ns since 1970), nonce (8), predicted class (4), weight and flags (4),
-             bucket (4), version (4), model and route (UTF-8, a NUL between them), MAC (8: keyed BLAKE2b)
+             bucket (4), version (4), model and route (UTF-8, a NUL between them), if one class does not say all that is
+             predicted a NUL and the rest (carried.py), MAC (8: keyed BLAKE2b)
 
 The flags hold a mark of the release's epoch, so that attribution to an epoch does not depend on a clock, which may be
-set. The encoding is URL-safe Base64 without padding: about 75 characters. A forger has one chance in 2^64 per request
-to guess the 64-bit MAC.
+set. The encoding is URL-safe Base64 without padding: about 75 characters, for several rows up to 700 more.
+A forger has one chance in 2^64 per request to guess the 64-bit MAC.
 """
 
 import hashlib
@@ -16,17 +17,19 @@ import secrets
 import struct
 import time
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.errors import InvalidRequest
+from gateway.records.carried import Carried, decoded
 from gateway.routing.release import Decision, Variant
 
 MAC_BYTES: Final = 8
 SEVERAL_ROWS: Final = -2  # instead of a class: the request had several rows
 NO_BUCKET: Final = 0xFFFF_FFFF
-MAX_TOKEN_LENGTH: Final = 1024  # characters; names are bounded, so no valid token is longer
+CARRIED: Final = b"\0"  # between the route and what is carried
+MAX_TOKEN_LENGTH: Final = 1024 + 700  # characters; names and what is carried are bounded, so no token is longer
 _FIXED: Final = struct.Struct("<BQQiIII")
 _VARIANTS: Final = tuple(Variant)
 _VARIANT_BITS: Final = {variant: index << 20 for index, variant in enumerate(_VARIANTS)}
@@ -46,9 +49,10 @@ _SPARE: Final = (0, 0, 0b1111, 0b11)  # bits of the last character that hold no 
 class Token:
     """The contents of a prediction id. `predicted` (class index) and `bucket` are None if there is none.
 
-    `rows`: the request had several rows, each with its own class or number. `sticky`: the bucket comes from a key that
-    recurs, such as a customer. `rescued`: the candidate failed and stable answered. `mark`: that of the epoch in which
-    the request was routed (`epoch_mark`); 0 if not known.
+    `rows`: the request had several rows. `carried`: what was predicted of each output; empty if `predicted` says it
+    all, or if an earlier release made the token of several rows. `sticky`: the bucket comes from a key that recurs,
+    such as a customer. `rescued`: the candidate failed and stable answered. `mark`: that of the epoch in which the
+    request was routed (`epoch_mark`); 0 if not known.
     """
 
     model: str
@@ -64,6 +68,12 @@ class Token:
     rescued: bool
     rows: bool = False
     mark: int = 0
+    carried: tuple[Carried, ...] = ()
+
+    @property
+    def row_count(self) -> int | None:
+        """The number of rows of the request; None if there were several and it is not known how many."""
+        return self.carried[0].rows if self.carried else None if self.rows else 1
 
 
 def epoch_mark(epoch: int) -> int:
@@ -77,21 +87,32 @@ def nonces() -> Callable[[], int]:
 
 
 class Signer:
-    """Creates and verifies tokens. `keys`: secrets by number; the `current` one signs, older ones still verify."""
+    """Creates and verifies tokens. `keys`: numbers with secrets; the last one signs, all verify. Keys that different
+    hosts have made may have the same number.
+    """
 
     __slots__ = ("_base", "_bases", "_current")
 
-    def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
-        self._bases: dict[int, Any] = {
-            number: hashlib.blake2b(key=key, digest_size=MAC_BYTES) for number, key in keys.items()
-        }
-        self._current = current
-        self._base = self._bases[current]
+    def __init__(self, keys: Sequence[tuple[int, bytes]]) -> None:
+        self._bases: dict[int, list[Any]] = {}
+        self.adopt(keys)
+
+    def adopt(self, keys: Sequence[tuple[int, bytes]]) -> None:
+        """Use these keys from now on."""
+        bases: dict[int, list[Any]] = {}
+        for number, secret in keys:
+            bases.setdefault(number, []).append(hashlib.blake2b(key=secret, digest_size=MAC_BYTES))
+        self._current = keys[-1][0]
+        self._base = bases[self._current][-1]
+        self._bases = bases  # last, and at once: another thread may read
 
     def token(
         self, names: bytes, decision: Decision, nonce: int, predicted: int, rescued: bool, mark: int = 0
     ) -> bytes:
-        """Create the token of a prediction that is answered now. `names`: model and route, from `encoded_names`."""
+        """Create the token of a prediction that is answered now.
+
+        `names`: model and route, from `encoded_names`, followed by CARRIED and what `carried.encoded` returns, if any.
+        """
         flags = decision.weight_ppm | _VARIANT_BITS[decision.variant] | mark << _MARK_BIT
         if decision.sticky:
             flags |= _STICKY
@@ -108,21 +129,31 @@ class Signer:
         """Verify and decode a token; raises InvalidRequest if it was not made with one of these keys."""
         raw = _raw(text)
         body, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
-        base = self._bases.get(body[0]) if len(body) > _FIXED.size else None
-        if base is None:
+        bases = self._bases.get(body[0]) if len(body) > _FIXED.size else None
+        if bases is None:
             raise InvalidRequest(
                 "prediction_id was not created by this gateway or one that shares its keys (STATE/token-keys.json)"
             )
-        expected = base.copy()
-        expected.update(body)
-        if not secrets.compare_digest(expected.digest(), mac):
-            raise InvalidRequest("prediction_id has been changed; send it as the gateway returned it")
-        return _parsed(body)
+        if not any(_signed(base, body, mac) for base in bases):
+            raise InvalidRequest(
+                "prediction_id has been changed, or is of a gateway that does not share its keys with this one; send it"
+                " as the gateway returned it"
+            )
+        try:
+            return _parsed(body)
+        except ValueError:
+            raise InvalidRequest("prediction_id was created by a later release; send it to a gateway of that") from None
 
 
 def encoded_names(model: str, route: str) -> bytes:
     """Encode the names of model and route for `Signer.token`."""
     return f"{model}\0{route}".encode()
+
+
+def _signed(base: Any, body: bytes, mac: bytes) -> bool:
+    expected = base.copy()
+    expected.update(body)
+    return secrets.compare_digest(expected.digest(), mac)
 
 
 def _raw(text: object) -> bytes:
@@ -136,12 +167,13 @@ def _raw(text: object) -> bytes:
 
 def _parsed(body: bytes) -> Token:
     _, time_ns, nonce, predicted, flags, bucket, version = _FIXED.unpack_from(body)
-    model, _, route = body[_FIXED.size :].decode().partition("\0")
+    model, _, rest = body[_FIXED.size :].partition(b"\0")
+    route, _, payload = rest.partition(CARRIED)
     return Token(
-        model=model,
+        model=model.decode(),
         version=version,
         variant=_VARIANTS[flags >> 20 & 3],
-        route=route,
+        route=route.decode(),
         weight_ppm=flags & _WEIGHT,
         time_ns=time_ns,
         nonce=nonce,
@@ -151,4 +183,5 @@ def _parsed(body: bytes) -> Token:
         rescued=bool(flags & _RESCUED),
         rows=predicted == SEVERAL_ROWS,
         mark=flags >> _MARK_BIT,
+        carried=decoded(payload),
     )

@@ -5,9 +5,10 @@ import logging
 import secrets
 import stat
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -24,48 +25,95 @@ log: Final = logging.getLogger("gateway.records")
 
 
 @dataclass(frozen=True, slots=True)
-class TokenKeys:
-    """Key numbers (0 to 255) with their secrets; `current` signs."""
+class TokenKey:
+    """A key. `number`: from 0 to 255, in each prediction id; two hosts may have made keys of the same number.
 
-    secrets: dict[int, bytes]
-    current: int
+    `created_s`: seconds since 1970 on the clock of the host that made it.
+    """
+
+    number: int
+    created_s: float
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKeys:
+    """The keys; the last one signs. `made`: this process has just made that one, so nothing is signed with it yet."""
+
+    keys: tuple[TokenKey, ...]
+    made: bool = field(default=False, compare=False)
+
+    @property
+    def current(self) -> TokenKey:
+        """The key that signs."""
+        return self.keys[-1]
 
     def signer(self) -> Signer:
-        return Signer(self.secrets, self.current)
+        return Signer(self.pairs())
+
+    def pairs(self) -> Sequence[tuple[int, bytes]]:
+        """Numbers and secrets, as Signer takes them."""
+        return [(key.number, key.secret) for key in self.keys]
 
 
 def token_keys(folder: Path) -> TokenKeys:
     """Read the keys in `folder`, and add a new one if the newest is a month old or there is none.
 
-    Gateways that credit feedback on each other's predictions share the file. Raises SettingsError if the file cannot
-    be used.
+    Gateways outside a fleet that credit feedback on each other's predictions share the file. Raises SettingsError if
+    the file cannot be used.
     """
-    file = folder / "token-keys.json"
-    entries = _read(file)
-    newest = entries[-1] if entries else None  # by the order in the file, since clocks may be set back
+    file = keys_file(folder)
+    keys = _read(file)
+    newest = keys[-1] if keys else None  # by the order in the file, since clocks may be set back
     now_s = time.time()
-    if newest is not None and newest[1] > now_s + MAX_CLOCK_ERROR_S:
-        newest = entries[-1] = newest[0], now_s, newest[2]  # otherwise there would be no rotation until that date
+    if newest is not None and newest.created_s > now_s + MAX_CLOCK_ERROR_S:
+        newest = keys[-1] = TokenKey(newest.number, now_s, newest.secret)  # else no rotation until that date
         with contextlib.suppress(OSError):
-            _write(file, entries)
-    if newest is None or now_s - newest[1] > ROTATE_AFTER_S:
-        number = 0 if newest is None else (newest[0] + 1) % KEY_NUMBERS
-        new = number, now_s, secrets.token_bytes(KEY_BYTES)
-        rotated = [*[entry for entry in entries if entry[0] != number][-MAX_KEYS + 1 :], new]
-        try:
-            _write(file, rotated)
-        except OSError as error:
-            if newest is None:
-                raise SettingsError(str(file), [f"cannot be written: {error.strerror}"]) from None
-            log.warning(
-                "%s cannot be written, so the old key continues to sign prediction ids: %s", file, error.strerror
-            )
-        else:
-            newest, entries = new, rotated
-    return TokenKeys({number: secret for number, _, secret in entries}, newest[0])
+            write_keys(file, keys)
+    if newest is not None and now_s - newest.created_s <= ROTATE_AFTER_S:
+        return TokenKeys(tuple(keys))
+    rotated = [*keys[-MAX_KEYS + 1 :], new_key(keys, now_s)]
+    try:
+        write_keys(file, rotated)
+    except OSError as error:
+        if newest is None:
+            raise SettingsError(str(file), [f"cannot be written: {error.strerror}"]) from None
+        log.warning("%s cannot be written, so the old key continues to sign prediction ids: %s", file, error.strerror)
+        return TokenKeys(tuple(keys))
+    return TokenKeys(tuple(rotated), made=True)
 
 
-def _read(file: Path) -> list[tuple[int, float, bytes]]:
+def keys_file(folder: Path) -> Path:
+    """Where they are, in the state folder."""
+    return folder / "token-keys.json"
+
+
+def new_key(keys: Sequence[TokenKey], now_s: float) -> TokenKey:
+    """A random key, whose number is the next one after the last key's that none of the newest has."""
+    taken = {key.number for key in keys[-MAX_KEYS:]}
+    after = keys[-1].number + 1 if keys else 0
+    numbers = (number % KEY_NUMBERS for number in range(after, after + KEY_NUMBERS))
+    return TokenKey(next(number for number in numbers if number not in taken), now_s, secrets.token_bytes(KEY_BYTES))
+
+
+def write_keys(file: Path, keys: Iterable[TokenKey]) -> None:
+    """Replace the file, for its owner alone. Raises OSError."""
+    replace_durably(file, orjson.dumps(document_of(keys)), file.with_suffix(".new"), 0o600)
+
+
+def document_of(keys: Iterable[TokenKey]) -> list[dict[str, Any]]:
+    """The keys as JSON."""
+    return [{"key": key.number, "created_s": key.created_s, "secret": key.secret.hex()} for key in keys]
+
+
+def keys_of(document: object) -> list[TokenKey]:
+    """The keys of a JSON document. Raises ValueError, TypeError, KeyError."""
+    if type(document) is not list:  # an empty object would be taken for an empty list, and be overwritten
+        raise ValueError(f"it must hold a list, not {type(document).__name__}")
+    return [_key(entry["key"], entry["created_s"], entry["secret"]) for entry in document]
+
+
+def _read(file: Path) -> list[TokenKey]:
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
         text = file.read_bytes()
@@ -76,24 +124,16 @@ def _read(file: Path) -> list[tuple[int, float, bytes]]:
     if mode & 0o077:
         raise SettingsError(str(file), [f"contains secrets and is open to others (mode {mode:o}); run chmod 600 on it"])
     try:
-        entries = orjson.loads(text)
-        if type(entries) is not list:  # an empty object would be taken for an empty list, and be overwritten
-            raise ValueError(f"it must hold a list, not {type(entries).__name__}")
-        return [_entry(e["key"], e["created_s"], e["secret"]) for e in entries]
+        return keys_of(orjson.loads(text))
     except (ValueError, TypeError, KeyError) as error:
         problem = f"is damaged ({error}); restore it; or remove it, which makes feedback on earlier predictions invalid"
         raise SettingsError(str(file), [problem]) from None
 
 
-def _entry(number: object, created_s: object, secret: object) -> tuple[int, float, bytes]:
+def _key(number: object, created_s: object, secret: object) -> TokenKey:
     if type(number) is not int or not 0 <= number < KEY_NUMBERS or not isinstance(created_s, int | float):
         raise ValueError(f"a key has no number from 0 to {KEY_NUMBERS - 1}, or no time")
     raw = bytes.fromhex(secret) if isinstance(secret, str) else b""
     if len(raw) != KEY_BYTES:  # an empty key would work, and anyone could forge tokens
         raise ValueError(f"key {number} is not {KEY_BYTES} bytes long")
-    return number, float(created_s), raw
-
-
-def _write(file: Path, entries: list[tuple[int, float, bytes]]) -> None:
-    document = [{"key": number, "created_s": created, "secret": key.hex()} for number, created, key in entries]
-    replace_durably(file, orjson.dumps(document), file.with_suffix(".new"), 0o600)
+    return TokenKey(number, float(created_s), raw)

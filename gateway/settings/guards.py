@@ -2,11 +2,29 @@
 
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
 from gateway.settings.base import Settings
+from gateway.settings.metric_names import (
+    COUNTED,
+    DRIFTS,
+    METRICS_PREFIX,
+    SHARES,
+    WORSE_IF_LOWER,
+    WRONG_FEEDBACK,
+    ComparisonMetric,
+    MetricName,
+)
+from gateway.settings.model import Range
 from gateway.settings.units import (
     Count,
     Name,
@@ -18,23 +36,8 @@ from gateway.settings.units import (
     unsupported_number_reason,
 )
 
-VERSION_METRICS: Final = (
-    "error_rate",
-    "latency_p50_ms",
-    "latency_p95_ms",
-    "latency_p99_ms",
-    "requests_per_s",
-    "accuracy",
-    "reward_mean",
-    "rescue_rate",
-)
-METRICS: Final = (
-    *(f"{variant}.{metric}" for variant in ("stable", "candidate") for metric in VERSION_METRICS),
-    "gateway.inflight",
-    "gateway.queue_depth",
-)
+Direction = Literal["increase", "decrease"]
 Action = Literal["stop", "pause"]
-MetricName = Literal[METRICS]  # type: ignore[valid-type]
 
 
 def parse_level(value: Any) -> float:
@@ -91,7 +94,7 @@ class LimitSettings(Settings):
     window: Seconds = Field(default=30.0, gt=0)
     """The period over which the metric is computed."""
     min_requests: Count = 100
-    """The guard acts only with this many requests in the window; for `accuracy` and `reward_mean`: feedbacks."""
+    """The guard acts only with this many requests in the window; for metrics of feedback: feedbacks."""
     action: Action = "stop"
     """Stop the candidate, or only pause its ramp."""
 
@@ -105,23 +108,48 @@ class LimitSettings(Settings):
 class ComparisonSettings(Settings):
     """A sequential test of the candidate against stable; it stays valid although it is evaluated continuously.
 
-    The default action of predicted_class is pause: under sticky traffic the two versions have different customers, who
-    may send different requests.
+    The default action of predicted_class and predicted_value is pause: under sticky traffic the two versions have
+    different customers, who may send different requests.
     """
 
     name: Name
     """Its name in decisions and metrics."""
-    metric: Literal["failures", "slow_requests", "wrong_feedback", "predicted_class", "mirror_disagreement"]
-    """What is compared. The guard acts if the candidate has more than stable, or other classes (`predicted_class`)."""
+    metric: ComparisonMetric
+    """What is compared: how often there are such events, or means of feedback; business metrics as `metrics.NAME`."""
     threshold: Seconds | None = None
     """For `slow_requests` only: a request is slow if it takes longer. Stable then runs in threads too."""
+    range: Range | None = None
+    """The outcome's lowest and highest value, beyond which it is clipped; by default 0 to 1 for what is a share."""
+    tolerance: Level | None = None
+    """The difference of means up to which the candidate may be worse, in the outcome's unit; by default none."""
+    direction: Direction | None = None
+    """Which change is harm; needed for `metrics.NAME`. By default more loss, less reward."""
+    feedback_delay: Seconds | None = None
+    """An outcome counts once its prediction is so old, such as `1h`: for feedback that comes later for one version."""
     action: Action = "stop"
-    """Stop the candidate, or only pause its ramp; the default of `predicted_class` is `pause`."""
+    """Stop the candidate, or only pause its ramp; the default of `predicted_class` and `predicted_value` is `pause`."""
+
+    @property
+    def outcome(self) -> str:
+        """The name of the outcome whose means are compared; empty if the metric is none."""
+        if self.metric in COUNTED:
+            return ""
+        return "wrong" if self.metric == WRONG_FEEDBACK else self.metric
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The range of the outcome."""
+        return self.range or (0.0, 1.0)
+
+    @property
+    def harm(self) -> Direction:
+        """Which change of the outcome is harm."""
+        return self.direction or ("decrease" if self.outcome.rpartition(".")[2] in WORSE_IF_LOWER else "increase")
 
     @model_validator(mode="before")
     @classmethod
     def _drift_pauses(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("metric") == "predicted_class":
+        if isinstance(value, dict) and value.get("metric") in DRIFTS:
             return {"action": "pause", **value}
         return value
 
@@ -130,6 +158,30 @@ class ComparisonSettings(Settings):
         if (self.metric == "slow_requests") != (self.threshold is not None):
             raise ValueError("slow_requests needs a threshold, such as 50ms, and no other metric has one")
         return self
+
+    @model_validator(mode="after")
+    def _outcome_is_described(self) -> "ComparisonSettings":
+        given = [key for key in ("range", "tolerance", "direction", "feedback_delay") if getattr(self, key) is not None]
+        if not self.outcome and given:
+            raise ValueError(f"{self.metric} has no {given[0]}: only outcomes have one, such as loss and reward")
+        if self.outcome == "wrong" and "range" in given:
+            raise ValueError("wrong_feedback has no range: a prediction is right or wrong")
+        business = self.outcome.startswith(METRICS_PREFIX)
+        unbounded = business or self.outcome.rpartition(".")[2] not in SHARES
+        if self.outcome and unbounded and self.range is None:
+            raise ValueError(f"{self.metric} needs a range, such as `range: [0, 500]`: its lowest and highest value")
+        if business and self.direction is None:
+            raise ValueError(f"{self.metric} needs a direction: which change is harm, `increase` or `decrease`")
+        lowest, highest = self.bounds
+        if not 0 <= (self.tolerance or 0) < highest - lowest:
+            raise ValueError(f"tolerance must be from 0 to less than the range's width, which is {highest - lowest:g}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What earlier gateways did not know is left out, so that their states and hosts agree with these settings."""
+        later = ("range", "tolerance", "direction", "feedback_delay")
+        return {key: value for key, value in dump(self).items() if key not in later or value is not None}
 
 
 class GuardsSettings(Settings):

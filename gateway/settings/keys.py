@@ -23,12 +23,13 @@ _KEY: Final = re.compile(rf"{KEY_PREFIX}[A-Za-z0-9_-]+")
 
 
 class Scope(StrEnum):
-    """What a key may do."""
+    """What a key may do. `delegate`: predict, or give feedback, in the name of the customer that the request names."""
 
     PREDICT = "predict"
     FEEDBACK = "feedback"
     OPERATE = "operate"
     READ = "read"
+    DELEGATE = "delegate"
 
 
 def customer_name(value: str) -> str:
@@ -36,6 +37,13 @@ def customer_name(value: str) -> str:
     if not value or value != value.strip() or not value.isprintable() or len(value) > MAX_CUSTOMER:
         raise ValueError(f"a customer is named by 1 to {MAX_CUSTOMER} printable characters without space around them")
     return value
+
+
+def usable_scopes(scopes: tuple[Scope, ...]) -> tuple[Scope, ...]:
+    """Return `scopes`; raises ValueError if one of them has no effect without another."""
+    if Scope.DELEGATE in scopes and not {Scope.PREDICT, Scope.FEEDBACK}.intersection(scopes):
+        raise ValueError("delegate says for whom a key predicts or gives feedback: add predict or feedback")
+    return scopes
 
 
 def _digest(value: Any) -> str:
@@ -54,7 +62,7 @@ class KeySettings(Settings):
     id: Annotated[str, BeforeValidator(_key_id)]
     sha256: Annotated[str, BeforeValidator(_digest)]
     customer: Annotated[Text, AfterValidator(customer_name)]
-    scopes: tuple[Scope, ...] = Field(min_length=1)
+    scopes: Annotated[tuple[Scope, ...], AfterValidator(usable_scopes)] = Field(min_length=1)
     created: Annotated[AwareDatetime, BeforeValidator(parse_moment)]
     expires: Annotated[AwareDatetime | None, BeforeValidator(parse_moment)] = None
 

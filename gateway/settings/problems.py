@@ -116,6 +116,8 @@ def _models_at(annotation: Any, location: Sequence[int | str]) -> list[type[Sett
         field = _field(annotation, str(location[0]))
         return _models_at(field.annotation, location[1:]) if field else []
     arguments = get_args(annotation)
+    if get_origin(annotation) is tuple and not (location and isinstance(location[0], int)):
+        return _models_at(arguments[0], location)  # a list of one, written without the list
     if location and arguments:
         inner = arguments[1] if get_origin(annotation) is dict else arguments[0]
         return _models_at(inner, location[1:])

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from gateway.settings import guards, model, providers, units
+from gateway.settings import guards, metric_names, model, providers, units
 from gateway.settings.base import Settings
 from gateway.settings.descriptions import describe
 from gateway.settings.gateway import GatewaySettings
@@ -35,7 +35,8 @@ Written by `python -m gateway.settings.reference` from the settings' classes, as
 - A percentage is a number from 0 to 100, with or without `%`; a level is a number or, with `%`, a percentage.
 - A rate is a number with `/s` or `/m`.
 - A *matcher* is a plain value, which must be equal, or a mapping with the keys of the last table.
-- A *metric* is `stable.` or `candidate.` and one of {of_a_version}; or {of_the_gateway}.
+- A *metric* is `stable.` or `candidate.` and one of {of_a_version}, or a mean of what feedback
+  says: {of_feedback}, `metrics.NAME`, after `OUTPUT.` for outputs other than the first; or {of_the_gateway}.
 """
 WORDS: Final[Mapping[Any, str]] = {
     units.parse_seconds: "duration",
@@ -44,12 +45,15 @@ WORDS: Final[Mapping[Any, str]] = {
     units.parse_share: "percentage",
     units.parse_rate: "rate",
     guards.parse_level: "level",
+    metric_names.parse_metric: "metric",
+    metric_names.parse_comparison_metric: "text",
     units.parse_text: "text",
     units.parse_whole: "number",
     units.parse_number: "number",
     units.parse_name: "name",
     units.parse_version: "version",
     model.parse_off: "`off`",
+    model.parse_predictions: "mapping or list of mappings",
     providers.parse_provider: "name or mapping",
 }
 PLAIN: Final[Mapping[Any, str]] = {str: "text", int: "number", float: "number"}
@@ -61,8 +65,9 @@ def reference() -> str:
     """Return the text of config/REFERENCE.md."""
     describe()
     metrics = {
-        "of_a_version": ", ".join(f"`{name}`" for name in guards.VERSION_METRICS),
-        "of_the_gateway": " and ".join(f"`{name}`" for name in guards.METRICS if name.startswith("gateway.")),
+        "of_a_version": ", ".join(f"`{name}`" for name in metric_names.VERSION_METRICS),
+        "of_feedback": ", ".join(f"`{name}`" for name in metric_names.OUTCOMES),
+        "of_the_gateway": " and ".join(f"`{name}`" for name in metric_names.METRICS if name.startswith("gateway.")),
     }
     tables = [_table(title, rows(settings)) for title, settings in FILES.items()]
     return "\n".join([INTRODUCTION.format(**metrics), *tables, _table("A matcher", rows(MatcherSettings))])
@@ -105,7 +110,7 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_type(argument) for argument in arguments if argument is not type(None))
     if origin is Literal:
-        return "metric" if arguments == guards.METRICS else ", ".join(f"`{value}`" for value in arguments)
+        return ", ".join(f"`{value}`" for value in arguments)
     if origin in (tuple, frozenset):
         return "list" if list(_inside(arguments[0])) else f"list of {_type(arguments[0])}"
     if origin is dict:

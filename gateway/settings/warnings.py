@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.settings.coverage import conditions_of, matches_all, matches_nothing, unreachable_routes
 from gateway.settings.guards import ConditionSettings, GuardsSettings, LimitSettings
+from gateway.settings.metric_names import DRIFTS, METRICS_PREFIX
 from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings
 from gateway.settings.units import PPM
 
@@ -137,12 +138,13 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
                 f"{path} has no evidence: no route assigns requests at random, since none has a weight between 0 and"
                 " 100; give one such a weight, or remove the comparison"
             )
-        elif comparison.metric == "predicted_class" and (beyond := _beyond(release, reached)):
+        elif comparison.metric in DRIFTS and (beyond := _beyond(release, reached)):
             yield (
-                f"{path} does not compare {_listed(beyond)}: classes are compared on the first {MAX_COMPARED} routes"
-                " only; put the routes that should count before them, or let one route match what several do"
+                f"{path} does not compare {_listed(beyond)}: {_COMPARED[comparison.metric]} are compared on the first"
+                f" {MAX_COMPARED} routes only; put the routes that should count before them, or let one route match"
+                " what several do"
             )
-        elif comparison.action == "pause" and comparison.metric != "predicted_class" and not ramped:
+        elif comparison.action == "pause" and comparison.metric not in DRIFTS and not ramped:
             yield f"{path} {_NO_RAMP}"
 
 
@@ -153,6 +155,7 @@ def _beyond(release: ReleaseSettings, reached: Sequence[RouteSettings]) -> list[
     return [route.name for route in routes[MAX_COMPARED:] if route.name in names]
 
 
+_COMPARED: Final = {"predicted_class": "classes", "predicted_value": "numbers"}
 _NO_RAMP: Final = "never acts: it only pauses a ramp, but no route follows one; write `action: stop`"
 
 
@@ -165,7 +168,7 @@ def _randomised(release: ReleaseSettings, route: RouteSettings) -> bool:
 def _certain(line: Line) -> bool | None:
     """Whether the metric is always (True) or never (False) beyond the level; None if it depends on the traffic."""
     name = line.metric.partition(".")[2]
-    lowest = None if name == "reward_mean" else 0.0
+    lowest = None if name == "reward_mean" or name.startswith(METRICS_PREFIX) else 0.0
     highest = 1.0 if name in SHARE_METRICS else None
     if line.above is not None:
         if highest is not None and line.above >= highest:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.auth.keyring import Identity, Keyring
 from gateway.errors import Forbidden, InvalidRequest, Unauthenticated
-from gateway.settings.keys import KEY_PREFIX, Scope
+from gateway.settings.keys import KEY_PREFIX, Scope, customer_name
 from gateway.web.body import Headers
 from gateway.web.headers import header_text
 
@@ -45,9 +45,25 @@ def authenticate(keyring: Keyring, headers: Headers, query: bytes, need: Require
 
 
 def check_customer(identity: Identity, claimed: object) -> None:
-    """Raises Forbidden if a request names another customer than its key does."""
-    if claimed and claimed != identity.customer:
-        raise Forbidden("the request names another customer than its API key; omit the name")
+    """Raises Forbidden if a request names another customer than its key does, unless the key may act for others."""
+    if claimed and claimed != identity.customer and not identity.delegates:
+        raise Forbidden(
+            "the request names another customer than its API key; omit the name, or ask the operator for a key with"
+            " the scope delegate"
+        )
+
+
+def customer_of(identity: Identity, claimed: str | None) -> str:
+    """The customer for whom the key acts: the one that the request names, if the key may, else its own. Raises
+    InvalidRequest, Forbidden.
+    """
+    if not claimed or claimed == identity.customer:
+        return identity.customer
+    check_customer(identity, claimed)
+    try:
+        return customer_name(claimed)
+    except ValueError as error:
+        raise InvalidRequest(f"customer: {error}") from None
 
 
 def refuse_cross_site(headers: Headers) -> None:

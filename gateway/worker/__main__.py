@@ -26,6 +26,7 @@ from gateway.errors import GatewayError
 from gateway.logs import configure
 from gateway.messages import (
     Ack,
+    AdoptKeys,
     CloseConnections,
     Command,
     Commit,
@@ -95,6 +96,7 @@ class Worker:
             configured=config.configured,
             unloaded=config.unloaded,
             sockets=config.sockets,
+            kept=config.kept,
         )
         self._spans = spans_of(start, self._shared_state.head)
         recorder = recorder_of(start, self._shared_state, self._spans)
@@ -186,6 +188,8 @@ class Worker:
                 self._listen(True)
             case CloseConnections():
                 self._connection_share.close_connections(message.count)
+            case AdoptKeys():
+                self._pipeline.recorder.signer.adopt(message.keys.pairs())
             case _:
                 task = asyncio.get_running_loop().create_task(self._handle(message))
                 self._tasks.add(task)
@@ -214,7 +218,9 @@ class Worker:
             case Prepare():
                 config = command.config
                 self._shared_state.update_slots(config.versions, config.releases)
-                how = LoadOptions(config.unavailable, config.sockets, command.catch_up, config.unloaded, command.reload)
+                how = LoadOptions(
+                    config.unavailable, config.sockets, command.catch_up, config.unloaded, command.reload, config.kept
+                )
                 await self._catalog.prepare(config.routing, config.generation, config.configured, how)
             case Commit():
                 self._catalog.commit()
@@ -222,7 +228,8 @@ class Worker:
                 self._catalog.discard()
             case Load():
                 self._shared_state.update_slots(command.config.versions, command.config.releases)
-                how = LoadOptions(command.config.unavailable, command.config.sockets)
+                config = command.config
+                how = LoadOptions(config.unavailable, config.sockets, kept=config.kept)
                 await self._catalog.load(command.name, command.config.routing, how)
             case _:
                 await self._catalog.unload(command.name)

@@ -20,11 +20,11 @@ from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.encode import encode_response
 from gateway.protocol.tensors import InferResponse, Tensor
 from gateway.records.line import mirror_line
+from gateway.worker.agreement import agreement
 from gateway.worker.call import Call
 from gateway.worker.recorder import Recorder
 
 MAX_CONCURRENT: Final = 4  # copies in flight in one worker
-TOLERANCE: Final = 0.01  # relative distance up to which numbers without classes agree
 _SPREAD: Final = 0xD1B5_4A32_D192_ED03  # other bits than those that sampling reads
 _MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 _PPM: Final = 1_000_000
@@ -42,7 +42,6 @@ class _MirrorPair:
     call: Call
     prediction_id: bytes
     answer: Answer
-    classes: Sequence[int]
     candidate: ModelVersion
 
 
@@ -53,7 +52,7 @@ class Mirror:
         self._recorder = recorder
         self._running = 0
 
-    def offer(self, call: Call, prediction_id: bytes, answer: Answer, classes: Sequence[int]) -> None:
+    def offer(self, call: Call, prediction_id: bytes, answer: Answer) -> None:
         """Copy the request once stable's answer is on its way, if there is spare capacity. Called just before that."""
         number = call.served.release.candidate
         assert number is not None
@@ -64,7 +63,7 @@ class Mirror:
             candidate.tally.mirrored("dropped")
             return
         self._running += 1
-        pair = _MirrorPair(call, prediction_id, answer, classes, candidate)
+        pair = _MirrorPair(call, prediction_id, answer, candidate)
         asyncio.get_running_loop().call_soon(self._start, pair)
 
     def _start(self, pair: _MirrorPair) -> None:
@@ -92,12 +91,12 @@ class Mirror:
         answer = copied.result()
         classes = pair.candidate.classes.predicted(answer)
         distance = _distance(pair, answer)
-        agreement = _agreement(pair.classes, classes, distance)
-        pair.candidate.tally.mirrored("agree" if agreement else "disagree")
-        self._record(pair, answer, classes, agreement, distance)
+        agrees = agreement(pair.call.version, pair.answer, pair.candidate, answer, distance)
+        pair.candidate.tally.mirrored("agree" if agrees else "disagree")
+        self._record(pair, answer, classes, agrees, distance)
 
     def _record(
-        self, pair: _MirrorPair, answer: Answer, classes: Sequence[int], agreement: bool, distance: float | None
+        self, pair: _MirrorPair, answer: Answer, classes: Sequence[int], agrees: bool, distance: float | None
     ) -> None:
         version = pair.candidate
         outputs = [
@@ -115,18 +114,12 @@ class Mirror:
             model=version.name,
             version=version.number,
             sha256=version.facts.sha256,
-            agreement=agreement,
+            agreement=agrees,
             distance=distance,
             predicted=predicted,
             response=response,
         )
         self._recorder.mirror(pair.call, line)
-
-
-def _agreement(stable: Sequence[int], candidate: Sequence[int], distance: float | None) -> bool:
-    if stable or candidate:
-        return list(stable) == list(candidate)
-    return distance is not None and distance <= TOLERANCE
 
 
 def _distance(pair: _MirrorPair, answer: Answer) -> float | None:

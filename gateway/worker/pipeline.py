@@ -17,9 +17,8 @@ from gateway.errors import (
     ProcessLost,
     RequestError,
 )
-from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.tensors import InferRequest
-from gateway.records.token import EPOCH_MARKS, SEVERAL_ROWS, nonces
+from gateway.records.token import EPOCH_MARKS, nonces
 from gateway.routing.attributes import Attributes
 from gateway.routing.buckets import BUCKETS
 from gateway.routing.release import CANDIDATE, PINNED, STABLE
@@ -32,6 +31,7 @@ from gateway.worker.mirror import Mirror, is_mirrored
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import SharedState
+from gateway.worker.predicted import predicted_beyond_one_class
 from gateway.worker.reassignment import assign_unsplit, rerun_in_worker, send_to_baseline
 from gateway.worker.recorder import Recorder
 from gateway.worker.reply import Reply, encoded_body
@@ -245,14 +245,14 @@ class Pipeline:
     def _succeed(self, call: Call, answer: Answer, spent_ns: int = 0) -> Reply:
         decision, served, version, rescued = call.decision, call.served, call.version, call.rescued
         variant, route = decision.variant, decision.route
-        classes = version.classes.predicted(answer)
-        if len(classes) == 1:
-            said = predicted = classes[0]
+        names, rows, classes = served.names[route], None, version.classes.predicted(answer)
+        if len(classes) == 1 and version.only_classes:
+            said = classes[0]
         else:
-            predicted = NO_CLASS
-            said = SEVERAL_ROWS if version.has_rows(answer, classes) else NO_CLASS
+            said, payload, rows, classes = predicted_beyond_one_class(version, answer, classes)
+            names += payload
         mark = call.epoch % EPOCH_MARKS + 1  # epoch_mark, without a call
-        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, rescued != "", mark)
+        token = call.prediction_id = self._token(names, decision, call.nonce, said, rescued != "", mark)
         extra = {"prediction_id": token.decode(), "variant": variant, "route": route}
         body, json_length, finite = encoded_body(call, answer, extra, self._most_classes)
         ended_ns = time.monotonic_ns()
@@ -270,7 +270,7 @@ class Pipeline:
                         self._attribution.answered(call, answer, finite, duration_ns)
             elif variant is PINNED and not version.stable:
                 served.breaker.answered()
-        reply = Reply(call, body, json_length, predicted, duration_ns, answer.queued_ns, answer.batch_rows)
+        reply = Reply(call, body, json_length, said, duration_ns, answer.queued_ns, answer.batch_rows, rows)
         if self.recorder.must_record:
             self.recorder.record_or_raise(call, reply)
         version.tally.success(variant, duration_ns, ended_ns)
@@ -284,7 +284,7 @@ class Pipeline:
             and is_mirrored(call.nonce, served.mirror_ppm)
             and version.is_valid_answer(call.feeds, answer, finite)
         ):
-            self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
+            self._mirror.offer(call, token, answer)  # unless rescued: the candidate has failed already
         if duration_ns > served.slow_after_ns and not rescued and call.latency_counts:
             self.recorder.slow(call, candidate=variant is CANDIDATE)
         return reply

@@ -13,16 +13,19 @@ from orjson import dumps
 from gateway.backends.remote.signature import answered_by
 from gateway.errors import Outcome, RequestError
 from gateway.protocol.classification import NO_CLASS
+from gateway.protocol.source import UNKNOWN_ORIGIN
 from gateway.records.line import (
     CR,
     END,
     LF,
     NULL,
     PREDICTION,
+    REQUEST,
     RESPONSE,
     error_part,
     origin_part,
     outcome_part,
+    predictions_part,
     request_part,
     response_part,
 )
@@ -46,6 +49,8 @@ def answered_lines(answered: Sequence[Answered], inputs: str) -> bytes:
             response = response_part(response, reply.json_length)
         outcome = _rescued(call, Outcome.OK) if call.rescued else _OK
         begin = _begin(call, now, outcome, reply.duration_ns, reply.queued_ns, reply.rows, reply.predicted)
+        if reply.predictions is not None:
+            begin = begin.removesuffix(REQUEST) + predictions_part(reply.predictions) + REQUEST
         parts += begin, request, RESPONSE, response, END
     return b"".join(parts)
 
@@ -66,9 +71,9 @@ def _begin(
     decision, attributes = call.decision, call.attributes
     constant = call.served.constant(decision)
     if call.source.origin is not None or call.request.id:
-        trace, request_id = call.source.origin or (None, None)
+        trace, request_id, delegated_by = call.source.origin or UNKNOWN_ORIGIN
         # the header's id, which proxies log, before the body's, which the recorded request holds as well
-        constant += origin_part(trace.trace_id if trace else None, request_id or call.request.id)
+        constant += origin_part(trace.trace_id if trace else None, request_id or call.request.id, delegated_by)
     if call.version.remote:
         constant += answered_by(call.feeds)
     return PREDICTION % (
@@ -82,7 +87,7 @@ def _begin(
         duration_ns // 1000,
         queued_ns // 1000,
         rows,
-        NULL if predicted == NO_CLASS else dumps(predicted),
+        NULL if predicted < 0 else dumps(predicted),
     )
 
 

@@ -1,7 +1,8 @@
 """The reply to a prediction, and its encoding."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -19,8 +20,8 @@ LONG_ELEMENTS: Final = 65_536  # elements of an answer, which take 3 ms to encod
 class Reply:
     """The answer to `call`, ready to be sent. `json_length`: bytes of JSON in `body` if raw tensors follow, else None.
 
-    `queued_ns`: how long it waited for its batch; `rows`: of the batch. `predicted`: the predicted class, NO_CLASS if
-    there is not exactly one.
+    `queued_ns`: how long it waited for its batch; `rows`: of the batch. `predicted`: the predicted class, below 0 if
+    there is not exactly one; `predictions`: what was predicted for each row, by output, unless that class says it all.
     """
 
     call: Call
@@ -30,6 +31,7 @@ class Reply:
     duration_ns: int
     queued_ns: int
     rows: int
+    predictions: Mapping[str, Sequence[Any]] | None = None
 
 
 def encoded_body(

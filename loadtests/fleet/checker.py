@@ -32,14 +32,18 @@ class Stopped(NamedTuple):
 
 
 class Life:
-    """A life of the store. `kept_until_ns`: older writes were kept. `carried`: stops that hosts in contact brought."""
+    """A life of the store. `kept_until_ns`: older writes were kept. `carried`: stops that hosts in contact brought in
+    time; `brought`: when at any time, with the stop, since a snapshot of it may come before that.
+    """
 
-    __slots__ = ("carried", "first_ns", "kept_until_ns")
+    __slots__ = ("began_ns", "brought", "carried", "first_ns", "kept_until_ns")
 
-    def __init__(self, kept_until_ns: int) -> None:
+    def __init__(self, began_ns: int, kept_until_ns: int) -> None:
+        self.began_ns = began_ns
         self.kept_until_ns = kept_until_ns
         self.first_ns: int | None = None
         self.carried: dict[str, int] = {}
+        self.brought: dict[str, list[tuple[int, int]]] = {}
 
 
 class Checker:
@@ -47,7 +51,7 @@ class Checker:
 
     def __init__(self, shortest_ns: int, interval_ns: int) -> None:
         self.counts: Counter[str] = Counter()
-        self.lives = [Life(ALWAYS)]
+        self.lives = [Life(ALWAYS, ALWAYS)]
         self._shortest_ns = shortest_ns
         self._interval_ns = interval_ns
         self._confirmed: dict[str, list[Stopped]] = {}
@@ -60,19 +64,24 @@ class Checker:
         """Whether a stop has been confirmed: before, nothing that a host sends is wrong."""
         return bool(self._confirmed)
 
-    def new_life(self, kept_until_ns: int) -> None:
+    def new_life(self, now_ns: int, kept_until_ns: int) -> None:
         """The store has restarted, and has lost what was written after `kept_until_ns`."""
-        self.lives.append(Life(kept_until_ns))
+        self.lives.append(Life(now_ns, kept_until_ns))
 
     def executed(self, now_ns: int, words: Words, *, told: bool) -> None:
         """The store ran an exchange of a host that knew `words`; `told`: it had had a reply in this life."""
         life = self.lives[-1]
         if life.first_ns is None:
             life.first_ns = now_ns
-        if told and now_ns <= life.first_ns + self._shortest_ns:
-            for release, word in words.items():
-                if word.stop > life.carried.get(release, 0):
-                    life.carried[release] = word.stop
+        if not told:
+            return
+        in_time = now_ns <= life.first_ns + self._shortest_ns
+        for release, word in words.items():
+            brought = life.brought.setdefault(release, [(now_ns, 0)])
+            if word.stop > brought[-1][1]:
+                brought.append((now_ns, word.stop))
+            if in_time and word.stop > life.carried.get(release, 0):
+                life.carried[release] = word.stop
 
     def resumed(self, now_ns: int, release: str, epoch: int) -> None:
         """An epoch has begun."""
@@ -95,8 +104,19 @@ class Checker:
         return None
 
     def _excused(self, release: str, epoch: int, stopped: Stopped) -> bool:
-        lost = [life for life in self.lives[stopped.life + 1 :] if life.kept_until_ns < stopped.executed_ns]
-        return any(life.carried.get(release, 0) < max(epoch, stopped.epoch) for life in lost)
+        wanted = max(epoch, stopped.epoch)
+        missing = [life for life in self.lives[stopped.life + 1 :] if life.carried.get(release, 0) < wanted]
+        return any(not self._had(release, wanted, stopped, life.kept_until_ns) for life in missing)
+
+    def _had(self, release: str, wanted: int, stopped: Stopped, at_ns: int) -> bool:
+        """Whether the store had the stop at this time: it may have lost it, and have got it back later."""
+        number = max((number for number, life in enumerate(self.lives) if life.began_ns < at_ns), default=-1)
+        if number <= stopped.life:
+            return number == stopped.life and stopped.executed_ns <= at_ns
+        life = self.lives[number]
+        if any(brought_ns <= at_ns and stop >= wanted for brought_ns, stop in life.brought.get(release, ())):
+            return True
+        return self._had(release, wanted, stopped, life.kept_until_ns)
 
     def may_send(self, host: str, release: str, words: Words) -> None:
         """A host may send an answer of the candidate. Raises Violation if a confirmed stop had ended its epoch."""

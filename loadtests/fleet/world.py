@@ -227,5 +227,5 @@ class World(Network):
         self.runs += new_run
         self.store, self.ramps.release = store._replace(run_id=f"run{self.runs}"), release
         self.store_down_until_ns = self.now_ns + down_ns
-        self.checker.new_life(kept_until_ns)
+        self.checker.new_life(self.now_ns, kept_until_ns)
         self.checker.counts[f"store {data}"] += 1

@@ -240,3 +240,9 @@ def test_keys_file_changed_by_root_stays_readable_for_the_gateway_user(file: Pat
 def test_keyring_without_a_file_is_refused_with_the_remedy(file: Path) -> None:
     with pytest.raises(SettingsError, match="gateway keys add"):
         Keyring(file)
+
+
+def test_delegate_without_a_scope_that_it_extends_is_refused(file: Path) -> None:
+    with pytest.raises(ValueError, match="add predict or feedback"):
+        add(file, "shop", Scope.DELEGATE, Scope.READ)
+    add(file, "shop", Scope.DELEGATE, Scope.FEEDBACK)

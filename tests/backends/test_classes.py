@@ -14,10 +14,11 @@ from gateway.backends.classes import MAX_CLASSES, Classes
 from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert_guards
 from gateway.backends.loaded_version import load_version
+from gateway.backends.measurable import Measurable
 from gateway.backends.version import ModelVersion
 from gateway.errors import ModelUnavailable
 from gateway.protocol.classification import NO_CLASS
-from gateway.settings.model import ModelSettings
+from gateway.settings.model import Kind, ModelSettings
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.tally import Tally
 from tests import zoo
@@ -25,6 +26,9 @@ from tests.backends.onnx_models import FLOAT, save
 
 SCORES = {"prediction": {"output": "y"}}
 NAMED = {"prediction": {"output": "y", "labels": ["cat", "dog", "eel"]}}
+CLASSES = [Measurable(Kind.CLASSIFICATION, "y")]
+BOTH = {1: CLASSES, 2: CLASSES}
+LACKING = {1: CLASSES, 2: [Measurable(Kind.NONE, "y", "it has no classes")]}
 DIGITS = {"prediction": {"output": "y", "labels": ["3", "5", "7"]}}
 
 
@@ -294,7 +298,7 @@ def test_guard_that_can_never_act_is_reported_with_its_path(release: dict[str, A
         "limits": [{"name": metric, "metric": metric, "above": 0.5} for metric in release.get("limits", ())],
     }
     settings = {"stable": 1, "candidate": 2, "split": {"routes": [route]}, "guards": guards}
-    found = inert_guards("m", ReleaseSettings.model_validate(settings), {1: "", 2: "it has no classes"})
+    found = inert_guards("m", ReleaseSettings.model_validate(settings), LACKING)
     assert len(found) == len(said)
     for problem, start in zip(found, said, strict=True):
         assert problem.startswith(f"models.m.{start}")
@@ -307,6 +311,46 @@ def test_disagreement_comparison_needs_a_mirror() -> None:
         "candidate": 2,
         "guards": {"comparisons": [{"name": "pairs", "metric": "mirror_disagreement"}]},
     }
-    assert "nothing is mirrored" in inert_guards("m", ReleaseSettings.model_validate(settings), {1: "", 2: ""})[0]
+    assert "nothing is mirrored" in inert_guards("m", ReleaseSettings.model_validate(settings), BOTH)[0]
     mirrored = ReleaseSettings.model_validate({**settings, "mirror": {"weight": 5}})
-    assert inert_guards("m", mirrored, {1: "", 2: ""}) == []
+    assert inert_guards("m", mirrored, BOTH) == []
+
+
+def kind(kind: Kind, **more: Any) -> Measurable:
+    return Measurable(kind, "y", **more)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "outputs", "says"),
+    [
+        ({"metric": "wrong_feedback"}, [kind(Kind.REGRESSION)], "needs classification or multilabel; compare loss"),
+        ({"metric": "wrong_feedback"}, [kind(Kind.EMBEDDING)], "'y' is of kind embedding, and wrong_feedback needs"),
+        ({"metric": "wrong_feedback"}, [kind(Kind.MULTILABEL)], ""),
+        ({"metric": "predicted_class"}, [kind(Kind.MULTILABEL)], "needs classification"),
+        ({"metric": "loss"}, [kind(Kind.EMBEDDING)], "needs classification or multilabel or regression or ranking"),
+        ({"metric": "loss"}, [kind(Kind.RANKING)], ""),
+        ({"metric": "loss"}, [kind(Kind.REGRESSION)], "give the guard a range, such as [0, 100]"),
+        ({"metric": "loss"}, [kind(Kind.REGRESSION, loss_range=(0, 350))], "a range, such as [0, 350]"),
+        ({"metric": "loss", "range": [0, 9]}, [kind(Kind.REGRESSION)], ""),
+        ({"metric": "squared_error", "range": [0, 9]}, [kind(Kind.CLASSIFICATION)], "needs regression"),
+        ({"metric": "ndcg"}, [kind(Kind.REGRESSION)], "needs ranking"),
+        ({"metric": "age.loss"}, [kind(Kind.CLASSIFICATION)], "'age' is no output in prediction of model.yaml; there"),
+        ({"metric": "age.loss"}, [kind(Kind.CLASSIFICATION), Measurable(Kind.REGRESSION, "age")], "give the guard"),
+        ({"metric": "reward", "range": [0, 1]}, [kind(Kind.NONE, reason="none")], ""),
+        ({"metric": "metrics.loss", "range": [0, 1], "direction": "increase"}, [kind(Kind.NONE, reason="none")], ""),
+        ({"metric": "age.wrong"}, [kind(Kind.CLASSIFICATION), Measurable(Kind.REGRESSION, "age")], "wrong needs"),
+        ({"metric": "metrics.a.loss", "range": [0, 1], "direction": "increase"}, [kind(Kind.NONE, reason="no")], ""),
+        ({"metric": "predicted_value"}, [kind(Kind.REGRESSION)], "add range to its prediction in model.yaml"),
+        ({"metric": "predicted_value"}, [kind(Kind.REGRESSION, loss_range=(0, 1))], ""),
+        ({"metric": "predicted_value"}, [kind(Kind.CLASSIFICATION, loss_range=(0, 1))], "needs regression"),
+        ({"metric": "complaints"}, [kind(Kind.NONE, reason="none")], ""),
+        ({"metric": "wrong_feedback"}, [], ""),
+    ],
+    ids=lambda value: repr(value)[:50],
+)  # fmt: skip
+def test_comparison_needs_a_kind_that_has_its_outcome(comparison: dict[str, Any], outputs: Any, says: str) -> None:
+    guards = {"comparisons": [{"name": "one", **comparison}]}
+    settings = ReleaseSettings.model_validate({"stable": 1, "candidate": 2, "guards": guards})
+    found = inert_guards("m", settings, {1: outputs, 2: outputs})
+    assert len(found) == bool(says)
+    assert all(says in problem and problem.startswith("models.m.guards.comparisons[0]: ") for problem in found)

@@ -127,10 +127,39 @@ def test_stop_made_elsewhere_appears_without_a_reload(running: GatewayProcess, c
     expect(console.locator(".last")).to_contain_text("stop of version 2 by local, a test")
 
 
+def test_stop_with_a_reason_asks_for_it_and_records_it(running: GatewayProcess, console: Page) -> None:
+    console.get_by_role("button", name="Give a reason and stop flawed").click()
+    dialog = console.locator("#reason-dialog")
+    dialog.get_by_role("button", name="Stop").click()  # the browser asks for the reason: nothing is sent
+    expect(dialog).to_be_visible()
+    assert not release(running)["stopped"]
+    dialog.get_by_label("Why?").fill("complaints of globex")
+    dialog.get_by_role("button", name="Stop").click()
+    expect(dialog).to_be_hidden()
+    expect(console.locator(".why")).to_contain_text("Stopped by local via console")
+    expect(console.get_by_role("button", name="Resume flawed")).to_be_focused()
+    last = decisions(running)[0]
+    assert (last["action"], last["reason"], last["evidence"]["via"]) == ("stop", "complaints of globex", "console")
+
+
+def test_weight_of_a_route_is_set_after_its_edit_is_shown(running: GatewayProcess, console: Page) -> None:
+    console.get_by_role("button", name="50%: set the weight of route everyone").click()
+    dialog = console.locator("#promote-dialog")
+    dialog.get_by_label("Percent").fill("30")
+    dialog.get_by_label("Reason").fill("less")
+    expect(dialog.locator("ins")).to_have_text("+          weight: 30\n")
+    assert file_of(running).read_text() == ROUTING
+    dialog.get_by_role("button", name="Set weight").click()
+    expect(console.locator(".effect")).to_have_text("Route everyone sends 30% to version 2.")
+    expect(console.locator("[data-route=everyone]")).to_have_attribute("data-percent", "30")
+    assert decisions(running)[0]["reason"] == "less"
+    httpx.post(f"{running.control_url}/api/releases/flawed/weight", json={"route": "everyone", "percent": 50})
+
+
 def test_resume_requires_a_reason_and_records_it(running: GatewayProcess, console: Page) -> None:
     send_command(running, "stop")
     console.get_by_role("button", name="Resume flawed").click()
-    dialog = console.locator("#resume-dialog")
+    dialog = console.locator("#reason-dialog")
     expect(dialog).to_contain_text("stopped by local")
     dialog.get_by_role("button", name="Resume").click()
     assert release(running)["stopped"]  # not without a reason
@@ -214,5 +243,21 @@ def test_promote_shows_the_edit_before_it_is_made(running: GatewayProcess, conso
     expect(console.locator(".stage")).to_have_text("no candidate")
     expect(console.get_by_role("button", name="Stop the candidate of flawed")).to_be_hidden()
     assert "  flawed:  # the one and only\n    stable: 2\n" in file_of(running).read_text()
-    file_of(running).write_text(ROUTING)
+    console.get_by_role("button", name="Undo the promotion of flawed").click()
+    expect(dialog.locator("ins")).to_have_text("+    stable: 1\n")
+    dialog.get_by_label("Bring version 2 back").check()
+    expect(dialog.locator("ins")).to_have_count(ROUTING.count("\n") - 2)
+    dialog.get_by_label("Reason").fill("worse after all")
+    dialog.get_by_role("button", name="Undo promotion").click()
     expect(console.locator(".stage")).to_have_text("running")
+    expect(console.get_by_role("button", name="Undo the promotion of flawed")).to_be_hidden()
+    assert file_of(running).read_text() == ROUTING
+
+
+def test_figures_of_a_period_and_the_most_frequent_customers(running: GatewayProcess, console: Page) -> None:
+    with Traffic(running):
+        console.get_by_label("Last hour").check()
+        expect(console.get_by_text("Figures of the last hour.")).to_be_visible()
+        console.get_by_text("Routes and customers").click()
+        expect(console.get_by_role("row", name=re.compile("^everyone [0-9,]+ "))).to_be_visible()
+        expect(console.get_by_role("row", name=re.compile(r"^\(none\) [0-9,]+ "))).to_be_visible()

@@ -78,6 +78,8 @@ def test_release_card_shows_ramp_guards_and_accuracy(ramping: GatewayProcess, sc
         expect(card.locator(".guard", has_text=guard)).to_be_visible()
     expect(card.get_by_role("row", name="Accuracy")).to_contain_text("100%")
     expect(card.locator(".guard", has_text="errors")).to_contain_text(re.compile("no (failures|requests)"))
+    card.get_by_text("Routes and customers").click()
+    expect(card.get_by_role("row", name=re.compile("^everyone 40 "))).to_be_visible()
     assert problems(screen) == []
     assert_it_fits(screen)
     card.get_by_role("button", name="Hold the ramp of digits").click()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.fleet import fleet_text, resumed_text, stopped_text
+from gateway.cli.fleet import fleet_text, resumed_text, spread_text, stopped_text
 from tests.cli.test_tables import printed
 
 
@@ -108,3 +108,30 @@ def test_resume_says_that_it_is_one_of_the_fleet() -> None:
     alone = decision()
     assert resumed_text(alone) == "version 2 of digits receives traffic again"
     assert resumed_text({**alone, "evidence": {"fleet_epoch": 2}}).endswith("receives traffic again on all hosts")
+
+
+def test_status_says_where_routing_files_differ_and_which_edits_are_not_made() -> None:
+    drift = [{"host": "[b]", "models": list("abcdefghijk")}]
+    routing = {"drift": drift, "waiting": [{"model": "[m]", "why": "edited by hand"}], "problem": "no answer"}
+    assert lines({**FLEET, "routing": routing, "keys_problem": "no space"})[1:] == [
+        "[b] has other entries in its routing file: a, b, c, d, e, f, g, h, i, j, …",
+        "[m]: an edit is not made here: edited by hand",
+        "edits are not exchanged with other hosts: no answer",
+        "keys of prediction ids are not exchanged with other hosts: no space",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("applied", "missing", "problem", "complete", "text"),
+    [
+        (2, [], None, True, "in force on 2 hosts"),
+        (1, [{"host": "b", "why": "edited by hand"}], None, False, "in force on 1 of 2 hosts\n  b: edited by hand"),
+        (1, [], "no answer", False,
+         "in force here only; the other hosts do not know of it: no answer. This host goes on trying"),
+    ],
+)  # fmt: skip
+def test_edit_says_on_which_hosts_it_is_in_force(
+    applied: int, missing: list[dict[str, str]], problem: str | None, complete: bool, text: str
+) -> None:
+    spread = {"hosts": 2, "applied": applied, "missing": missing, "problem": problem}
+    assert spread_text(spread) == (text, complete)

@@ -16,6 +16,11 @@ from gateway.routing.buckets import bucket_of
 from tests.backends import onnx_models
 
 ROOT = Path(__file__).parents[2]
+PREDICTS = {
+    "digits": "classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    "tickets": "classes: account, billing, returns, shipping, technical",
+    "tumor": "classes: malignant, benign",
+}
 CPU = ["CPUExecutionProvider"]
 SHIPPED = [(name, version) for name in ("digits", "tickets", "tumor") for version in (1, 2)]
 
@@ -50,7 +55,16 @@ def test_check_json_reports_the_shipped_files_as_ok() -> None:
     assert json.loads(ended.stdout) == {
         "ok": True,
         "versions": [
-            {"model": name, "version": version, "error": None, "warning": None, "runs_on": CPU, "in_threads": None}
+            {
+                "model": name,
+                "version": version,
+                "error": None,
+                "warning": None,
+                "runs_on": CPU,
+                "in_threads": None,
+                "predicts": [PREDICTS[name]],
+                "not_measured": [],
+            }
             for name, version in SHIPPED
         ],
         "warnings": [],

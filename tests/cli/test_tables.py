@@ -4,9 +4,12 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from gateway.backends.measurable import Measurable
 from gateway.backends.trial import LoadResult, LoadTrial
-from gateway.cli.tables import MOST_ROWS, check_table, release_table, status_text
+from gateway.cli.outcome_text import effects_table, known_text
+from gateway.cli.tables import MOST_ROWS, check_table, history_text, prediction_lines, release_table, status_text
 from gateway.control.release.release_status import ReleaseStatus
+from gateway.settings.model import Kind
 
 
 def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
@@ -17,18 +20,23 @@ def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
         "rescues": {"timeout": 3},
         "latency_p50_ms": 1.5,
         "latency_p99_ms": None,
-        "accuracy": None,
-        "labelled": 0,
+        "measures": [],
+        "classes": [],
         **more,
     }
 
 
+def measured(label: str, value: float, count: int, form: str = "number") -> dict[str, Any]:
+    return {"label": label, "value": value, "count": count, "form": form}
+
+
+ACCURACY = measured("accuracy", 0.875, 1600, "share")
 RELEASE: dict[str, Any] = {
     "model": "digits",
     "stopped": False,
     "stop": None,
     "routes": [{"route": "pilot", "in_force_percent": 100.0}, {"route": "everyone", "in_force_percent": 5.0}],
-    "versions": [version(1, "stable", accuracy=0.875, labelled=1600), version(2, "candidate")],
+    "versions": [version(1, "stable", measures=[ACCURACY]), version(2, "candidate")],
     "ramp": {
         "stage": "ramping",
         "weight_percent": 5.0,
@@ -47,8 +55,8 @@ def status_lines(release: dict[str, Any]) -> list[str]:
     return printed(status_text(release))
 
 
-def printed(what: RenderableType) -> list[str]:
-    console = Console(width=80)
+def printed(what: RenderableType, width: int = 80) -> list[str]:
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(what)
     return [line.strip() for line in capture.get().splitlines()]
@@ -61,11 +69,66 @@ def test_status_shows_ramp_guards_and_accuracy() -> None:
     assert lines[7:-1] == [
         "to the candidate: pilot 100%, everyone 5%",
         "ramp: ramping at 5% of 5, 25; waiting for the interval to end, in 9 s",
-        "version 1: 87.5% correct, of 1,600 with a truth",
+        "version 1: accuracy 87.5% (n=1,600)",
+        "version 2: no feedback yet",
         "guard errors (failures): inconclusive, evidence 10^0.5, harmful from 10^2.3",
         "guard slow (slow_requests): no data yet",
         "it takes about 4,321 requests to detect twice as many failures",
     ]
+
+
+def test_status_names_the_measures_of_each_kind_of_prediction() -> None:
+    regression = [measured("MAE", 41.2, 812), measured("RMSE", 50.04, 812), measured("revenue", 12345.6, 40)]
+    recalls = [{"name": "cat", "rows": 50, "recall": 0.62}, {"name": "dog", "rows": 9, "recall": 0.1}]
+    recalls += [{"name": "cow", "rows": 20, "recall": 1.0}]
+    lines = status_lines({**RELEASE, "versions": [version(1, "stable", measures=regression, classes=recalls)]})
+    assert "version 1: MAE 41.2, RMSE 50 (n=812); revenue 12,346 (n=40)" in lines
+    assert "version 1: lowest recall: cat 62.0% (n=50)" in lines, "of the others there is too little, or nothing wrong"
+
+
+def test_status_without_feedback_says_so_once() -> None:
+    lines = status_lines({**RELEASE, "versions": [version(1, "stable"), version(2, "candidate")]})
+    assert [line for line in lines if "feedback" in line] == ["no feedback yet"]
+
+
+def effect(label: str, value: float | None, route: str | None = None, **more: Any) -> dict[str, Any]:
+    found = {
+        "metric": label, "label": label, "form": "number", "route": route, "verdict": "better", "words": "better",
+        "effect": value, "low": None, "high": None, "candidate": 9.5, "stable": 8.0, "candidate_units": 1200,
+        "stable_units": 1300,
+    }  # fmt: skip
+    return {**found, **more}
+
+
+def cells(lines: list[str]) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+
+
+def test_status_answers_whether_the_candidate_is_better() -> None:
+    accuracy = effect("accuracy", 0.0123, form="share", low=-0.01, high=0.03, words="wait")
+    accuracy |= {"stable": 0.8, "candidate": 0.95}
+    revenue = effect("revenue", 1.5, low=1.25, high=1.75, candidate=None)
+    shown = cells(printed(status_text({**RELEASE, "effects": [accuracy, revenue]}), 200))
+    assert shown[2:] == [
+        ["accuracy", "80.0% (n=1,300)", "95.0% (n=1,200)", "+1.23 points", "-1.00 to +3.00 points", "wait"],
+        ["revenue", "8 (n=1,300)", "-", "+1.5", "+1.25 to +1.75", "better"],
+    ]
+
+
+def test_status_shows_routes_only_where_the_difference_is_certain() -> None:
+    unsure = effect("revenue", 1.5, "berlin", verdict="not known yet")
+    shown = " ".join(status_lines({**RELEASE, "effects": [effect("revenue", 1.0), unsure]}))
+    assert "berlin" not in shown
+    many = [effect("revenue", 1.5, f"route-{number}") for number in range(30)]
+    shown = " ".join(printed(effects_table([effect("revenue", 1.0), *many])))
+    assert "route-19" in shown and "route-20" not in shown and "10 more on routes" in shown
+
+
+def test_what_is_known_before_a_promotion_names_what_is_worse() -> None:
+    release = {**RELEASE, "candidate": 2}
+    assert "nothing is known of version 2 of digits" in printed(known_text(release))[0]
+    worse = effect("MAE", 2.0, verdict="worse", words="worse")
+    assert printed(known_text({**release, "effects": [worse]}))[-1] == "version 2 of digits is worse in MAE"
 
 
 def test_status_without_a_candidate_shows_only_versions() -> None:
@@ -103,7 +166,7 @@ def test_release_table_is_shortened_for_a_thousand_models() -> None:
     assert len(lines) < MOST_ROWS + 10
     assert "800 more: gateway status" in " ".join(lines)
     assert "[rows, 3]" in "".join(
-        printed(check_table([LoadResult(LoadTrial("digits", 2, 1), "", unbatchable_reason="[rows, 3]")]))
+        printed(check_table([LoadResult(LoadTrial("digits", 2, 1), "", unbatchable_reason="[rows, 3]")]), 120)
     )
 
 
@@ -139,3 +202,31 @@ def test_status_says_when_latencies_are_not_comparable() -> None:
     for alike in (True, False):
         text = " ".join(status_lines({**RELEASE, "latency_compared": alike, "candidate": 2}))
         assert ("stable may run on the event loop" in text) == (not alike)
+
+
+def test_versions_that_predict_the_same_share_a_line() -> None:
+    kinds = {1: "classes: a, b", 2: "classes: a, b", 3: "regression on y"}
+    verdicts = [
+        LoadResult(LoadTrial("m", version, 1), "", measurable=[Measurable(Kind.NONE, described=described)])
+        for version, described in kinds.items()
+    ]
+    refused = LoadResult(LoadTrial("n", 1, 1), "broken")
+    assert prediction_lines([*verdicts, refused]) == [
+        "models.m: versions 1 and 2: classes: a, b",
+        "models.m: version 3: regression on y",
+    ]
+
+
+def test_history_wraps_reasons_and_never_cuts_them() -> None:
+    words = [f"word{number}" for number in range(60)]
+    link = "https://tickets.example/" + "a" * 100
+    decision: Any = {
+        "time_ns": 1_790_000_000 * 10**9, "model": "m" * 90, "candidate": 2, "action": "undo-promote",
+        "by": "anna [b] (key 0a1b2c3d)", "reason": " ".join([*words, link]), "evidence": {"from": "127.0.0.1"},
+    }  # fmt: skip
+    lines = printed(history_text([decision]))
+    assert max(map(len, lines)) <= 80
+    said = "".join(lines)
+    assert all(word in said for word in [*words, link, "m" * 90, "undo-promote"])
+    assert "by anna [b] (key 0a1b2c3d) from 127.0.0.1" in " ".join(lines)
+    assert printed(history_text([])) == ["no decisions yet"]

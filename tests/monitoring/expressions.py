@@ -10,7 +10,7 @@ import yaml
 CONFIG = Path(__file__).parents[2] / "config"
 DASHBOARDS = CONFIG / "grafana" / "dashboards"
 FILES = ("data.json", "release.json", "service.json")
-VARIABLES = {"$model": "digits", "$instance": ".*", "$__rate_interval": "4s", "$window": "8s"}
+VARIABLES = {"$model": "digits", "$outcome": "wrong", "$instance": ".*", "$__rate_interval": "4s", "$window": "8s"}
 
 
 def panels(name: str) -> Iterator[dict[str, Any]]:

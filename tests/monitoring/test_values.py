@@ -11,6 +11,7 @@ from tests.monitoring.prometheus import promtool
 
 ONCE_A_SECOND = "0+{}x120"
 CLASSES = {"1": {"a": 60, "b": 40}, "2": {"a": 30, "b": 60, "c": 10}}  # predictions a second, by version
+CANDIDATE = 'model="digits", version="2", variant="candidate"'
 SERIES = {
     'gateway_predictions_total{model="digits", version="1", variant="stable", outcome="ok"}': 90,
     'gateway_predictions_total{model="digits", version="1", variant="stable", outcome="client_error"}': 10,
@@ -23,6 +24,20 @@ SERIES = {
     'gateway_feedback_total{model="digits", version="1", verdict="unknown"}': 30,
     'gateway_feedback_total{model="digits", version="2", verdict="correct"}': 6,
     'gateway_feedback_total{model="digits", version="2", verdict="wrong"}': 4,
+    **{
+        f'gateway_{name}{{{CANDIDATE}, route="{route}", outcome="wrong"{sign}}}': value
+        for route, values in {"everyone": (10, 4, 2), "staff": (30, 5, 0)}.items()
+        for name, sign, value in (
+            ("outcomes_total", "", values[0]),
+            ("outcome_sum_total", ', sign="positive"', values[1]),
+            ("outcome_sum_total", ', sign="negative"', values[2]),
+        )
+    },
+    f'gateway_outcomes_total{{{CANDIDATE}, route="staff", outcome="reward"}}': 70,
+    'gateway_class_truths_total{model="digits", version="1", class="a", verdict="correct"}': 3,
+    'gateway_class_truths_total{model="digits", version="1", class="a", verdict="wrong"}': 1,
+    'gateway_class_truths_total{model="digits", version="1", class="b", verdict="correct"}': 2,
+    'gateway_class_truths_total{model="digits", version="1", class="b", verdict="wrong"}': 0,
     'gateway_mirror_total{model="digits", result="agree"}': 30,
     'gateway_mirror_total{model="digits", result="disagree"}': 10,
     'gateway_mirror_total{model="digits", result="dropped"}': 99,
@@ -58,6 +73,17 @@ EXPECTED: list[tuple[str, str, dict[str, float]]] = [
     ("service.json", "Rows in a batch, mean A", {'{model="digits"}': 3}),
     ("data.json", "Accuracy of each version A", {'{version="1"}': 0.9, '{version="2"}': 0.6}),
     ("data.json", "Answered and judged A", {'{version="1"}': 0.1, '{version="2"}': 10 / 1100}),
+    ("data.json", "Mean $outcome of each version A", {'{variant="candidate", version="2"}': 7 / 40}),
+    (
+        "data.json",
+        "Mean $outcome of each route A",
+        {
+            '{variant="candidate", version="2", route="everyone"}': 0.2,
+            '{variant="candidate", version="2", route="staff"}': 5 / 30,
+        },
+    ),
+    ("data.json", "Values of $outcome A", {'{variant="candidate", version="2"}': 40}),
+    ("data.json", "Recall of each class A", {'{version="1", class="a"}': 0.75, '{version="1", class="b"}': 1}),
     ("data.json", "Stable predicts A", {'{class="a"}': 0.6, '{class="b"}': 0.4}),
     ("data.json", "The candidate predicts A", {'{class="a"}': 0.3, '{class="b"}': 0.6, '{class="c"}': 0.1}),
     ("data.json", "Distance A", {"{}": 0.3}),

@@ -93,3 +93,32 @@ def test_join_applies_the_query(recording: Recording, store: FeedbackStore, tmp_
     period = TimeRange(first_ns + 11 * STEP_NS, first_ns + 24 * STEP_NS)
     query = Query("digits", period, variant="candidate", with_feedback=True)
     assert ids(recording, store, tmp_path / "records", query) == [("p13", 1), ("p19", 1)]
+
+
+def test_lists_that_judge_other_rows_are_combined_and_are_no_conflict() -> None:
+    merged = merge_feedback(
+        [
+            feedback_record(1, truth=[1, None], truth_class=[1, None], correct=[True, None]),
+            feedback_record(2, truth=[None, 2], truth_class=[None, 2], correct=[None, False]),
+        ]
+    )
+    assert (merged.truth, merged.correct, merged.conflict) == ([1, 2], [True, False], False)
+    assert merge_feedback([feedback_record(1, truth=[1, 2]), feedback_record(2, truth=[1, 3])]).conflict
+
+
+def test_whole_list_replaces_an_earlier_one() -> None:
+    earlier, later = feedback_record(1, truth=["a", "b"]), feedback_record(2, truth=["a", "c"])
+    assert merge_feedback([earlier, later]).truth == ["a", "c"]
+
+
+def test_feedback_with_a_wrong_value_in_a_list_is_skipped(tmp_path: Path) -> None:
+    recording = Recording()
+    for fields in ({"reward": [1, "x"]}, {"correct": [1]}, {"truth_class": ["a"]}, {"outcomes": {"loss": "x"}}):
+        recording.feedback(recording.record(), **fields)
+    recording.feedback(
+        recording.record(), truth=[1, None], reward=[1, None], correct=[True, None], outcomes={"loss": 0}
+    )
+    with FeedbackStore(tmp_path / "feedback.sqlite") as store:
+        records = records_in(recording.save(tmp_path / "records"))
+        load_feedback(store, records, Query("digits"), lambda size: None)
+        assert (store.malformed, store.listed, store.truth_kinds) == (4, {"truth", "reward", "correct"}, {int})

@@ -28,7 +28,7 @@ def test_stop_status_and_resume(running: GatewayProcess) -> None:
     stopped = command(running.config, "stop", "flawed", "--reason", "complaints [of globex]")
     assert (stopped.returncode, stopped.stdout) == (0, "version 2 of flawed is stopped\n")
     told = command(running.config, "status", "flawed")
-    assert "stopped by local: complaints [of globex]" in told.stdout
+    assert "stopped by local via cli: complaints [of globex]" in told.stdout
     (release,) = json.loads(command(running.config, "status", "--json").stdout)
     assert (release["stopped"], release["stop"]["reason"]) == (True, "complaints [of globex]")
     resumed = command(running.config, "resume", "flawed", "--json")

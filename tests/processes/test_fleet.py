@@ -6,14 +6,16 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.control.fleet.servers import RedisServer
-from tests.processes.flawed import body, gateway, kill, release, send_command, until, workers
+from tests.processes.flawed import body, gateway, kill, metric, release, send_command, until, workers
 from tests.processes.test_commands import command
 from tests.running import GatewayProcess
 
@@ -139,6 +141,107 @@ def test_breakers_stop_holds_on_all_hosts(pair: Pair) -> None:
     until(lambda: release(b)["stopped"], "the stop on the other host")
     assert_closed(a, b)
     assert release(b)["stop"]["by"] == release(a)["stop"]["by"] == "breaker"
+
+
+def test_feedback_on_any_hosts_prediction_is_taken_by_any_host(pair: Pair) -> None:
+    for by in pair:
+        before = [metric(running, "gateway_feedback_total") for running in pair]
+        answer = httpx.post(f"{by.url}/v2/models/flawed/infer", content=body(1.0)).json()
+        feedback = {"prediction_id": answer["parameters"]["prediction_id"], "reward": 1.0}
+        for running, count in zip(pair, before, strict=True):
+            taken = httpx.post(f"{running.url}/v2/feedback", json=feedback)
+            assert taken.json()["accepted"] == 1, taken.text
+            until(lambda: metric(running, "gateway_feedback_total") == count + 1, "it is counted")  # noqa: B023
+    assert httpx.get(f"{pair[0].control_url}/api/fleet").json()["fleet"]["keys_problem"] is None
+
+
+def weigh(running: GatewayProcess, percent: float) -> httpx.Response:
+    edit = {"route": "everyone", "percent": percent, "reason": "a test"}
+    return httpx.post(f"{running.control_url}/api/releases/flawed/weight", json=edit, timeout=30)
+
+
+def routing_of(running: GatewayProcess) -> Path:
+    return running.config.with_name("routing.yaml")
+
+
+def in_force(running: GatewayProcess) -> Any:
+    (route,) = release(running)["routes"]
+    return route["weight_percent"]
+
+
+def weight(running: GatewayProcess) -> Any:
+    """In the file, and in force."""
+    (route,) = yaml.safe_load(routing_of(running).read_text())["models"]["flawed"]["split"]["routes"]
+    assert in_force(running) == route["weight"]
+    return route["weight"]
+
+
+def drift(running: GatewayProcess) -> Any:
+    return httpx.get(f"{running.control_url}/api/fleet").json()["fleet"]["routing"]["drift"]
+
+
+def test_edit_on_one_host_is_in_force_on_all(pair: Pair) -> None:
+    for percent, by, other in ((20, *pair), (50, *pair[::-1])):
+        answer = weigh(by, percent).json()
+        assert answer["fleet"] == {"hosts": 2, "applied": 2, "missing": [], "problem": None}
+        assert weight(by) == weight(other) == percent
+        decision = httpx.get(f"{other.control_url}/api/decisions").json()[0]
+        assert (decision["action"], decision["reason"]) == ("weight", "a test")
+        assert decision["evidence"]["fleet_host"] == ("a" if by is pair[0] else "b")
+
+
+def test_two_edits_at_once_come_into_force_one_after_the_other_or_are_refused(pair: Pair) -> None:
+    for turn in range(3):
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(weigh, pair, (10 + turn, 30 + turn)))
+        codes = sorted(answer.status_code for answer in answers)
+        assert codes in ([200, 200], [200, 409]), [answer.text for answer in answers]
+        until(lambda: in_force(pair[0]) == in_force(pair[1]), "both have the same")
+        assert weight(pair[0]) == weight(pair[1])
+        assert weight(pair[0]) in [10 + turn, 30 + turn]
+    assert weigh(pair[0], 50).json()["fleet"]["applied"] == 2
+
+
+def test_file_edited_by_hand_is_left_and_said(pair: Pair) -> None:
+    a, b = pair
+    before = routing_of(b).read_text()
+    routing_of(b).write_text(before.replace("weight: 50", "weight: 40"))
+    until(lambda: in_force(b) == 40, "the edit by hand is in force")
+    until(lambda: drift(a) == [{"host": "b", "models": ["flawed"]}], "it is said")
+    assert metric(a, "gateway_fleet_routing_drift") == 1
+    (missing,) = weigh(a, 20).json()["fleet"]["missing"]
+    assert missing["host"] == "b" and "edited by hand" in missing["why"]
+    assert (weight(a), weight(b)) == (20, 40)
+    assert "edited by hand" in weigh(b, 30).json()["error"]
+    assert "b has other entries in its routing file: flawed" in command(a.config, "status").stdout
+    routing_of(b).write_text(before)  # as before the edit that it has not made
+    until(lambda: in_force(b) == 20, "it catches up")
+    until(lambda: not drift(a), "no difference is said")
+    assert weigh(b, 50).json()["fleet"]["applied"] == 2
+
+
+def test_host_that_was_away_makes_the_edits_though_the_store_was_emptied(
+    pair: Pair, pair_store: RedisServer, tmp_path: Path
+) -> None:
+    c = host(tmp_path, pair_store, "c", known=True)
+    with c:
+        assert weigh(pair[0], 20).json()["fleet"]["applied"] == 3
+    assert weigh(pair[0], 30).json()["fleet"] == {"hosts": 2, "applied": 2, "missing": [], "problem": None}
+    pair_store.wipe()
+    assert weigh(pair[1], 50).json()["fleet"]["applied"] == 2
+    with c:
+        until(lambda: in_force(c) == 50, "it has caught up")
+        assert weight(c) == 50
+
+
+def test_store_that_does_not_answer_refuses_an_edit(pair: Pair, pair_store: RedisServer) -> None:
+    pair_store.freeze()
+    refused = weigh(pair[0], 20)
+    assert refused.status_code == 409 and "nothing was changed" in refused.json()["error"]
+    pair_store.thaw()
+    assert (weight(pair[0]), weight(pair[1])) == (50, 50)
+    until(lambda: weigh(pair[1], 20).status_code == 200, "what was refused stands in no one's way")
+    assert weigh(pair[0], 50).json()["fleet"]["applied"] == 2
 
 
 def test_candidates_close_without_the_store_and_a_stop_is_unconfirmed(pair: Pair, pair_store: RedisServer) -> None:

@@ -30,6 +30,7 @@ EVERYONE = {"name": "everyone", "weight": 20}
 RAMPED = {"name": "everyone", "weight": "ramp"}
 QUICK, SLOW = 1, 80_000  # turns of a loop: microseconds, and well above LINE_MS
 LINE_MS = 25
+TOLD_SHARES = (1.0, 0.4)  # truths come less often for the candidate, as they may
 
 
 def routing(route: dict[str, Any] = EVERYONE, ramp: dict[str, Any] | None = None, **guards: Any) -> dict[str, Any]:
@@ -96,9 +97,15 @@ class Live:
 
 
 @contextmanager
-def live(folder: Path, rules: dict[str, Any], candidate: Rates = SOUND, delay_s: float = 0.0) -> Iterator[Live]:
+def live(
+    folder: Path,
+    rules: dict[str, Any],
+    candidate: Rates = SOUND,
+    delay_s: float = 0.0,
+    told_shares: tuple[float, float] = (1.0, 1.0),
+) -> Iterator[Live]:
     judged.place(folder / "models", SOUND, candidate)
-    judge = Judge(generator=Random(0), delay_s=delay_s)
+    judge = Judge(generator=Random(0), delay_s=delay_s, told_shares=told_shares)
     with (
         GatewayProcess(folder, folder / "models", rules, server={"workers": 2}) as gateway,
         Client(("127.0.0.1", gateway.port), 8, judge.request) as client,
@@ -119,7 +126,7 @@ def live(folder: Path, rules: dict[str, Any], candidate: Rates = SOUND, delay_s:
 def test_harmful_candidate_is_stopped_by_the_matching_guard(
     tmp_path: Path, candidate: Rates, comparison: dict[str, Any], delay_s: float
 ) -> None:
-    with live(tmp_path, routing(comparisons=[comparison]), candidate, delay_s) as run:
+    with live(tmp_path, routing(comparisons=[comparison]), candidate, delay_s, TOLD_SHARES) as run:
         run.until(lambda: run.release()["stopped"])
         run.keep_on(0.2)
         (stop,) = run.decided("stop")

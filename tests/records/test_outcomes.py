@@ -47,21 +47,21 @@ def test_invalid_range_is_refused(range_: str) -> None:
 def test_out_of_range_values_recorded_earlier_are_ignored(ledger: FeedbackStats, odd: Any) -> None:
     lines = [feedback_line(prediction(number), reward=odd, metrics={"sales": odd}) for number in range(3)]
     ledger.add(b"".join(lines) + feedback_line(prediction(9), reward=0.5, metrics={"sales": 2.0}))
-    assert credit(ledger).reward_mean == 0.5
-    assert (credit(ledger).received_reward_sum, credit(ledger).received_rewards) == (0.5, 1)
-    assert credit(ledger).metrics == {"sales": (1, 2.0)}
-    assert [heard.reward for heard in ledger.take_new()] == [0.5]
+    assert credit(ledger).sums.reward_mean == 0.5
+    assert credit(ledger).received_of("reward") == (1, 0.5, 0.0)
+    assert credit(ledger).sums.outcomes["metrics.sales"] == (1, 2.0)
+    assert [heard.outcomes for heard in ledger.take_new()] == [{"reward": 0.5, "metrics.sales": 2.0}]
 
 
 def test_out_of_range_values_of_a_former_run_are_ignored(ledger: FeedbackStats, tmp_path: Any) -> None:
     path = segment_path(tmp_path, FEEDBACK, 1, open=False)
     path.write_bytes(feedback_line(prediction(1), reward=1.7e308) + feedback_line(prediction(2), reward=0.25))
     ledger.load(tmp_path)
-    ledger.add(feedback_line(prediction(1), reward=0.5))
-    assert credit(ledger).reward_mean == 0.5
+    ledger.add(feedback_line(prediction(1), reward=0.75))
+    assert credit(ledger).sums.reward_mean == 0.5
 
 
 def test_sums_of_the_largest_allowed_values_are_exact(ledger: FeedbackStats) -> None:
     for number in range(2000):
         ledger.add(feedback_line(prediction(number), reward=1e12 * (-1) ** number))
-    assert credit(ledger).reward_mean == 0.0
+    assert credit(ledger).sums.reward_mean == 0.0

@@ -9,7 +9,7 @@ from gateway.records.sampling import SHARE_RESOLUTION, sample_filter, sample_sha
 from gateway.records.token import Signer, encoded_names, nonces
 from gateway.routing.release import Decision, Variant
 
-SIGNER = Signer({0: bytes(32)}, 0)
+SIGNER = Signer([(0, bytes(32))])
 DECISION = Decision(1, Variant.STABLE, "default", None, 0, 1.0)
 
 
@@ -45,6 +45,6 @@ def test_feedback_is_kept_exactly_where_its_prediction_is() -> None:
 
 
 def test_feedback_signed_by_an_unknown_key_is_kept() -> None:
-    stranger = sample_filter(Signer({1: bytes(32)}, 1), 0.3)
+    stranger = sample_filter(Signer([(1, bytes(32))]), 0.3)
     line = feedback(12345)
     assert stranger(line) == line

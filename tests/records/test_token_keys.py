@@ -40,7 +40,7 @@ def entry(number: object = 0, created_s: object = 1.0, secret: object = "00" * 3
 def test_keys_are_the_same_when_read_again(tmp_path: Path) -> None:
     first = token_keys(tmp_path)
     assert token_keys(tmp_path) == first
-    assert len(first.secrets[first.current]) == 32
+    assert len(first.current.secret) == 32
 
 
 def test_key_file_is_readable_by_owner_only(tmp_path: Path) -> None:
@@ -65,11 +65,11 @@ def test_key_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
 def test_key_older_than_a_month_is_replaced_and_still_verifies(tmp_path: Path) -> None:
     first = token_keys(tmp_path)
     aged(tmp_path, ROTATE_AFTER_S - 60)
-    assert token_keys(tmp_path).current == first.current
+    assert token_keys(tmp_path).pairs() == first.pairs()
     aged(tmp_path, 120)
     second = token_keys(tmp_path)
-    assert second.current == first.current + 1
-    assert second.secrets[second.current] != first.secrets[first.current]
+    assert second.current.number == first.current.number + 1
+    assert second.current.secret != first.current.secret
     assert second.signer().read(token(first)).model == "m"
     assert second.signer().read(token(second)).model == "m"
 
@@ -80,8 +80,8 @@ def test_key_numbers_are_reused_when_all_are_used(tmp_path: Path) -> None:
         aged(tmp_path, ROTATE_AFTER_S + 1)
         made.append(token_keys(tmp_path))
     last = made[-1]
-    assert last.current == 5
-    assert len(last.secrets) == MAX_KEYS
+    assert last.current.number == 5
+    assert len(last.keys) == MAX_KEYS
     signer = last.signer()
     assert all(signer.read(token(keys)).nonce == 1 for keys in made[-MAX_KEYS:])
 
@@ -130,7 +130,7 @@ def test_unwritable_disk_leaves_the_old_key_in_force(tmp_path: Path, caplog: pyt
     first = token_keys(tmp_path)
     aged(tmp_path, ROTATE_AFTER_S + 1)
     file(tmp_path).with_suffix(".new").mkdir()
-    assert token_keys(tmp_path) == first
+    assert token_keys(tmp_path).pairs() == first.pairs()
     assert "so the old key continues to sign prediction ids" in caplog.text
 
 
@@ -138,4 +138,4 @@ def test_clock_set_back_makes_no_new_key(tmp_path: Path, monkeypatch: pytest.Mon
     first = token_keys(tmp_path)
     now_s = time.time()
     monkeypatch.setattr(keys_module.time, "time", lambda: now_s - 10 * ROTATE_AFTER_S)
-    assert token_keys(tmp_path) == first
+    assert token_keys(tmp_path).pairs() == first.pairs()

@@ -18,8 +18,9 @@ CALLERS: dict[str, tuple[str, tuple[Scope, ...]]] = {
     "feeder": ("acme", (Scope.FEEDBACK,)),
     "operator": ("ops", (Scope.OPERATE,)),
     "reader": ("watch", (Scope.READ,)),
-    "all": ("acme", tuple(Scope)),
+    "all": ("acme", tuple(scope for scope in Scope if scope is not Scope.DELEGATE)),
     "globex": ("globex", (Scope.PREDICT,)),
+    "shop": ("shop", (Scope.PREDICT, Scope.FEEDBACK, Scope.DELEGATE)),
 }
 EXPIRED = "expired"
 ROUTES = [{"name": "pilot", "match": [{"customer": "globex"}], "weight": 100}]

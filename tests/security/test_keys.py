@@ -46,6 +46,8 @@ CONTROL: list[tuple[str, str, str, int]] = [
     ("GET", "/metrics", "read operate", 200),
     ("GET", "/api/releases", "read operate", 200),
     ("GET", "/api/releases/flawed", "read operate", 200),
+    ("GET", "/api/releases/flawed/traffic", "read operate", 200),
+    ("GET", "/api/traffic", "read operate", 200),
     ("GET", "/api/config", "read operate", 200),
     ("GET", "/api/decisions", "read operate", 200),
     ("GET", "/api/fleet", "read operate", 200),
@@ -53,6 +55,7 @@ CONTROL: list[tuple[str, str, str, int]] = [
     ("POST", "/api/releases/flawed/resume", "operate", 409),
     ("POST", "/api/releases/nothing/stop", "operate", 404),
     ("POST", "/api/releases/nothing/promote", "operate", 404),
+    ("POST", "/api/releases/nothing/undo-promote", "operate", 404),
     ("POST", "/api/fleet/remove", "operate", 400),
     ("DELETE", "/api/releases/flawed", "operate", 405),
 ]

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.settings.descriptions import describe
 from gateway.settings.load import parse
 from gateway.settings.reference import FILES, reference, rows
 
 FILE = Path(__file__).parents[2] / "config" / "REFERENCE.md"
+describe()
 KEYS = {key: line for settings in FILES.values() for key, *line in rows(settings)}
 
 

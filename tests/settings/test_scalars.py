@@ -91,8 +91,8 @@ def test_names_and_labels_are_taken_literally() -> None:
         rates = parse(f"limits: {{rate: {{customers: {{{text}: 100/s}}}}}}", GatewaySettings, "").limits.rate
         assert rates.customers == {text: 100.0}
         model = parse(f"modality: {text}\nprediction: {{output: {text}, labels: [{text}]}}", ModelSettings, "")
-        assert model.prediction is not None
-        assert (model.modality, model.prediction.output, model.prediction.labels) == (text, text, (text,))
+        assert model.main_prediction is not None
+        assert (model.modality, model.main_prediction.output, model.main_prediction.labels) == (text, text, (text,))
         split = parse(f"models: {{m: {{stable: 1, split: {{salt: {text}}}}}}}", RoutingSettings, "").models["m"].split
         assert split is not None
         assert split.salt == text

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.backends.batching_rules import BatchingRules
-from gateway.backends.class_output import class_output
-from gateway.backends.classes import Classes
 from gateway.backends.loop_limits import LoopLimits
+from gateway.backends.prediction_kinds import predictions_of
 from gateway.backends.remote.server import Server
 from gateway.backends.remote.signature import RemoteSignature
 from gateway.backends.version_facts import VersionFacts, labels_of
@@ -47,7 +46,7 @@ async def facts_of(server: Server, settings: ModelSettings) -> tuple[VersionFact
         rules=BatchingRules(concurrency=server.settings.connections),
         loop_limits=LoopLimits(ELSEWHERE),
         labels=labels,
-        classes=Classes(class_output(settings, signature, shown, labels)),
+        predictions=predictions_of(settings, signature, shown, labels),
     ), binary
 
 

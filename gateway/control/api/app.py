@@ -28,6 +28,7 @@ from gateway.control.api.queries import ReadEndpoints
 from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
 from gateway.control.api.release_pages import metrics_text, release_pages
 from gateway.control.api.shared_results import SharedResult
+from gateway.control.api.traffic import TrafficEndpoints
 from gateway.control.control_plane import ControlPlane
 from gateway.control.propose import Proposals
 from gateway.web.exception_handlers import exception_handlers
@@ -49,9 +50,9 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
         SharedResult(partial(metrics_text, control, printer)),
     )
     readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
-    releases = ReleaseCommands(control)
-    propose = ProposeEndpoint(control, Proposals(control, releases.editor, ending.is_set))
-    parts = (readings, releases, propose, FleetCommands(control), Explain(control), events, ConsoleFiles())
+    commands = ReleaseCommands(control), FleetCommands(control)
+    propose = ProposeEndpoint(control, Proposals(control, control.editor, ending.is_set))
+    parts = (readings, TrafficEndpoints(control), *commands, propose, Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache

@@ -17,6 +17,8 @@ MAX_BODY_BYTES: Final = 65536
 REASON_LENGTH: Final = 1000
 NO_REASON: Final = "no reason given"
 LOCAL_CALLER: Final = "local"
+CLIENT_HEADER: Final = "x-gateway-client"
+CLIENTS: Final = ("console", "cli")
 S = TypeVar("S", bound=Settings)
 
 
@@ -34,14 +36,30 @@ class ReasonBody(Settings):
         return value
 
 
-class PromoteBody(ReasonBody):
+class EditBody(ReasonBody):
     """`dry_run`: report what would change, and change nothing. `candidate`: refuse if it is another by now."""
 
     dry_run: bool = False
     candidate: Version | None = None
 
 
-class WeightBody(PromoteBody):
+class PromoteBody(EditBody):
+    """`keep_routes`: the routes stay in the file, as a comment for the next candidate; otherwise they are removed."""
+
+    keep_routes: bool = False
+
+
+class UndoBody(ReasonBody):
+    """`stable`: the version that was promoted; refuse if another is stable by now. `keep_routes`: it is the candidate
+    again, with its routes; otherwise the version before it answers every request.
+    """
+
+    dry_run: bool = False
+    stable: Version | None = None
+    keep_routes: bool = False
+
+
+class WeightBody(EditBody):
     """A new weight, in percent, for one route."""
 
     route: Name
@@ -72,10 +90,23 @@ async def parse_body(request: Request, schema: type[S]) -> S:
 
 
 def caller(request: Request) -> str:
-    """The caller's identity for the decision log; without keys, LOCAL: someone on this machine."""
-    return str(identity_in(request.scope) or LOCAL_CALLER)
+    """Who sent the command, for the decision log: the key's customer and id; without keys, someone on this machine,
+    with the client that says so of itself.
+    """
+    if (identity := identity_in(request.scope)) is not None:
+        return str(identity)
+    client = _client(request)
+    return f"{LOCAL_CALLER} via {client}" if client else LOCAL_CALLER
 
 
 def origin_of(request: Request) -> dict[str, Any]:
-    """The caller's address, for a decision's evidence."""
-    return {"from": request.client.host} if request.client else {}
+    """The caller's address, and its client if it is known, for a decision's evidence."""
+    client = _client(request)
+    origin = {"from": request.client.host} if request.client else {}
+    return origin | ({"via": client} if client else {})
+
+
+def _client(request: Request) -> str:
+    """The client, one of CLIENTS, by the header that it sends; empty for any other."""
+    client = request.headers.get(CLIENT_HEADER, "")
+    return client if client in CLIENTS else ""

@@ -1,24 +1,37 @@
-"""The endpoints that change releases: stop, resume, hold, continue, promote, weight. Each change is recorded with who
-made it, from where and why.
+"""The endpoints that change releases: stop, resume, hold, continue, promote and its undo, weight. Each change is
+recorded with who made it, from where and why.
 """
 
+import asyncio
 from functools import partial
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.control.api.bodies import NO_REASON, PromoteBody, ReasonBody, WeightBody, caller, origin_of, parse_body
+from gateway.control.api.bodies import (
+    NO_REASON,
+    EditBody,
+    PromoteBody,
+    ReasonBody,
+    UndoBody,
+    WeightBody,
+    caller,
+    origin_of,
+    parse_body,
+)
 from gateway.control.api.documents import CommandDocument, EditDocument
 from gateway.control.api.endpoint import Endpoint
-from gateway.control.api.fleet_rendering import confirmation_document
+from gateway.control.api.fleet_rendering import confirmation_document, spread_document
 from gateway.control.api.openapi import Operation
 from gateway.control.api.rendering import decision_document
-from gateway.control.config.editor import Edit, RoutingEditor
-from gateway.control.config.yaml_edit import promote, set_weight
+from gateway.control.config.editor import Edit
+from gateway.control.config.undo import text_before, undo_edit, undo_point
+from gateway.control.config.yaml_edit import PROMOTE, UNDO, WEIGHT, RoutingChange
 from gateway.control.control_plane import ControlPlane
 from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.release.decisions import ReleaseDecision
+from gateway.control.release.known_effects import known_record
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.release.stages import Event
 from gateway.control.status import release_status
@@ -34,17 +47,6 @@ class ReleaseCommands:
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
-        self._editor = RoutingEditor(
-            control.routing_file,
-            control.decision_log,
-            lambda written, note: control.reload(written=written, note=note),
-            control.acceptance.history,
-        )
-
-    @property
-    def editor(self) -> RoutingEditor:
-        """The editor of the routing file, of which there is one."""
-        return self._editor
 
     def endpoints(self) -> list[Endpoint]:
         def operation(name: str, summary: str, body: type, answer: type, *, needs_body: bool = False) -> Operation:
@@ -84,6 +86,15 @@ class ReleaseCommands:
             Endpoint(
                 operation("promote", "Make the candidate stable in the routing file.", PromoteBody, EditDocument),
                 self.promote,
+            ),
+            Endpoint(
+                operation(
+                    "undo-promote",
+                    "Undo the last promotion in the routing file: the version that was stable before is stable again.",
+                    UndoBody,
+                    EditDocument,
+                ),
+                self.undo_promote,
             ),
             Endpoint(
                 operation(
@@ -136,22 +147,50 @@ class ReleaseCommands:
         overview, candidate = self._release_and_candidate(model, body)
         if overview.stopped:
             raise Conflict(f"candidate {candidate} of '{model}' is stopped; resume it first")
+        change = RoutingChange(PROMOTE, model, keep_routes=body.keep_routes)
         edit = Edit(
             model=model,
             candidate=candidate,
-            action="promote",
-            make=partial(promote, model=model, source=self._file()),
+            action=change.action,
+            make=partial(change.made, source=self._file()),
             by=caller(request),
             reason=body.reason or NO_REASON,
-            evidence=origin_of(request) | {"stable_before": overview.stable},
+            evidence=origin_of(request) | {"stable_before": overview.stable} | known_record(overview.effects),
         )
-        return await self._apply_edit(body, edit)
+        return await self._apply_edit(edit, change, dry_run=body.dry_run)
+
+    async def undo_promote(self, request: Request) -> Response:
+        body = await parse_body(request, UndoBody)
+        model, control = request.path_params["model"], self._control
+        control.settings_of(model)  # raises NotFound
+        self._check_open(model)
+        memory, decisions = control.acceptance.memory, control.decision_log.decisions
+        promoted, point = await asyncio.to_thread(undo_point, memory, model, control.repository)
+        if body.stable not in (None, promoted):
+            raise Conflict(f"version {promoted} of '{model}' is stable now, not {body.stable}")
+        if body.keep_routes and control.fleet_routing is not None:
+            raise Conflict(
+                "in a fleet an undo does not bring the routes back, since each host has a file of its own; undo it"
+                " without them (--drop-routes), then name the candidate and its routes again"
+            )
+        before = await asyncio.to_thread(text_before, control.acceptance.history, tuple(decisions), model)
+        change = RoutingChange(UNDO, model, stable=point.stable)
+        edit = Edit(
+            model=model,
+            candidate=promoted,
+            action=change.action,
+            make=undo_edit(model, point, before, keep_routes=body.keep_routes, source=self._file()),
+            by=caller(request),
+            reason=body.reason or NO_REASON,
+            evidence=origin_of(request) | {"stable_before": promoted, "stable": point.stable},
+        )
+        return await self._apply_edit(edit, change, dry_run=body.dry_run)
 
     async def weight(self, request: Request) -> Response:
         body = await parse_body(request, WeightBody)
         model = request.path_params["model"]
         overview, candidate = self._release_and_candidate(model, body)
-        make = partial(set_weight, model=model, route=body.route, percent=body.percent, source=self._file())
+        change = RoutingChange(WEIGHT, model, body.route, body.percent)
         evidence = origin_of(request) | {
             "route": body.route,
             "percent": body.percent,
@@ -160,15 +199,15 @@ class ReleaseCommands:
         edit = Edit(
             model=model,
             candidate=candidate,
-            action="weight",
-            make=make,
+            action=change.action,
+            make=partial(change.made, source=self._file()),
             by=caller(request),
             reason=body.reason or NO_REASON,
             evidence=evidence,
         )
-        return await self._apply_edit(body, edit)
+        return await self._apply_edit(edit, change, dry_run=body.dry_run)
 
-    def _release_and_candidate(self, model: str, body: PromoteBody) -> tuple[ReleaseStatus, int]:
+    def _release_and_candidate(self, model: str, body: EditBody) -> tuple[ReleaseStatus, int]:
         """The release and its candidate. Raises NotFound, and Conflict if there is no candidate or it is not the one
         that the body names.
         """
@@ -183,15 +222,20 @@ class ReleaseCommands:
     def _check_open(self, model: str) -> None:
         self._control.acceptance.refuse_if_closed(model, self._control.routing_file.status.candidates_closed)
 
-    async def _apply_edit(self, body: PromoteBody, edit: Edit) -> Response:
-        edited = await self._editor.apply(edit, dry_run=body.dry_run)
+    async def _apply_edit(self, edit: Edit, change: RoutingChange, *, dry_run: bool) -> Response:
+        fleet, spread = self._control.fleet_routing, None
+        if fleet is None:
+            edited = await self._control.editor.apply(edit, dry_run=dry_run)
+        else:
+            edited, spread = await fleet.apply(edit, change, dry_run=dry_run)
         document: EditDocument = {
             "model": edit.model,
             "action": edit.action,
-            "dry_run": body.dry_run,
+            "dry_run": dry_run,
             "difference": edited.difference,
             "decision": decision_document(edited.decision) if edited.decision else None,
             "on_disk": self._control.decision_log.on_disk and self._control.acceptance.on_disk,
+            "fleet": None if spread is None else spread_document(spread),
         }
         return JsonResponse(document)
 

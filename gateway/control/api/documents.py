@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from gateway.control.api.feedback_documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
+from gateway.control.release.effect_document import EffectDocument
+
 if TYPE_CHECKING:  # else every CLI command would load the routing modules
     from gateway.routing.explanation import Explanation
 
@@ -70,7 +73,8 @@ class ProcessDocument(TypedDict):
 
 
 class VersionDocument(TypedDict):
-    """One version's statistics since the gateway started. Latencies are None before the first request.
+    """One version's statistics since the gateway started; those of feedback, since the version's first feedback.
+    Latencies are None before the first request.
 
     `runs_on`: ONNX Runtime's execution providers that run it; `warning`: those that were requested and cannot be used.
     `process`: None if it runs in the workers. `errors` are the version's own failures, and `error_rate` their share of
@@ -91,6 +95,9 @@ class VersionDocument(TypedDict):
     accuracy: float | None
     labelled: int
     reward_mean: float | None
+    measures: list[MeasureDocument]
+    routes: list[RouteMeasuresDocument]
+    classes: list[ClassDocument]
     runs_on: list[str]
     warning: str | None
     process: ProcessDocument | None
@@ -146,7 +153,8 @@ class ReleaseDocument(TypedDict):
     """One model: its versions, the split between them, and whether the candidate is stopped.
 
     `latency_compared`: as many of stable's requests as the candidate gets run in a process, as the candidate's do.
-    Otherwise stable may run on the event loop, which takes less time.
+    Otherwise stable may run on the event loop, which takes less time. `undo_to`: the version that an undo of the last
+    promotion makes stable again; omitted if none is possible.
     """
 
     model: str
@@ -159,9 +167,11 @@ class ReleaseDocument(TypedDict):
     versions: list[VersionDocument]
     unsplit: NotRequired[UnsplitDocument]
     latency_compared: bool
+    undo_to: NotRequired[int]
     ramp: NotRequired[RampDocument]
     guards: NotRequired[list[GuardDocument]]
     forecast: NotRequired[ForecastDocument]
+    effects: NotRequired[list[EffectDocument]]
 
 
 class UnavailableDocument(TypedDict):
@@ -225,10 +235,27 @@ class ExplanationDocument(TypedDict):
     routes: list[RouteMatchDocument]
 
 
+class MissingHostDocument(TypedDict):
+    """A host of the fleet where an edit is not in force. `why`: the reason."""
+
+    host: str
+    why: str
+
+
+class SpreadDocument(TypedDict):
+    """On how many of the fleet's `hosts` an edit is in force. `problem`: why the other hosts cannot know of it yet."""
+
+    hosts: int
+    applied: int
+    missing: list[MissingHostDocument]
+    problem: str | None
+
+
 class EditDocument(TypedDict):
     """An edit of the routing file. `decision` is None if nothing was changed, as in a dry run.
 
-    `on_disk`: false if a restart would lose the edit.
+    `on_disk`: false if a restart would lose the edit. `fleet`: on which hosts it is in force; null without a fleet, or
+    if nothing was changed.
     """
 
     model: str
@@ -237,6 +264,7 @@ class EditDocument(TypedDict):
     difference: str
     decision: DecisionDocument | None
     on_disk: bool
+    fleet: SpreadDocument | None
 
 
 class HealthDocument(TypedDict):

@@ -220,7 +220,7 @@ class EventStream:
         )
 
     def _with_releases(self, state: ConsoleState, releases: ReleasePages, sequence: int) -> ConsoleState:
-        fleet = fleet_document(self._control.fleet, self._control.rates)
+        fleet = fleet_document(self._control)
         return replace(state, releases=releases, releases_read_s=time.monotonic(), sequence=sequence, fleet=fleet)
 
     async def _send(self, messages: Iterable[bytes]) -> None:

@@ -50,6 +50,30 @@ class LeaderDocument(TypedDict):
     why: str
 
 
+class DriftDocument(TypedDict):
+    """A host whose routing file has other entries for these models than that of the host that answers."""
+
+    host: str
+    models: list[str]
+
+
+class WaitingEditDocument(TypedDict):
+    """A model with edits of the fleet that are not made on the host that answers, and why not."""
+
+    model: str
+    why: str
+
+
+class FleetRoutingDocument(TypedDict):
+    """The routing file of the host that answers, compared with those of the hosts in contact. `problem`: why edits by
+    command are not exchanged with them, null if they are.
+    """
+
+    drift: list[DriftDocument]
+    waiting: list[WaitingEditDocument]
+    problem: str | None
+
+
 class FleetDocument(TypedDict):
     """The fleet as the host that answers sees it.
 
@@ -57,7 +81,8 @@ class FleetDocument(TypedDict):
     may not, or what is wrong, empty if all is well. `problem`: why the store does not answer, or refuses this host.
     `lease_left_s`: 0 if closed or without contact. `when_lost`: close or hold. `revision`: of the fleet's stops and
     resumes; `applied`: up to which they are in force here. `unconfirmed`: releases (`model/version`) with a stop that
-    may not hold on all hosts. `rates`: null if no rate is limited.
+    may not hold on all hosts. `rates`: null if no rate is limited. `keys_problem`: why the keys that sign prediction
+    ids are not exchanged with the other hosts, null if they are.
     """
 
     name: str
@@ -77,6 +102,8 @@ class FleetDocument(TypedDict):
     store_errors: int
     leaders: list[LeaderDocument]
     rates: RatesDocument | None
+    keys_problem: str | None
+    routing: FleetRoutingDocument | None
 
 
 class RemovalDocument(TypedDict):

@@ -1,17 +1,58 @@
 """Converts the state of the fleet, and what is known of a stop in it, into JSON documents."""
 
-from gateway.control.api.documents import ConfirmationDocument
-from gateway.control.api.fleet_documents import FleetDocument, RatesDocument
+from typing import Protocol
+
+from gateway.control.api.documents import ConfirmationDocument, SpreadDocument
+from gateway.control.api.fleet_documents import FleetDocument, FleetRoutingDocument, RatesDocument
 from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.fleet.fleet_status import FleetStatus, Watched, fleet_status
 from gateway.control.fleet.rates_status import Watched as WatchedRates
 from gateway.control.fleet.rates_status import rates_status
+from gateway.control.fleet.routing_spread import Spread
+from gateway.control.fleet.routing_status import RoutingStatus, routing_status
+from gateway.control.fleet.routing_status import Watched as WatchedRouting
 from gateway.control.fleet.stop_call import StopOutcome
 
 
-def fleet_document(membership: Watched | None, rates: WatchedRates | None = None) -> FleetDocument | None:
+class WatchedKeys(Protocol):
+    """What is read of the keys of prediction ids."""
+
+    problem: str
+
+
+class InFleet(Protocol):
+    """The parts of the fleet, which are None without one."""
+
+    @property
+    def fleet(self) -> Watched | None: ...
+    @property
+    def rates(self) -> WatchedRates | None: ...
+    @property
+    def prediction_keys(self) -> WatchedKeys | None: ...
+    @property
+    def fleet_routing(self) -> WatchedRouting | None: ...
+
+
+def fleet_document(control: InFleet) -> FleetDocument | None:
     """The document of the fleet, None without one; cheap to make."""
-    return None if membership is None else status_document(fleet_status(membership), rates_document(rates))
+    if control.fleet is None:
+        return None
+    keys_problem = control.prediction_keys.problem if control.prediction_keys is not None else ""
+    routing = control.fleet_routing
+    return {
+        **status_document(fleet_status(control.fleet), rates_document(control.rates)),
+        "keys_problem": keys_problem or None,
+        "routing": None if routing is None else routing_document(routing_status(routing)),
+    }
+
+
+def routing_document(status: RoutingStatus) -> FleetRoutingDocument:
+    """The document of the routing file among those of the other hosts."""
+    return {
+        "drift": [{"host": host, "models": list(models)} for host, models in status.drift],
+        "waiting": [{"model": model, "why": why} for model, why in sorted(status.waiting.items())],
+        "problem": status.problem or None,
+    }
 
 
 def rates_document(rates: WatchedRates | None) -> RatesDocument | None:
@@ -61,6 +102,8 @@ def status_document(status: FleetStatus, rates: RatesDocument | None = None) -> 
             {"model": one.model, "leader": one.leader, "here": one.here, "why": one.why} for one in status.leaders
         ],
         "rates": rates,
+        "keys_problem": None,
+        "routing": None,
     }
 
 
@@ -73,6 +116,16 @@ def confirmation_document(confirmation: Confirmation, problem: str) -> Confirmat
         "missing": list(confirmation.missing),
         "ms": confirmation.ms,
         "reason": _reason(confirmation, problem),
+    }
+
+
+def spread_document(spread: Spread) -> SpreadDocument:
+    """The document of the hosts where an edit is in force."""
+    return {
+        "hosts": spread.hosts,
+        "applied": spread.applied,
+        "missing": [{"host": name, "why": why} for name, why in spread.missing],
+        "problem": spread.problem or None,
     }
 
 

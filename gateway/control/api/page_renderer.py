@@ -42,7 +42,7 @@ class RenderReleases:
     """The job that renders each release's JSON document, from pieces of type ReleaseStatus."""
 
     def run(self, items: Sequence[Any], process: "RenderProcess") -> Any:
-        return {one.model: orjson.dumps(release_document(one)) for one in items}
+        return {one.model: orjson.dumps(release_document(one, process.labels.of)) for one in items}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class RenderMetrics:
         releases = [
             release_metrics(one) for one in items if isinstance(one, ReleaseStatus) and one.candidate is not None
         ]
-        labels = {(name, number): process.labels.of(name, number) for name, number, _ in versions}
+        named = {one[:2] for one in (*versions, *self.rest.data.outcomes.classes)}
+        labels = {key: process.labels.of(*key) for key in named}
         process.metrics = replace(self.rest, versions=versions, releases=releases, labels=labels)
         return generate_latest(process.registry)
 

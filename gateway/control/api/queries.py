@@ -18,6 +18,7 @@ from gateway.control.api.release_pages import ReleasePages, in_page_thread
 from gateway.control.api.rendering import config_document, release_document
 from gateway.control.api.shared_results import SharedResult
 from gateway.control.control_plane import ControlPlane
+from gateway.control.record_status import ClassLabels
 from gateway.control.release.decisions import MAX_IN_MEMORY
 from gateway.control.status import release_status
 from gateway.errors import InvalidRequest, NotReady
@@ -40,6 +41,7 @@ class ReadEndpoints:
         self._metrics = metrics
         self._decision_list = DecisionListCache()
         self._listing = asyncio.Lock()
+        self._labels = ClassLabels(control.repository)
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -102,13 +104,14 @@ class ReadEndpoints:
         return Response((await self._release_pages.get()).text, media_type=JsonResponse.media_type)
 
     async def release(self, request: Request) -> Response:
-        return JsonResponse(release_document(release_status(self._control, request.path_params["model"])))
+        status = release_status(self._control, request.path_params["model"])
+        return JsonResponse(release_document(status, self._labels.of))
 
     async def config(self, request: Request) -> Response:
         return JsonResponse(config_document(self._control))
 
     async def fleet(self, request: Request) -> Response:
-        answer: FleetAnswer = {"fleet": fleet_document(self._control.fleet, self._control.rates)}
+        answer: FleetAnswer = {"fleet": fleet_document(self._control)}
         return JsonResponse(answer)
 
     async def decisions(self, request: Request) -> Response:

@@ -16,6 +16,13 @@ from gateway.control.api.documents import (
     UnsplitDocument,
     VersionDocument,
 )
+from gateway.control.api.feedback_rendering import (
+    LabelsOf,
+    class_documents,
+    measure_documents,
+    no_labels,
+    route_documents,
+)
 from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.comparisons import Assessment, GuardVerdict
 from gateway.control.guards.evidence import alpha_of
@@ -25,6 +32,7 @@ from gateway.control.record_status import KINDS, dropped
 from gateway.control.release.audit import LN_10
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
+from gateway.control.release.known_effects import effect_documents
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
 from gateway.control.release.wording import verdict_text
 from gateway.errors import Outcome, request_counts
@@ -46,7 +54,7 @@ def decision_document(decision: ReleaseDecision) -> DecisionDocument:
     }
 
 
-def release_document(overview: ReleaseStatus) -> ReleaseDocument:
+def release_document(overview: ReleaseStatus, labels_of: LabelsOf = no_labels) -> ReleaseDocument:
     """The document of one release, with its ramp, guards and forecast if it has them."""
     document: ReleaseDocument = {
         "model": overview.model,
@@ -63,9 +71,11 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
             }
             for route, ppm in overview.configured_ppm.items()
         ],
-        "versions": [_version(counted) for counted in overview.versions],
+        "versions": [_version(counted, labels_of(overview.model, counted.version)) for counted in overview.versions],
         "latency_compared": overview.latency_compared,
     }
+    if overview.undo is not None:
+        document["undo_to"] = overview.undo
     if overview.candidate is not None:
         document["unsplit"] = _unsplit(overview.versions)
     if overview.progress is not None:
@@ -73,6 +83,7 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
             document["ramp"] = _ramp(overview.progress, overview.ramp_ppm)
         document["guards"] = _guards(overview.progress.assessment, overview.versions)
         document["forecast"] = _forecast(overview.progress)
+        document["effects"] = effect_documents(overview.effects)
     return document
 
 
@@ -117,7 +128,7 @@ def _forecast(progress: Progress) -> ForecastDocument:
     }
 
 
-def _version(counted: VersionStatus) -> VersionDocument:
+def _version(counted: VersionStatus, labels: Sequence[str]) -> VersionDocument:
     outcomes = counted.totals.outcomes(counted.variant)
     answered, failed = request_counts(outcomes)
     latency = counted.totals.latency(counted.variant)
@@ -139,6 +150,9 @@ def _version(counted: VersionStatus) -> VersionDocument:
         "accuracy": credit.accuracy,
         "labelled": credit.labelled,
         "reward_mean": credit.reward_mean,
+        "measures": measure_documents(credit.outcomes),
+        "routes": route_documents(credit),
+        "classes": class_documents(credit, labels),
         "runs_on": list(counted.providers),
         "warning": counted.warning or None,
         "process": _process(counted.process),

@@ -1,6 +1,6 @@
 """Makes configuration generations: the models to serve, with a shared-memory slot for each version and release."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from gateway.control.config.resolve import ResolvedRouting
@@ -40,6 +40,8 @@ class GenerationFactory:
                 slot = release_slots[key] = self._releases.of(*key)
                 if self._decision_log.stopped(*key) is not None:
                     self._board.stop(slot)
+        kept = dict(_kept(resolved, sockets))
+        versions |= {key: self._versions.of(*key) for key in kept.items()}
         return ConfigGeneration(
             generation=generation,
             routing=resolved.routing,
@@ -48,6 +50,7 @@ class GenerationFactory:
             unavailable=dict(unavailable or {}),
             configured=resolved.configured,
             sockets=sockets,
+            kept=kept,
         )
 
     def make_reload(
@@ -62,6 +65,16 @@ class GenerationFactory:
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}
         config = self.make(before.generation, resolved, sockets, unavailable)
         return replace(config, unloaded=before.unloaded - {name}, loads=loads)
+
+
+def _kept(resolved: ResolvedRouting, sockets: ProcessSockets) -> Iterator[VersionKey]:
+    """The versions that were stable before a promotion that can be undone. Not those of models whose stable runs in a
+    process of its own: on a GPU there may be no memory for both, and an undo starts the process again.
+    """
+    for name, one in resolved.memory.items():
+        release = resolved.routing.models.get(name)
+        if release is not None and one.undo is not None and (name, release.stable) not in sockets.versions:
+            yield name, one.undo.stable
 
 
 def without_unavailable_stables(config: ConfigGeneration) -> ConfigGeneration:

@@ -20,9 +20,20 @@ log: Final = logging.getLogger("gateway.control.config")
 
 
 @dataclass(frozen=True, slots=True)
+class UndoPoint:
+    """The last promotion, while no later release has replaced it. `stable`: the version that was stable before it.
+    `entry`: a fingerprint of the model's entry as the promotion left it; `edited`: the entry is another by now.
+    """
+
+    stable: int
+    entry: str
+    edited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RememberedRelease:
     """What is remembered of one model. `configured`: it has an entry in the text accepted last. `salt`: as written
-    there, else None.
+    there, else None. `undo`: the promotion that can be undone.
     """
 
     stable: int
@@ -30,6 +41,7 @@ class RememberedRelease:
     salt: str | None = None
     stickiness: str = "customer"
     configured: bool = True
+    undo: UndoPoint | None = None
 
     def release(self) -> ReleaseSettings:
         """The release to serve if the model has no entry: no route leads to the candidate."""
@@ -83,7 +95,7 @@ class ReleaseMemoryFile:
 
     def write(self, memory: ReleaseMemory, text: bytes | None) -> bool:
         """Write both durably. Returns False, and logs an error, if the disk refuses them."""
-        document = orjson.dumps({"models": {name: asdict(one) for name, one in sorted(memory.items())}})
+        document = orjson.dumps({"models": {name: _document(one) for name, one in sorted(memory.items())}})
         try:
             if text is not None:
                 replace_durably(self._text, text)
@@ -104,7 +116,9 @@ def _memory_of(document: Any) -> dict[str, RememberedRelease]:
     memory = {name: _entry(**fields) for name, fields in document["models"].items()}
     for name, one in memory.items():
         one.release()  # validates the versions
-        if not (isinstance(one.configured, bool) and isinstance(one.salt, str | None) and isinstance(name, str)):
+        undo = one.undo.stable if one.undo is not None else 1
+        known = isinstance(one.configured, bool) and isinstance(one.salt, str | None) and isinstance(undo, int)
+        if not (known and isinstance(name, str)):
             raise ValueError(f"its entry of {name!r} has values of the wrong type")
     return memory
 
@@ -113,4 +127,11 @@ def _entry(**fields: Any) -> RememberedRelease:
     """One model's entry. `configured` was called `named` in state folders written before it was renamed."""
     if "named" in fields:
         fields["configured"] = fields.pop("named")
+    if fields.get("undo") is not None:
+        fields["undo"] = UndoPoint(**fields["undo"])
     return RememberedRelease(**fields)
+
+
+def _document(one: RememberedRelease) -> dict[str, Any]:
+    """One model's entry in the file. Without a promotion it is as gateways before `undo` wrote and read it."""
+    return {key: value for key, value in asdict(one).items() if key != "undo" or value is not None}

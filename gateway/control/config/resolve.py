@@ -10,13 +10,17 @@ The file states changes; what it does not name stays as it was. This module does
     no entry at all                    refused if the text accepted before had one
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from gateway.control.config.memory import ReleaseMemory, RememberedRelease, remember
+from gateway.control.config.memory import ReleaseMemory, RememberedRelease, UndoPoint, remember
 from gateway.errors import SettingsError
 from gateway.settings.routing import ReleaseSettings, RoutingSettings, SplitSettings
+
+FINGERPRINT_LENGTH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def resolve(routing: RoutingSettings, known: ResolveInput, source: str) -> Resol
     for name, entry in routing.models.items():
         before = known.memory.get(name)
         releases[name] = _keep_salt(entry, before)
-        memory[name] = remember(releases[name])
+        memory[name] = replace(remember(releases[name]), undo=_undo_point(entry, before))
         notes[name] = list(_differences(name, entry, releases[name], before, known))
     for name, one in gone.items():
         memory[name] = replace(one, configured=False)
@@ -111,6 +115,23 @@ def _keep_salt(entry: ReleaseSettings, before: RememberedRelease | None) -> Rele
     if "salt" in split.model_fields_set:
         return entry
     return entry.model_copy(update={"split": split.model_copy(update={"salt": before.salt})})
+
+
+def _undo_point(entry: ReleaseSettings, before: RememberedRelease | None) -> UndoPoint | None:
+    """The promotion that this entry makes, or the one before, which lasts until one names other versions."""
+    if before is None or entry.candidate is not None:
+        return None
+    now = entry_fingerprint(entry)
+    if entry.stable == before.candidate:
+        return UndoPoint(before.stable, now)
+    if entry.stable != before.stable or before.undo is None:
+        return None
+    return replace(before.undo, edited=now != before.undo.entry)
+
+
+def entry_fingerprint(entry: ReleaseSettings) -> str:
+    """A hash of what the entry says, without its layout and what it leaves to defaults."""
+    return hashlib.sha256(entry.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
 def _differences(

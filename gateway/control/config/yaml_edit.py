@@ -6,6 +6,7 @@ intended document before it is returned: an edit is either exact or refused.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from difflib import unified_diff
 from typing import Any, Final
@@ -18,27 +19,92 @@ from gateway.settings.scalars import read
 from gateway.settings.units import parse_ppm
 
 CANDIDATE_KEYS: Final = ("candidate", "canary", "split")
+PROMOTE, UNDO, WEIGHT = "promote", "undo-promote", "weight"
 Span = tuple[int, int]
 
 
-def promote(text: str, model: str, source: str = "routing.yaml") -> str:
+@dataclass(frozen=True, slots=True)
+class RoutingChange:
+    """A change of one model's entry. `action`: PROMOTE, UNDO or WEIGHT. `route`, `percent`: of a weight. `stable`: of
+    an undo, the version that is stable again. `keep_routes`: a promotion keeps them as a comment.
+    """
+
+    action: str
+    model: str
+    route: str = ""
+    percent: float = 0.0
+    stable: int = 0
+    keep_routes: bool = False
+
+    def made(self, text: str, source: str = "routing.yaml") -> str:
+        """`text` with the change. Raises SettingsError, also for an action of a later release."""
+        if self.action == PROMOTE:
+            return promote(text, self.model, source, keep_routes=self.keep_routes)
+        if self.action == UNDO:
+            return set_stable(text, self.model, self.stable, source)
+        if self.action == WEIGHT:
+            return set_weight(text, self.model, self.route, self.percent, source)
+        raise SettingsError(source, [f"this release of the gateway has no edit '{self.action}'"])
+
+
+def promote(text: str, model: str, source: str = "routing.yaml", *, keep_routes: bool = False) -> str:
     """`text` with `model`'s candidate as its stable version. Raises SettingsError if that cannot be done exactly.
 
     `candidate` and `split` are removed: they say which requests go to which version, and the schema refuses routes that
-    lead nowhere. `ramp`, `mirror`, `rescue` and `guards` stay for the next candidate: they say how any candidate is
+    lead nowhere. With `keep_routes` the split stays as a comment, for the next
+    candidate. `ramp`, `mirror`, `rescue` and `guards` stay for the next candidate: they say how any candidate is
     treated. Comments stay, except those inside what is removed.
     """
     entries = _entries(_release(text, model, source))
     candidate = entries.get("candidate") or entries.get("canary")
     if candidate is None or "stable" not in entries:
         raise SettingsError(source, [f"models.{model} does not name both stable and candidate itself; edit it by hand"])
+    release_node = _release(text, model, source)
     spans = [(*_span(entries["stable"][1]), candidate[1].value)]
-    spans += [(*span, "") for span in _removals(text, _release(text, model, source), CANDIDATE_KEYS)]
+    if keep_routes and "split" in entries:
+        if release_node.flow_style:  # type: ignore[attr-defined]
+            raise SettingsError(
+                source, [f"models.{model} is written in one line, {{…}}: its routes cannot stay as a comment"]
+            )
+        begin, end = _lines(text, *entries["split"])
+        spans.append((begin, end, _commented(text[begin:end], entries["split"][0].start_mark.column)))
+        spans += [(*span, "") for span in _removals(text, release_node, CANDIDATE_KEYS[:2])]
+    else:
+        spans += [(*span, "") for span in _removals(text, release_node, CANDIDATE_KEYS)]
     meant = _document(text, source)
     before = meant["models"][model]
     release = {key: value for key, value in before.items() if key not in CANDIDATE_KEYS}
     meant["models"] = {**meant["models"], model: {**release, "stable": before[candidate[0].value]}}
     return _checked(_replaced(text, spans), meant, source)
+
+
+def set_stable(text: str, model: str, version: int, source: str = "routing.yaml") -> str:
+    """`text` with another stable version of `model`. Raises SettingsError if that cannot be done exactly."""
+    entries = _entries(_release(text, model, source))
+    if "stable" not in entries:
+        raise SettingsError(source, [f"models.{model} does not name stable itself; edit it by hand"])
+    meant = _document(text, source)
+    meant["models"][model]["stable"] = version
+    return _checked(_replaced(text, [(*_span(entries["stable"][1]), str(version))]), meant, source)
+
+
+def restore_entry(text: str, before: str, model: str, source: str = "routing.yaml") -> str:
+    """`text` with `model`'s entry as in `before`, the text before its promotion. Raises SettingsError if the
+    entry, with the comments in it, is not what a promotion makes of that.
+    """
+    here, there = _entry_span(text, model, source), _entry_span(before, model, source)
+    entry = text[slice(*here)]
+    if not any(entry == _promoted_entry(before, model, source, keep_routes) for keep_routes in (False, True)):
+        raise SettingsError(
+            source,
+            [
+                f"models.{model} was edited since the promotion, comments included, so its routes cannot be brought"
+                " back; undo it without them (--drop-routes), or edit it by hand"
+            ],
+        )
+    meant = _document(text, source)
+    meant["models"][model] = _document(before, source)["models"][model]
+    return _checked(_replaced(text, [(*here, before[slice(*there)])]), meant, source)
 
 
 def set_weight(text: str, model: str, route: str, percent: float, source: str = "routing.yaml") -> str:
@@ -88,6 +154,30 @@ def _release(text: str, model: str, source: str) -> yaml.Node:
             source, [f"models has no '{model}': it is served without an entry; add one to the file first"]
         )
     return entries[model][1]
+
+
+def _entry_span(text: str, model: str, source: str) -> Span:
+    """The entry of `model` with its key, and with the comments inside it."""
+    _release(text, model, source)
+    models = _entries(yaml.compose(text, yaml.CSafeLoader))["models"][1]
+    key, value = _entries(models)[model]
+    return (key.start_mark.index, value.end_mark.index) if models.flow_style else _lines(text, key, value)  # type: ignore[attr-defined]
+
+
+def _promoted_entry(before: str, model: str, source: str, keep_routes: bool) -> str | None:
+    try:
+        text = promote(before, model, source, keep_routes=keep_routes)
+    except SettingsError:  # routes in one line cannot be kept
+        return None
+    return text[slice(*_entry_span(text, model, source))]
+
+
+def _commented(lines: str, column: int) -> str:
+    """These lines as comments that begin at `column`. Those that begin before it are comments already."""
+    return "".join(
+        f"{line[:column]}# {line[column:]}" if line.strip() and not line[:column].strip() else line
+        for line in lines.splitlines(keepends=True)
+    )
 
 
 def _entries(node: yaml.Node | None) -> Mapping[str, tuple[yaml.Node, yaml.Node]]:

@@ -23,7 +23,7 @@ export const forgetKey = () => sessionStorage.removeItem(STORED);
 
 /** A response with status 2xx; throws Refused with the reason, or TypeError if no gateway answers. */
 export async function fetched(path, options = {}) {
-  const headers = { ...options.headers };
+  const headers = { "x-gateway-client": "console", ...options.headers }; // decisions say that they were made here
   if (hasKey()) headers.authorization = `Bearer ${sessionStorage.getItem(STORED)}`;
   const response = await fetch(path, { ...options, headers, cache: "no-store" });
   if (response.ok) return response;

@@ -3,20 +3,20 @@
 import { post, words } from "/console/api.js";
 import { guardRow, rampSteps, SplitBar, Sparkline } from "/console/charts.js";
 import { against, clock, count, el, ms, percent, perSecond, say } from "/console/dom.js";
+import { Effects } from "/console/effects.js";
 import { stopped } from "/console/fleet.js";
+import { FeedbackTables, measureFigures } from "/console/outcomes.js";
 import { LENGTH, Rates } from "/console/rates.js";
+import { Traffic } from "/console/traffic.js";
 
 const VARIANTS = ["stable", "candidate"];
 const FIGURES = [
-  { name: "Requests", key: "requests", show: count },
-  { name: "Errors", of: errorPercent, show: (value) => (value === null ? "–" : percent(value)), worse: true },
+  { name: "Requests", key: "requests", show: count, period: true },
+  { name: "Errors", of: errorPercent, period: true, show: (value) => (value === null ? "–" : percent(value)), worse: true },
   { name: "Rescues", of: (version) => total(version.rescues), show: count, only: "candidate" },
-  { name: "p50", key: "latency_p50_ms", show: ms, worse: true, latency: true },
-  { name: "p95", key: "latency_p95_ms", show: ms, worse: true, latency: true },
-  { name: "p99", key: "latency_p99_ms", show: ms, worse: true, latency: true },
-  { name: "Accuracy", of: (version) => scaled(version.accuracy), show: (value) => (value === null ? "–" : percent(value)), there: (version) => version.labelled > 0 },
-  { name: "Labelled", key: "labelled", show: count, there: (version) => version.labelled > 0 },
-  { name: "Mean reward", key: "reward_mean", show: (value) => (value === null ? "–" : Number(value.toPrecision(4)).toString()), there: (version) => version.reward_mean !== null },
+  { name: "p50", key: "latency_p50_ms", show: ms, worse: true, latency: true, period: true },
+  { name: "p95", key: "latency_p95_ms", show: ms, worse: true, latency: true, period: true },
+  { name: "p99", key: "latency_p99_ms", show: ms, worse: true, latency: true, period: true },
 ];
 
 const total = (counts) => Object.values(counts).reduce((sum, n) => sum + n, 0);
@@ -51,6 +51,8 @@ export class Card {
     this.stage = el("span", { class: "stage" });
     this.stopButton = el("button", { type: "button", class: "stop" }, "Stop");
     this.stopButton.setAttribute("aria-label", `Stop the candidate of ${model}`);
+    this.reasonButton = el("button", { type: "button", class: "quiet", title: "Stop with a reason", "aria-label": `Give a reason and stop ${model}` }, "Stop…");
+    this.undoButton = el("button", { type: "button", class: "quiet", "aria-label": `Undo the promotion of ${model}` }, "Undo promotion…");
     this.resumeButton = el("button", { type: "button", class: "primary", "aria-label": `Resume ${model}` }, "Resume…");
     this.promoteButton = el("button", { type: "button", class: "quiet", "aria-label": `Promote the candidate of ${model}` }, "Promote…");
     this.holdButton = el("button", { type: "button", class: "quiet", "aria-label": `Hold the ramp of ${model}` }, "Hold");
@@ -64,19 +66,26 @@ export class Card {
     this.measured = new SplitBar("measured");
     this.ramp = el("div", { class: "part", hidden: true });
     this.guards = el("div", { class: "part", hidden: true });
+    this.effects = new Effects(model);
+    this.feedback = new FeedbackTables(model);
     this.last = el("p", { class: "last", hidden: true });
     this.versions = el("div", { class: "versions" });
+    this.traffic = new Traffic(model, () => this.showFigures());
     this.incomparable = el("p", { class: "detail incomparable", hidden: true }, INCOMPARABLE);
     this.element = el(
       "article",
       { class: "card", id, "aria-labelledby": `${id}-name`, "data-model": model, tabindex: "-1" },
       el("header", {}, el("h2", { id: `${id}-name` }, model), this.stage,
-        el("div", { class: "actions" }, this.continueButton, this.holdButton, this.promoteButton, this.resumeButton, this.stopButton)),
+        el("div", { class: "actions" }, this.continueButton, this.holdButton, this.undoButton, this.promoteButton, this.resumeButton, this.reasonButton, this.stopButton)),
       this.effect, this.failure, this.why,
       el("div", { class: "split" }, this.sentence, this.routes),
-      this.versions, this.incomparable, this.ramp, this.guards, this.last,
+      this.versions, this.traffic.since, this.incomparable, this.effects.element, this.feedback.element, this.ramp, this.guards,
+      this.traffic.details, this.last,
     );
+    this.traffic.follow(this.element);
     this.stopButton.addEventListener("click", () => this.stop());
+    this.reasonButton.addEventListener("click", () => this.commands.stopWithReason(this.release, this));
+    this.undoButton.addEventListener("click", () => this.commands.undoPromote(this.release, this));
     this.resumeButton.addEventListener("click", () => this.commands.resume(this.release, this));
     this.promoteButton.addEventListener("click", () => this.commands.promote(this.release, this));
     this.holdButton.addEventListener("click", () => this.send("hold"));
@@ -84,12 +93,12 @@ export class Card {
   }
 
   /** Stop on one press, and show how long it took until the gateway confirmed that no response comes from the candidate. */
-  async stop() {
+  async stop(reason = "stopped in the console") {
     const pressed = performance.now();
     this.stopButton.disabled = true;
     say(this.effect, "Stopping …");
     try {
-      const decision = await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason: "stopped in the console" });
+      const decision = await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason });
       this.commandSequence = decision.sequence;
       const took = Math.round(performance.now() - pressed);
       this.effect.dataset.ms = took;
@@ -139,6 +148,8 @@ export class Card {
     this.element.dataset.state = state;
     say(this.stage, { alone: "no candidate", stopped: "stopped" }[state] ?? state);
     this.stopButton.hidden = !there || release.stopped;
+    this.reasonButton.hidden = this.stopButton.hidden;
+    this.undoButton.hidden = release.undo_to === undefined || !this.commands.accepts("undo-promote");
     this.resumeButton.hidden = !there || !release.stopped;
     this.promoteButton.hidden = !there || release.stopped;
     this.holdButton.hidden = !(release.ramp?.stage === "ramping" && this.commands.accepts("hold"));
@@ -155,7 +166,7 @@ export class Card {
   showSplit(release) {
     const names = release.candidate === null ? [] : release.routes.map((route) => route.route);
     if (names.join("\n") !== [...this.bars.keys()].join("\n")) {
-      this.bars = new Map(names.map((name) => [name, new SplitBar(name)]));
+      this.bars = new Map(names.map((name) => [name, new SplitBar(name, () => this.setWeight(name))]));
       this.measured = new SplitBar("measured");
       this.measured.row.classList.add("measured");
       this.routes.replaceChildren(...[...this.bars.values()].map((bar) => bar.row), ...(names.length ? [this.measured.row] : []));
@@ -165,13 +176,22 @@ export class Card {
     say(this.sentence, sentence(release));
   }
 
+  setWeight(name) {
+    this.commands.weight(this.release, this.release.routes.find((route) => route.route === name), this);
+  }
+
   showVersions(release) {
-    const shape = JSON.stringify(release.versions.map((version) => [version.version, ...FIGURES.map((figure) => figure.there?.(version))]));
+    this.figures = [...FIGURES, ...measureFigures(release)];
+    const shape = JSON.stringify(release.versions.map((version) => [version.version, ...this.figures.map((figure) => [figure.name, figure.there?.(version)])]));
     if (shape !== this.shape) this.buildVersions(release);
     this.shape = shape;
-    for (const cell of this.cells) cell(release);
+    this.showFigures();
     this.incomparable.hidden = release.candidate === null || release.latency_compared;
     this.showRates();
+  }
+
+  showFigures() {
+    for (const cell of this.cells ?? []) cell(this.release);
   }
 
   buildVersions(release) {
@@ -187,7 +207,7 @@ export class Card {
       this.rateCells[variant] = el("span", { class: "rate" }, "–");
       return el("td", { class: variant }, this.rateCells[variant], this.sparks[variant].element);
     });
-    const rows = FIGURES.filter((figure) => !figure.there || release.versions.some(figure.there))
+    const rows = this.figures.filter((figure) => !figure.there || release.versions.some(figure.there))
       .filter((figure) => !figure.only || present.includes(figure.only))
       .map((figure) => el("tr", {}, el("th", { scope: "row" }, figure.name), ...present.map((variant) => this.cell(figure, variant))));
     this.versions.replaceChildren(
@@ -202,7 +222,8 @@ export class Card {
     const value = el("span", {});
     const compared = el("small", {});
     const read = (release, of) => {
-      const version = release.versions.find((one) => one.variant === of);
+      const live = release.versions.find((one) => one.variant === of);
+      const version = live && figure.period ? (this.traffic.of(live) ?? live) : live;
       return version === undefined ? null : figure.of ? figure.of(version) : version[figure.key];
     };
     this.cells.push((release) => {
@@ -227,6 +248,8 @@ export class Card {
   }
 
   showMore(release) {
+    this.effects.update(release);
+    this.feedback.update(release);
     this.ramp.hidden = !release.ramp;
     if (release.ramp) this.ramp.replaceChildren(el("h3", {}, "Ramp"), rampSteps(release.ramp));
     const guards = (release.guards ?? []).filter((guard) => guard.action !== "none" || release.ramp);

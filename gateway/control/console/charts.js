@@ -5,13 +5,14 @@ import { el, percent, svg } from "/console/dom.js";
 const WIDTH = 160;
 const HEIGHT = 36;
 
-/** One route: how much of it the candidate gets, and how much it would get if it were not stopped. */
+/** One route: how much of it the candidate gets, and how much it would get if it were not stopped. `set`: called to set its weight. */
 export class SplitBar {
-  constructor(name) {
+  constructor(name, set = null) {
     this.ghost = el("span", { class: "ghost" });
     this.share = el("span", { class: "share" });
     this.bar = el("div", { class: "bar", role: "img" }, this.ghost, this.share);
-    this.figure = el("span", { class: "figure" });
+    this.figure = el(set ? "button" : "span", { class: set ? "figure set" : "figure", type: set && "button", title: set && "Set the weight of this route" });
+    if (set) this.figure.addEventListener("click", set);
     this.row = el("div", { class: "route", "data-route": name }, el("span", { class: "name" }, name), this.bar, this.figure);
     this.name = name;
   }
@@ -24,6 +25,7 @@ export class SplitBar {
     const text = percent(inForce) + note;
     if (this.figure.textContent === text) return;
     this.figure.textContent = text;
+    if (this.figure.tagName === "BUTTON") this.figure.setAttribute("aria-label", `${text}: set the weight of route ${this.name}`);
     this.bar.setAttribute("aria-label", `${this.name}: ${text} to the candidate`);
   }
 }

@@ -1,15 +1,27 @@
-// The dialogs: resume asks for a reason, promote shows its edit first.
+// The dialogs: stop and resume ask for a reason; promote, its undo and a weight show their edit first.
 
 import { post, words } from "/console/api.js";
-import { byId, clock, el, say } from "/console/dom.js";
+import { byId, clock, el, percent, say } from "/console/dom.js";
 
 const path = (release, command) => `/api/releases/${encodeURIComponent(release.model)}/${command}`;
 
+/** Ask for a reason, then stop; the button "Stop" stops without asking. */
+export function stopWithReason(release, card) {
+  say(byId("reason-title"), `Stop version ${release.candidate} of ${release.model}`);
+  say(byId("reason-was"), `Version ${release.stable} then answers every request, until someone resumes version ${release.candidate}.`);
+  say(byId("reason-label"), "Why?");
+  ask("reason-dialog", "Stop", async ({ reason }) => {
+    await card.stop(reason);
+    return card.resumeButton;
+  });
+}
+
 export function resume(release, card) {
-  say(byId("resume-title"), `Resume version ${release.candidate} of ${release.model}`);
+  say(byId("reason-title"), `Resume version ${release.candidate} of ${release.model}`);
   const stop = release.stop;
-  say(byId("resume-was"), stop ? `It was stopped by ${stop.by} at ${clock(stop.time_ns)}: ${stop.reason}` : "");
-  ask("resume-dialog", async (reason) => {
+  say(byId("reason-was"), stop ? `It was stopped by ${stop.by} at ${clock(stop.time_ns)}: ${stop.reason}` : "");
+  say(byId("reason-label"), "Why is it safe to resume?");
+  ask("reason-dialog", "Resume", async ({ reason }) => {
     card.commandSequence = (await post(path(release, "resume"), { reason })).sequence;
     card.confirm(`Resumed: version ${release.candidate} receives traffic again, as routed.`);
     card.update({ ...card.release, stopped: false, stop: null });
@@ -17,20 +29,73 @@ export function resume(release, card) {
   });
 }
 
-export async function promote(release, card) {
+export function promote(release, card) {
   const candidate = release.candidate; // as shown: it may have been replaced by the time that the edit has been read
+  return edit(card, {
+    title: `Promote version ${candidate} of ${release.model} to stable`,
+    option: release.routes.length ? "Keep the routes in the file, as a comment for the next candidate" : "",
+    submit: "Promote",
+    send: ({ keep, ...body }) => post(path(release, "promote"), { candidate, ...body, ...(keep ? { keep_routes: true } : {}) }),
+    done: () => `Promoted: version ${candidate} answers every request.`,
+  });
+}
+
+export function undoPromote(release, card) {
+  const { stable, undo_to: old } = release;
+  return edit(card, {
+    title: `Undo the promotion of version ${stable} of ${release.model}`,
+    option: `Bring version ${stable} back as the candidate, with the routes that it had`,
+    submit: "Undo promotion",
+    send: ({ keep, ...body }) => post(path(release, "undo-promote"), { stable, keep_routes: keep, ...body }),
+    done: ({ keep }) => `Undone: version ${old} is stable again${keep ? `, and version ${stable} is its candidate` : ""}.`,
+  });
+}
+
+export function weight(release, route, card) {
+  const { candidate } = release;
+  return edit(card, {
+    title: `Weight of route ${route.route} of ${release.model}`,
+    percent: route.weight_percent,
+    submit: "Set weight",
+    send: ({ keep, ...body }) => post(path(release, "weight"), { route: route.route, candidate, ...body }),
+    done: (body) => `Route ${route.route} sends ${percent(body.percent)} to version ${candidate}.`,
+  });
+}
+
+/** A dialog that shows an edit of the routing file before it is made. `option`: a choice that changes the edit; `percent`: a number to set. */
+async function edit(card, { title, option = "", percent: before, submit, send, done }) {
+  const dialog = byId("promote-dialog");
+  const { keep, percent: number } = dialog.querySelector("form").elements;
+  const body = () => ({ keep: keep.checked, ...(before === undefined ? {} : { percent: Number(number.value) }) });
+  const diff = dialog.querySelector(".diff");
+  const failure = dialog.querySelector(".failure");
+  const preview = async () => {
+    const shown = await send({ ...body(), dry_run: true });
+    diff.replaceChildren(...(shown.difference ? lines(shown.difference) : ["No change."]));
+    failure.hidden = true;
+  };
+  const again = () => preview().catch((error) => { failure.hidden = false; say(failure, words(error)); });
+  say(byId("promote-title"), title);
+  say(byId("promote-option-text"), option);
+  byId("promote-option").hidden = !option;
+  byId("promote-percent").hidden = before === undefined;
+  dialog.querySelector("form").reset();
+  number.value = before ?? "";
+  number.disabled = before === undefined;
+  keep.onchange = again;
+  number.onchange = again;
   try {
-    const edit = await post(path(release, "promote"), { dry_run: true, candidate });
-    say(byId("promote-title"), `Promote version ${release.candidate} of ${release.model} to stable`);
-    byId("promote-dialog").querySelector(".diff").replaceChildren(...lines(edit.difference));
-    ask("promote-dialog", async (reason) => {
-      await post(path(release, "promote"), { reason, candidate });
-      card.confirm(`Promoted: version ${release.candidate} answers every request.`);
-      return card.element;
-    });
+    await preview();
   } catch (error) {
-    card.fail(`Not promoted: ${words(error)}`);
+    card.fail(`${submit}: ${words(error)}`);
+    return;
   }
+  ask("promote-dialog", submit, async ({ reason }) => {
+    const given = body();
+    await send({ ...given, reason });
+    card.confirm(done(given));
+    return card.element;
+  }, { fresh: false });
 }
 
 function lines(difference) {
@@ -41,25 +106,27 @@ function lines(difference) {
 }
 
 /** Open the dialog; on submit call `act` and focus the element that it returns. On failure the dialog stays open and shows the error. */
-function ask(id, act) {
+function ask(id, submit, act, { fresh = true } = {}) {
   const dialog = byId(id);
   const form = dialog.querySelector("form");
   const failure = dialog.querySelector(".failure");
-  form.reset();
+  const button = dialog.querySelector("[type=submit]");
+  if (fresh) form.reset();
+  say(button, submit);
+  button.classList.toggle("stop", submit === "Stop");
   failure.hidden = true;
   form.onsubmit = async (event) => {
     event.preventDefault();
     try {
-      const reason = form.elements.reason.value.trim();
-      dialog.querySelector("[type=submit]").disabled = true;
-      const next = await act(reason);
+      button.disabled = true;
+      const next = await act({ reason: form.elements.reason.value.trim() });
       dialog.close();
       next.focus();
     } catch (error) {
       failure.hidden = false;
       say(failure, words(error));
     } finally {
-      dialog.querySelector("[type=submit]").disabled = false;
+      button.disabled = false;
     }
   };
   dialog.querySelector("[data-close]").onclick = () => dialog.close();

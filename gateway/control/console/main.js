@@ -2,11 +2,12 @@
 
 import { forgetKey, hasKey, keepKey, read, onKeyNeeded } from "/console/api.js";
 import { Card } from "/console/card.js";
-import { promote, resume } from "/console/dialogs.js";
+import { promote, resume, stopWithReason, undoPromote, weight } from "/console/dialogs.js";
 import { byId, el, say } from "/console/dom.js";
 import { follow } from "/console/feed.js";
 import { showFleet } from "/console/fleet.js";
 import { answerQuestions, EventList, offer, showConfig } from "/console/panels.js";
+import { periodChoice } from "/console/traffic.js";
 
 const cards = new Map();
 const chips = new Map();
@@ -15,7 +16,7 @@ const CONTACT = { live: "Live", lost: "Disconnected", locked: "API key required"
 let accepted = new Set(); // the paths of the commands that this gateway accepts, from its OpenAPI document
 let unlock = () => {};
 
-const commands = { resume, promote, accepts: (command) => accepted.has(`/api/releases/{model}/${command}`) };
+const commands = { promote, resume, stopWithReason, undoPromote, weight, accepts: (command) => accepted.has(`/api/releases/{model}/${command}`) };
 
 const HANDLERS = {
   snapshot({ time_ns, sequence, releases, fleet, config, decisions }) {
@@ -76,7 +77,10 @@ function contact(state) {
   if (state !== "live") return;
   byId("key-form").hidden = true;
   byId("forget").hidden = !hasKey();
-  read("/openapi.json").then((document) => { accepted = new Set(Object.keys(document.paths)); }, () => {});
+  read("/openapi.json").then((document) => {
+    accepted = new Set(Object.keys(document.paths));
+    for (const card of cards.values()) card.update(card.release);
+  }, () => {});
 }
 
 onKeyNeeded((why) => {
@@ -96,5 +100,6 @@ byId("forget").addEventListener("click", () => {
   location.reload();
 });
 
+byId("chips").after(periodChoice());
 answerQuestions();
 follow((name, data) => HANDLERS[name]?.(data), contact, () => new Promise((done) => { unlock = done; }));

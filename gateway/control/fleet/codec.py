@@ -10,7 +10,7 @@ from gateway.control.fleet.store_state import Member, Note, StoreState, Word, Wo
 CONSTANTS: Final = (str, int, int, int, str)
 WORD: Final = (int, int)
 NOTE: Final = (str, str, str, str)
-MEMBER: Final = (int, int, bool, str, list)
+MEMBER: Final = (int, int, bool, str, list, int)
 
 
 class Stored(Protocol):
@@ -65,9 +65,10 @@ def _state(run_id: str, core: dict[str, Any], members: Mapping[str, Member]) -> 
 
 
 def _member(record: dict[str, Any]) -> Member:
-    fields = typed([record[name] for name in Member._fields], MEMBER)
-    candidates = fields.pop()
-    return Member._make([*fields, tuple(typed(candidates, [str] * len(candidates)))])
+    """Without what a later release may have added; one of the first release with fleets has no protocol."""
+    record = {**Member._field_defaults, **record}
+    *fields, candidates, protocol = typed([record[name] for name in Member._fields], MEMBER)
+    return Member._make([*fields, tuple(typed(candidates, [str] * len(candidates))), protocol])
 
 
 def typed(fields: list[Any], types: Sequence[type]) -> list[Any]:

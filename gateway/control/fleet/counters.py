@@ -87,7 +87,7 @@ def sample_of(counts: Mapping[str, Any], versions: tuple[int, int]) -> Sample | 
         return Sample(
             _dense(counts["stable"]), _dense(counts["candidate"]), stable, candidate, inflight, queue_depth
         )  # fmt: skip
-    except (KeyError, TypeError, IndexError, OverflowError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(f"a host's counters are damaged ({type(error).__name__}: {error})") from None
 
 
@@ -98,8 +98,8 @@ def added(samples: Iterable[Sample]) -> Sample:
         total = Sample(
             total.stable + one.stable,
             (total.candidate or NO_TOTALS) + (one.candidate or NO_TOTALS),
-            _sum(total.stable_feedback, one.stable_feedback),
-            _sum(total.candidate_feedback, one.candidate_feedback),
+            total.stable_feedback.plus(one.stable_feedback),
+            total.candidate_feedback.plus(one.candidate_feedback),
             total.inflight + one.inflight,
             total.queue_depth + one.queue_depth,
         )
@@ -128,7 +128,7 @@ def has_fallen(now: Sample, before: Sample) -> bool:
 def _has_negative(rise: Sample) -> bool:
     feedback = rise.stable_feedback, rise.candidate_feedback
     return any(int(totals.words.min()) < 0 for totals in (rise.stable, rise.candidate or NO_TOTALS)) or any(
-        part.labelled < 0 or part.rewarded < 0 for part in feedback
+        min(part.labelled, part.rewarded, *(count for count, _ in part.outcomes.values())) < 0 for part in feedback
     )
 
 
@@ -147,20 +147,15 @@ def _dense(sparse: list[list[int]]) -> Totals:
     return Totals(words)
 
 
-def _numbers(counts: FeedbackCounts) -> list[float]:
-    return [counts.labelled, counts.correct, counts.rewarded, counts.reward_sum]
+def _numbers(counts: FeedbackCounts) -> list[Any]:
+    """Four numbers, and after them the outcomes by name if there are any, which earlier gateways have not."""
+    numbers: list[Any] = [counts.labelled, counts.correct, counts.rewarded, counts.reward_sum]
+    return [*numbers, dict(counts.outcomes)] if counts.outcomes else numbers
 
 
 def _feedback(numbers: list[Any]) -> FeedbackCounts:
-    if len(numbers) != 4 or any(type(number) not in (int, float) for number in numbers):
+    *four, found = numbers if len(numbers) == 5 else [*numbers, {}]
+    if len(four) != 4 or any(type(number) not in (int, float) for number in four):
         raise TypeError(f"{numbers!s:.80} are not four numbers")
-    return FeedbackCounts(*numbers)
-
-
-def _sum(one: FeedbackCounts, other: FeedbackCounts) -> FeedbackCounts:
-    return FeedbackCounts(
-        one.labelled + other.labelled,
-        one.correct + other.correct,
-        one.rewarded + other.rewarded,
-        one.reward_sum + other.reward_sum,
-    )
+    outcomes = {str(name): (int(count), float(total)) for name, (count, total) in found.items()}
+    return FeedbackCounts(four[0], four[1], four[2], four[3], outcomes)

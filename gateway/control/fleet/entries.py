@@ -1,20 +1,22 @@
 """The entries of a host's log as JSON lists: failures, feedback, mirrored pairs, and what people ask of the ramp.
 
-Feedback is identified by its prediction and its part, so that what is given to two hosts counts once. Marks of epochs
-are a host's own: a host leaves out what it knows to be of an earlier epoch, for the rest the decision's time tells.
+Feedback is identified by its prediction and its part, so that what is given to two hosts counts once. Marks of
+epochs are a host's own: a host leaves out what it knows to be of an earlier epoch, for the rest the decision's time
+tells.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from gateway.control.guards.observation import FeedbackEvent, MirrorPair
+from gateway.control.guards.outcomes import by_part
 from gateway.control.release.stages import Event
 from gateway.shm.failure_events import FailureEvent, FailureKind
 
 Entry = list[Any]
 FAILURE, FEEDBACK, PAIR, COMMAND = "failure", "feedback", "pair", "command"
-TRUTH, REWARD = "t", "r"  # parts of feedback; PAIR is one too
+LETTERS: Final = {"": "t", "reward": "r"}  # for parts of the feedback in the items' names, as earlier gateways had them
 MOST_KNOWN: Final = 50_000  # items of feedback that a host recognises, of one model: 10 MB
 MOST_RECENT: Final = 512  # of them, those that the digest names for the next leader
 
@@ -45,7 +47,7 @@ def failure_entry(event: FailureEvent, epoch: int) -> Entry:
 
 def feedback_entry(event: FeedbackEvent) -> Entry:
     """Without the mark."""
-    return [FEEDBACK, event.nonce, *event[:7]]
+    return [FEEDBACK, event.nonce, *event[:5], dict(event.outcomes), event.route]
 
 
 def pair_entry(pair: MirrorPair) -> Entry:
@@ -89,10 +91,27 @@ def feedback_ids(entries: Iterable[Entry]) -> Iterator[str]:
     """
     for entry in entries:
         match entry:
-            case [kind, int(nonce), _, _, _, _, _, wrong, reward] if kind == FEEDBACK:
-                yield from (f"{nonce}{part}" for part, there in ((TRUTH, wrong), (REWARD, reward)) if there is not None)
+            case [kind, int(nonce), _, _, _, _, _, outcomes, last] if kind == FEEDBACK:
+                yield from (one for one, _ in _items(nonce, _named(outcomes, last)))
             case [kind, int(nonce), _, _] if kind == PAIR:
                 yield f"{nonce}{PAIR}"
+
+
+def _items(nonce: int, outcomes: Mapping[str, float]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The items that outcomes are of, and the names of those of each: what comes from one truth is one item."""
+    for part, names in by_part(tuple(outcomes)):
+        yield f"{nonce}{LETTERS.get(part, part)}", names
+
+
+def _named(outcomes: Any, last: Any) -> dict[str, float]:
+    """The outcomes of an entry by name. Earlier gateways wrote whether it was wrong, and last the reward."""
+    match outcomes:
+        case bool() | None:
+            old = {"wrong": outcomes, "reward": last}
+            return {name: float(value) for name, value in old.items() if isinstance(value, int | float)}
+        case dict() if isinstance(last, str):
+            return {name: float(value) for name, value in outcomes.items() if type(value) in (int, float)}
+    return {}
 
 
 def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
@@ -103,8 +122,7 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
     commands: list[Command] = []
     ids: dict[str, None] = {}
 
-    def first(nonce: object, part: str) -> bool:
-        one = f"{nonce}{part}"
+    def first(one: str) -> bool:
         fresh = one not in known and one not in ids
         ids[one] = None
         return fresh
@@ -125,14 +143,17 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
                     failures.append(FailureEvent(time_ns, 0, epoch, weight, candidate, what, key))
                 case [
                     kind, int(nonce), int(time_ns), int(decided_ns), int(weight), bool(candidate),
-                    int() | None as key, bool() | None as wrong, int() | float() | None as reward,
+                    int() | None as key, outcomes, last,
                 ] if kind == FEEDBACK:  # fmt: skip
-                    wrong = wrong if wrong is not None and first(nonce, TRUTH) else None
-                    reward = reward if reward is not None and first(nonce, REWARD) else None
-                    if wrong is not None or reward is not None:
-                        feedback.append(FeedbackEvent(time_ns, decided_ns, weight, candidate, key, wrong, reward))
+                    named = _named(outcomes, last)
+                    fresh = [names for one, names in _items(nonce, named) if first(one)]
+                    new = {name: named[name] for names in fresh for name in names}
+                    if new:
+                        route = last if isinstance(last, str) else ""
+                        event = FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, route)
+                        feedback.append(event)
                 case [kind, int(nonce), bool(candidate_wrong), bool(stable_wrong)] if kind == PAIR and first(
-                    nonce, PAIR
+                    f"{nonce}{PAIR}"
                 ):
                     pairs.append(MirrorPair(candidate_wrong, stable_wrong))
                 case [kind, event, str(by), int(epoch)] if kind == COMMAND:

@@ -84,7 +84,9 @@ def members_after(store: StoreState, request: Exchange) -> Mapping[str, Member]:
     old = members.get(request.incarnation)
     if old is None or request.beat > old.beat:  # else a late copy of an exchange
         applied = applied_here(store, request)
-        members[request.incarnation] = Member(request.beat, applied, request.hold, request.name, request.candidates)
+        members[request.incarnation] = Member(
+            request.beat, applied, request.hold, request.name, request.candidates, request.protocol
+        )
     return members
 
 

@@ -26,7 +26,7 @@ from gateway.control.fleet.leadership import Written, became, in_contact, leads
 from gateway.control.fleet.release_codec import ReleaseReader, encoded_digest, encoded_log
 from gateway.control.fleet.release_place import Place, fingerprint
 from gateway.control.fleet.store import Document, RecordChange, Snapshot, Transaction
-from gateway.control.guards.comparisons import earlier_marks
+from gateway.control.guards.failure_sources import earlier_marks
 from gateway.control.guards.window import Sample
 from gateway.control.release.actions import Stop
 from gateway.control.release.managed_release import ManagedRelease

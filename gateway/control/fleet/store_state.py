@@ -26,7 +26,8 @@ class Member(NamedTuple):
 
     `applied`: all stops up to this revision are in force there.
     `hold`: it goes on with its candidates when it loses contact, so its lease never ends. `candidates`: the releases
-    that it serves, for those who stop a model.
+    that it serves, for those who stop a model. `protocol`: the highest version that it speaks. The fleet speaks the
+    core's version; a release that knows a higher one may raise that once all members speak it.
     """
 
     beat: int
@@ -34,6 +35,7 @@ class Member(NamedTuple):
     hold: bool
     name: str
     candidates: tuple[str, ...] = ()
+    protocol: int = 1
 
 
 NO_MEMBERS: Final[Mapping[str, Member]] = {}

@@ -1,91 +1,36 @@
 """The statistical comparisons of a candidate with stable: each one's evidence, and the combined assessment of all."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Final
 
 from gateway.control.guards.drift import Drift
-from gateway.control.guards.evidence import (
-    FAILURE_RATIOS,
-    FEEDBACK_RATIOS,
-    PAIRED_SHARE,
-    Ratios,
-    alpha_of,
-    log_combined,
-    reached,
-)
+from gateway.control.guards.effects import Effects
+from gateway.control.guards.evidence import alpha_of, log_combined, reached
 from gateway.control.guards.failure_counts import FailureCounts
-from gateway.control.guards.observation import FeedbackEvent, Observation
-from gateway.records.token import EPOCH_MARKS, epoch_mark
-from gateway.routing.buckets import BUCKETS
+from gateway.control.guards.failure_sources import FAILURES_BY_METRIC, RATIOS, is_of_epoch
+from gateway.control.guards.mean_evidence import MeanEvidence
+from gateway.control.guards.observation import Observation
+from gateway.control.guards.outcomes import Outcomes
+from gateway.control.guards.value_drift import ValueDrift
+from gateway.evidence.effect import Effect
 from gateway.settings.guards import Action, ComparisonSettings, GuardsSettings
-from gateway.shm.failure_events import FailureKind
-from gateway.shm.switchboard import FIRST_EPOCH
 
-RATIOS: Final[Mapping[str, Ratios]] = {
-    "failures": FAILURE_RATIOS,
-    "slow_requests": FAILURE_RATIOS,
-    "wrong_feedback": FEEDBACK_RATIOS,
-    "mirror_disagreement": FEEDBACK_RATIOS,
-}
+OUTCOMES: Final = "outcomes"  # beside the metrics in a kept state
+EFFECTS: Final = "effects"
 HARM_TEXTS: Final = {
     "failures": "the candidate fails more often than stable",
     "slow_requests": "the candidate is slow more often than stable",
     "wrong_feedback": "the candidate is wrong more often than stable, according to feedback",
+    "complaints": "complaints come more often about the candidate than about stable",
     "mirror_disagreement": "where the two disagree on the same input, the candidate is wrong more often",
     "predicted_class": "the candidate's distribution of predicted classes differs from stable's",
+    "predicted_value": "the candidate's distribution of predicted numbers differs from stable's",
 }
+_DRIFTS: Final[Mapping[str, type[Drift]]] = {"predicted_class": Drift, "predicted_value": ValueDrift}
 FAILURES: Final = ComparisonSettings(name="failures", metric="failures")
-
-
-FailureIterator = Iterator[tuple[int, bool, int | None]]  # weight in ppm, whether it was the candidate's, sticky key
-
-
-def _failures(kind: FailureKind) -> Callable[[Observation, int], FailureIterator]:
-    def failures(seen: Observation, epoch_began_ns: int) -> FailureIterator:
-        for event in seen.failures:
-            if event.kind == kind and event.epoch == seen.epoch:
-                yield event.weight_ppm, event.candidate, event.key
-
-    return failures
-
-
-def _wrong(seen: Observation, epoch_began_ns: int) -> FailureIterator:
-    for event in seen.feedback:
-        if event.wrong and _is_of_epoch(event, seen, epoch_began_ns):
-            yield event.weight_ppm, event.candidate, event.key
-
-
-def _is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -> bool:
-    """Whether the prediction was decided in the present epoch, by its mark; without a mark, or with one of another
-    gateway that shares our keys, by the decision's time.
-    """
-    if event.mark == epoch_mark(seen.epoch):
-        return True
-    return event.mark not in earlier_marks(seen.epoch) and event.decided_ns >= epoch_began_ns
-
-
-@lru_cache
-def earlier_marks(epoch: int) -> frozenset[int]:
-    """The marks of earlier epochs, as many as can be told apart from this one's."""
-    return frozenset(epoch_mark(former) for former in range(max(FIRST_EPOCH, epoch - EPOCH_MARKS + 1), epoch))
-
-
-def _disagreed(seen: Observation, epoch_began_ns: int) -> FailureIterator:
-    for pair in seen.pairs:
-        if pair.candidate_wrong != pair.stable_wrong and pair.mark not in earlier_marks(seen.epoch):
-            yield round(PAIRED_SHARE * BUCKETS), pair.candidate_wrong, None
-
-
-FAILURES_BY_METRIC: Final[Mapping[str, Callable[[Observation, int], FailureIterator]]] = {
-    "failures": _failures(FailureKind.FAILURE),
-    "slow_requests": _failures(FailureKind.SLOW),
-    "wrong_feedback": _wrong,
-    "mirror_disagreement": _disagreed,
-}
 
 
 class GuardVerdict(StrEnum):
@@ -106,7 +51,8 @@ class ComparisonResult:
     """The result of one comparison. `share` is its part of alpha; 0 if it is not configured and so triggers nothing.
 
     `log_e` (harm) and `log_safe` (safety) are natural logarithms of e-values. `log_safe` is None for predicted classes,
-    which are never proved safe.
+    which are never proved safe. `more_units`: further outcomes until the evidence of harm is enough, if the harm is as
+    it seems; None if it seems tolerable, or no means are compared.
     """
 
     name: str
@@ -116,6 +62,7 @@ class ComparisonResult:
     verdict: GuardVerdict
     log_e: float
     log_safe: float | None
+    more_units: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +98,14 @@ class Assessment:
     def explain(self, action: Action) -> str:
         """Return in words what the leading comparison for `action` has found, and the combined evidence."""
         leader = self.stop if action == "stop" else self.pause
-        said = "nothing" if leader is None else HARM_TEXTS[leader.metric]
+        said = "nothing" if leader is None else harm_text(leader.metric)
         enough = -math.log(alpha_of(self.alpha, self.restart))
         return f"{said} (E = {_power(self.log_e[action])}, enough is {_power(enough)})"
+
+
+def harm_text(metric: str) -> str:
+    """What a comparison of this metric has found if it acts."""
+    return HARM_TEXTS.get(metric) or f"the candidate's {metric} is worse than stable's, by more than is tolerated"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,12 +114,13 @@ class ComparisonEvidence:
 
     settings: ComparisonSettings
     share: float
-    process: FailureCounts | Drift
+    process: FailureCounts | MeanEvidence | Drift
 
     @property
     def is_empty(self) -> bool:
         """Whether it has no data since the last restart."""
-        return not (any(self.process.blocks) if isinstance(self.process, Drift) else self.process.counts)
+        process = self.process
+        return not any(process.blocks if isinstance(process, Drift) else process.counts)
 
 
 class Guards:
@@ -181,21 +134,37 @@ class Guards:
         configured = settings.comparisons
         actions = [comparison.action for comparison in configured]
         self.comparisons = [
-            ComparisonEvidence(comparison, 1 / actions.count(comparison.action), _process(comparison.metric))
+            ComparisonEvidence(comparison, 1 / actions.count(comparison.action), _process(comparison))
             for comparison in configured
         ]
+        self._outcomes, self._effects = Outcomes(configured), Effects(configured)
         if all(comparison.metric != FAILURES.metric for comparison in configured):
-            self.comparisons.append(ComparisonEvidence(FAILURES, 0.0, _process(FAILURES.metric)))
+            self.comparisons.append(ComparisonEvidence(FAILURES, 0.0, _process(FAILURES)))
 
     def ingest(self, seen: Observation, epoch_began_ns: int) -> None:
         """Add the observation's new events, in order of arrival, except those of requests decided in earlier epochs."""
+        outcomes = [event for event in seen.feedback if is_of_epoch(event, seen, epoch_began_ns)]
+        new = self._outcomes.ingest(outcomes, seen.time_ns)
+        self._effects.add(new, seen.time_ns)
         for comparison in self.comparisons:
             process = comparison.process
-            if isinstance(process, FailureCounts):
+            if isinstance(process, MeanEvidence):
+                if comparison.settings.outcome in new:
+                    process.add(new[comparison.settings.outcome])
+            elif isinstance(process, FailureCounts):
                 for failure in FAILURES_BY_METRIC[comparison.settings.metric](seen, epoch_began_ns):
                     process.add(*failure)
             elif seen.classes is not None:
                 process.observe(seen.classes)
+
+    def inherit_waiting(self, before: "Guards") -> None:
+        """Take over the outcomes that wait for their predictions to be older, after an edit of the settings."""
+        self._outcomes.inherit_waiting(before._outcomes)
+
+    def effects(self) -> tuple[Effect, ...]:
+        """What is known of each outcome: over the whole release, then by route. Since the epoch began."""
+        outcomes = self._effects.outcomes
+        return self._effects.read({name: self._outcomes.feedback_ratio(name) for name in outcomes})
 
     def assess(self, restart: int) -> Assessment:
         """Assess the present evidence, which has started for the `restart`th time."""
@@ -208,21 +177,29 @@ class Guards:
         return Assessment(self._alpha, restart, log_e, tuple(found.values()), stop, pause)
 
     def restart(self) -> None:
-        """Reset all evidence; what is known of sticky keys is kept. Called at each step of the ramp, among others."""
+        """Reset all evidence; what is known of sticky keys is kept, and so are the effects. Called at each step of the
+        ramp, among others.
+        """
+        self._outcomes.restart()
         for comparison in self.comparisons:
             comparison.process.restart()
 
     def reset(self) -> None:
-        """Reset the evidence and what is known of sticky keys, for a new epoch."""
+        """Reset the evidence, the effects and what is known of sticky keys, for a new epoch."""
+        self._outcomes.reset()
+        self._effects.reset()
         for comparison in self.comparisons:
             comparison.process.reset()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state of each comparison, by metric."""
-        return {comparison.settings.metric: comparison.process.to_json() for comparison in self.comparisons}
+        """Return the state of each comparison, by metric, and of the outcomes."""
+        kept = {comparison.settings.metric: comparison.process.to_json() for comparison in self.comparisons}
+        return {**kept, OUTCOMES: self._outcomes.to_json(), EFFECTS: self._effects.to_json()}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Restore the output of `to_json`, for the metrics that are still compared."""
+        self._outcomes.restore(kept.get(OUTCOMES, {}))
+        self._effects.restore(kept.get(EFFECTS, {}))
         for comparison in self.comparisons:
             if comparison.settings.metric in kept:
                 comparison.process.restore(kept[comparison.settings.metric])
@@ -251,6 +228,8 @@ class Guards:
             verdict = GuardVerdict.SAFE
         else:
             verdict = GuardVerdict.INCONCLUSIVE
+        enough = -math.log(alpha * (share or 1))
+        more_units = process.more_units(enough) if isinstance(process, MeanEvidence) else None
         return ComparisonResult(
             name=settings.name,
             metric=settings.metric,
@@ -259,6 +238,7 @@ class Guards:
             verdict=verdict,
             log_e=process.log_e,
             log_safe=log_safe,
+            more_units=more_units,
         )
 
 
@@ -266,5 +246,8 @@ def _power(log: float) -> str:
     return f"10^{log / math.log(10):.1f}"
 
 
-def _process(metric: str) -> FailureCounts | Drift:
-    return Drift() if metric == "predicted_class" else FailureCounts(RATIOS[metric])
+def _process(settings: ComparisonSettings) -> FailureCounts | MeanEvidence | Drift:
+    if settings.outcome:
+        return MeanEvidence(settings)
+    drift = _DRIFTS.get(settings.metric)
+    return drift() if drift else FailureCounts(RATIOS[settings.metric])

@@ -1,20 +1,16 @@
 """Counts failures by variant and by the chance of the candidate: the input of `log_harm` and `log_safety`.
 
 A customer whose requests always fail is one piece of evidence, not one per request: with sticky traffic the customer
-was assigned at random, once. FailureCounts therefore keeps, for each sticky key that has failed, the bounds between
-which its bucket is known to lie. A failure counts with the chance of the candidate within these bounds, and not at all
-if that is 0 or 1: at a constant weight only the first failure of a key counts; after the ramp has risen, one more
-counts if the key could have moved to the candidate.
+was assigned at random, once. So a failure counts with the chance that its key left open (see `KeyBounds`).
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from gateway.control.guards.evidence import FAILURE_RATIOS, Attributed, Ratios, log_harm, log_safety
+from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
-
-UNKNOWN_BOUNDS: Final = (0, BUCKETS)
 
 
 class FailureCounts:
@@ -26,7 +22,7 @@ class FailureCounts:
     def __init__(self, ratios: Ratios = FAILURE_RATIOS) -> None:
         self._ratios = ratios
         self._counts: Counter[tuple[float, bool]] = Counter()
-        self._known: dict[int, tuple[int, int]] = {}
+        self._known = KeyBounds()
         self._log_e: tuple[float, float] | None = (0.0, 0.0)
 
     @property
@@ -46,7 +42,7 @@ class FailureCounts:
 
     def add(self, weight_ppm: int, candidate: bool, key: int | None) -> None:
         """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any."""
-        chance = weight_ppm / BUCKETS if key is None else self._learn(weight_ppm, candidate, key)
+        chance = weight_ppm / BUCKETS if key is None else self._known.learn(weight_ppm, candidate, key)
         if 0 < chance < 1:
             self._counts[chance, candidate] += 1
             self._log_e = None
@@ -59,31 +55,20 @@ class FailureCounts:
     def reset(self) -> None:
         """Reset the evidence and what is known of sticky keys, for a new epoch."""
         self.restart()
-        self._known = {}
+        self._known.clear()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state for a file. Keys are grouped by their bounds, of which there are few."""
-        known: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-        for key, bounds in self._known.items():
-            known[bounds].append(key)
+        """Return the state for a file."""
         return {
             "counts": [[chance, candidate, count] for (chance, candidate), count in self._counts.items()],
-            "known": [[*bounds, keys] for bounds, keys in known.items()],
+            "known": self._known.to_json(),
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Restore the output of `to_json`."""
         self._counts = Counter({(chance, candidate): count for chance, candidate, count in kept["counts"]})
-        self._known = {key: (low, high) for low, high, keys in kept["known"] for key in keys}
+        self._known.restore(kept["known"])
         self._log_e = None
-
-    def _learn(self, weight_ppm: int, candidate: bool, key: int) -> float:
-        """Return the candidate's chance for this key, given its known bounds (0.0 if it was certain); narrow them."""
-        low, high = self._known.get(key, UNKNOWN_BOUNDS)
-        if not low < weight_ppm < high:
-            return 0.0
-        self._known[key] = (low, weight_ppm) if candidate else (weight_ppm, high)
-        return (weight_ppm - low) / (high - low)
 
     def _evidence(self) -> tuple[float, float]:
         if self._log_e is None:

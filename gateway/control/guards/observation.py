@@ -1,6 +1,6 @@
 """The input of a release's controller at each tick. Its events come from randomised traffic only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from gateway.shm.failure_events import FailureEvent
 
 
 class FeedbackEvent(NamedTuple):
-    """New feedback on one prediction, whose truth and reward each come once. Times in ns since 1970.
+    """New feedback on one prediction, of which each outcome comes once. Times in ns since 1970.
 
     `decided_ns`, `weight_ppm`, `candidate` and `key` describe the routing decision (see FailureEvent). `mark` tells the
-    epoch in which it was made, 0 if unknown. `wrong`, `reward`: None if this feedback does not tell. `nonce`: the
-    prediction's.
+    epoch in which it was made, 0 if unknown. `outcomes`: by name, such as `wrong`, `loss`, `reward`, `metrics.revenue`,
+    those that are new. `nonce`: the prediction's. `route`: which took it, "" if unknown.
     """
 
     time_ns: int
@@ -22,10 +22,10 @@ class FeedbackEvent(NamedTuple):
     weight_ppm: int
     candidate: bool
     key: int | None
-    wrong: bool | None
-    reward: float | None
+    outcomes: Mapping[str, float]
     mark: int = 0
     nonce: int = 0
+    route: str = ""
 
 
 class MirrorPair(NamedTuple):

@@ -6,8 +6,8 @@ begins up to 1/60 of its length (or a quarter of a second) too early.
 
 import math
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
@@ -29,20 +29,39 @@ _MIDDLES_MS: Final = np.array(
 
 @dataclass(frozen=True, slots=True)
 class FeedbackCounts:
-    """Feedback counters of one version: predictions with a known truth (`labelled`) or with a reward (`rewarded`)."""
+    """Feedback counters of one version: predictions with a known truth (`labelled`) or with a reward (`rewarded`), and
+    the count and sum of other `outcomes` that are asked for, by name.
+    """
 
     labelled: int = 0
     correct: int = 0
     rewarded: int = 0
     reward_sum: float = 0.0
+    outcomes: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
     def since(self, before: "FeedbackCounts") -> "FeedbackCounts":
-        """Return the difference from the earlier counters `before`."""
+        """Return the difference from the earlier counters `before`, with the outcomes that both have."""
+        pairs = [(name, one, before.outcomes[name]) for name, one in self.outcomes.items() if name in before.outcomes]
         return FeedbackCounts(
             self.labelled - before.labelled,
             self.correct - before.correct,
             self.rewarded - before.rewarded,
             self.reward_sum - before.reward_sum,
+            {name: (one[0] - other[0], one[1] - other[1]) for name, one, other in pairs},
+        )
+
+    def plus(self, other: "FeedbackCounts") -> "FeedbackCounts":
+        """Return the sum, with the outcomes that one of them has."""
+        outcomes = dict(self.outcomes)
+        for name, (count, total) in other.outcomes.items():
+            before = outcomes.get(name, (0, 0.0))
+            outcomes[name] = before[0] + count, before[1] + total
+        return FeedbackCounts(
+            self.labelled + other.labelled,
+            self.correct + other.correct,
+            self.rewarded + other.rewarded,
+            self.reward_sum + other.reward_sum,
+            outcomes,
         )
 
 
@@ -155,6 +174,9 @@ def _reading(name: str, then: _Counts, now: _Counts, elapsed_s: float) -> Readin
             return _ratio(feedback.correct, feedback.labelled)
         case "reward_mean":
             return _ratio(feedback.reward_sum, feedback.rewarded)
+        case _ if name not in _QUANTILES:
+            count, total = feedback.outcomes.get(name, (0, 0.0))
+            return _ratio(total, count)
         case _:
             latency = now.latency - then.latency
             return Reading(quantile_ms(latency, _QUANTILES[name]), int(latency.sum()))

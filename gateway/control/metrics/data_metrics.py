@@ -2,21 +2,20 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.shm.tally import CLASSES, Totals
+from gateway.control.metrics.class_names import class_name
+from gateway.control.metrics.outcome_metrics import OutcomeMetrics, of_outcomes
+from gateway.shm.tally import Totals
 from gateway.version_key import VersionKey
-
-OTHER_CLASS: Final = "other"  # classes beyond those counted individually
 
 
 @dataclass(frozen=True, slots=True)
 class DataMetrics:
     """Counters of records: `written` by kind, `dropped` by kind and reason, `feedback` by model, version and verdict.
 
-    `error`: why records cannot be written, "" while they can. `spans` by result.
+    `error`: why records cannot be written, "" while they can. `spans` by result. `outcomes`: what feedback gave.
     """
 
     written: Mapping[str, int] = field(default_factory=dict)
@@ -24,6 +23,7 @@ class DataMetrics:
     feedback: Mapping[tuple[str, int, str], int] = field(default_factory=dict)
     error: str = ""
     spans: Mapping[str, int] = field(default_factory=dict)
+    outcomes: OutcomeMetrics = field(default_factory=OutcomeMetrics)
 
 
 def of_data(
@@ -46,7 +46,7 @@ def of_data(
     spans = CounterMetricFamily("gateway_spans", "OpenTelemetry spans, by result.", labels=["result"])
     for result, count in data.spans.items():
         spans.add_metric([result], count)
-    return written, dropped, feedback, spans, *_of_versions(versions, labels)
+    return written, dropped, feedback, spans, *of_outcomes(data.outcomes, labels), *_of_versions(versions, labels)
 
 
 def _of_versions(
@@ -66,7 +66,7 @@ def _of_versions(
         depth.add_metric([model, str(version)], totals.waiting)
         for index, count in enumerate(totals.classes.sum(axis=0).tolist()):
             if count:
-                classes.add_metric([model, str(version), _name(index, labels.get((model, version), ()))], count)
+                classes.add_metric([model, str(version), class_name(index, labels.get((model, version), ()))], count)
         for word, count in totals.mirrored.items():
             key = model, word
             mirrored[key] = mirrored.get(key, 0) + count
@@ -74,12 +74,3 @@ def _of_versions(
         if count:
             mirrors.add_metric(list(key), count)
     return classes, mirrors, depth
-
-
-def _name(index: int, labels: Sequence[str]) -> str:
-    """Return the class's label, or its index if unknown. The last index stands for all classes from there on, unless
-    the labels show that there are no more.
-    """
-    if index == CLASSES - 1 and len(labels) != CLASSES:
-        return OTHER_CLASS
-    return labels[index] if index < len(labels) else str(index)

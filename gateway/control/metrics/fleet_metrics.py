@@ -25,7 +25,8 @@ class FleetMetrics:
     """The fleet as this host sees it. `open`: candidates may get traffic here. `lease_left_s`: 0 if closed or without
     contact. `store_errors` since the start. `unconfirmed`: how many releases have a stop that may not hold everywhere.
     `applied`: the revision of the fleet's stops and resumes that is in force here. `leads`: by model, whether this host
-    runs the controller of its release.
+    runs the controller of its release. `drifting`: how many models have another entry in the routing file of a host in
+    contact.
     """
 
     open: bool
@@ -36,6 +37,7 @@ class FleetMetrics:
     applied: int
     leads: Mapping[str, bool]
     rates: RateMetrics | None = None
+    drifting: int = 0
 
 
 def of_fleet(fleet: FleetMetrics | None) -> Iterable[Metric]:
@@ -65,6 +67,11 @@ def of_fleet(fleet: FleetMetrics | None) -> Iterable[Metric]:
     yield leader
     yield CounterMetricFamily(
         "gateway_fleet_store_errors", "Exchanges with the fleet's store that failed.", value=fleet.store_errors
+    )
+    yield _gauge(
+        "gateway_fleet_routing_drift",
+        "Models whose entry in the routing file is another one on some host in contact.",
+        fleet.drifting,
     )
     if fleet.rates is not None:
         yield from _of_rates(fleet.rates)

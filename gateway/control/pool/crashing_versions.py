@@ -107,7 +107,7 @@ class CrashingVersions:
         """Try the versions with unknown content; for a thread. Each is tried by itself, since workers check whether it
         can stand in for stable.
         """
-        unknown = self._contents.unknown(_wanted(config))
+        unknown = self._contents.unknown([key for key in _wanted(config) if config.kept.get(key[0]) != key[1]])
         stables = {(name, release.stable) for name, release in config.routing.models.items()}
         self._trials.run([LoadTrial(*key, key[1]) for key in unknown if key in stables])
         short_s = min(FIRST_LOAD_TIMEOUT_S, self._timeout_s)

@@ -5,7 +5,7 @@ import contextlib
 import math
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from gateway.messages import ConfigGeneration, ControlMessage, RunsOn, Start
 from gateway.system.pipe import pipe
 from gateway.system.scheduling import lower_priority, raise_niceness
+from gateway.version_key import VersionKey
 
 
 class WorkerState(StrEnum):
@@ -107,6 +108,16 @@ def launch(index: int, config: ConfigGeneration, low_priority: bool) -> WorkerHa
 def unavailable_versions(handles: Iterable[WorkerHandle]) -> dict[tuple[str, int], str]:
     """The versions that some of these workers could not load, with the reason."""
     return {key: why for handle in handles for key, why in handle.unavailable.items()}
+
+
+def loaded_versions(config: ConfigGeneration, handles: Collection[WorkerHandle]) -> set[VersionKey]:
+    """The versions of `config` that each of these workers has loaded. A worker does not report one that it could not
+    keep for an undo as unavailable, since nobody is to be served by it.
+    """
+    lost = {*unavailable_versions(handles), *config.unavailable}
+    accepting = [handle for handle in handles if handle.accepts_commands]
+    lost |= {key for key in config.kept.items() if any(key not in handle.runs_on for handle in accepting)}
+    return {key for key in config.versions if key[0] not in config.unloaded} - lost
 
 
 def runs_on(handles: Iterable[WorkerHandle], key: tuple[str, int]) -> RunsOn | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.control.pool.broadcast import Broadcaster
 from gateway.control.pool.shutdown import send_signal, shut_down
-from gateway.control.pool.worker_handle import WorkerActivity, WorkerHandle, WorkerState, launch, unavailable_versions
+from gateway.control.pool.worker_handle import WorkerActivity, WorkerHandle, WorkerState, launch, loaded_versions
 from gateway.messages import (
     Ack,
     Command,
@@ -79,7 +79,7 @@ class WorkerPool:
         self.killed: Counter[str] = Counter()  # workers ended by this process, by reason
         self._deaths = [0] * size
         self._stopping = False
-        self._listening = False  # the warm workers have been told to listen
+        self.listening = False  # the warm workers have been told to listen
         self._unconfirmed: set[WorkerHandle] = set()  # told to listen first, and have not confirmed it
         self._began_s = time.monotonic()
         self._timer_started = False  # the first worker is warm; the timer for the others runs
@@ -146,8 +146,7 @@ class WorkerPool:
 
     def loaded(self) -> set[VersionKey]:
         """The versions that every worker has loaded, whatever their files contain by now."""
-        config, lost = self.config, unavailable_versions(self.handles.values())
-        return {key for key in config.versions if key[0] not in config.unloaded} - set(lost) - set(config.unavailable)
+        return loaded_versions(self.config, self.handles.values())
 
     async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
         """Shut all workers down, as `shut_down` does; none is replaced any more."""
@@ -205,7 +204,7 @@ class WorkerPool:
             self._may_listen(handle)
 
     def _may_listen(self, handle: WorkerHandle) -> None:
-        if self._listening:
+        if self.listening:
             handle.send(Listen())
             return
         if not self._timer_started:
@@ -222,14 +221,14 @@ class WorkerPool:
 
     def _let_listen(self) -> None:
         warm = [handle for handle in self.handles.values() if handle.state is WorkerState.WARM]
-        if self._listening or self._stopping:
+        if self.listening or self._stopping:
             return
         if not warm:
             self._timer_started = False  # the warm worker has died: the next one restarts the timer
             return
         if len(warm) < self.size:
             log.error("%d of %d workers are ready; serving starts without the others", len(warm), self.size)
-        self._listening = True
+        self.listening = True
         self._unconfirmed = set(warm)
         for handle in warm:
             handle.send(Listen())
@@ -248,7 +247,7 @@ class WorkerPool:
         self._set_ready_if_all()
 
     def _set_ready_if_all(self) -> None:
-        if self._listening and not self._unconfirmed and self.ready_handles():
+        if self.listening and not self._unconfirmed and self.ready_handles():
             self.ready.set()
 
     def _on_exit(self, handle: WorkerHandle) -> None:

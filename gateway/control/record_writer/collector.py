@@ -6,13 +6,15 @@ import time
 from pathlib import Path
 from typing import Final
 
-from gateway.control.record_writer.feedback_stats import FeedbackStats
+from gateway.control.record_writer.feedback_state import FeedbackState, ReplaceFile
+from gateway.control.record_writer.feedback_stats import FeedbackStats, Place
 from gateway.control.record_writer.writer import STREAMS, RecordWriter, RingSource, StreamHook
+from gateway.control.traffic.top_counts import TopCounts
 from gateway.errors import SettingsError
 from gateway.messages import Rings
 from gateway.records.sampling import sample_filter
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
-from gateway.records.token_keys import token_keys
+from gateway.records.token_keys import TokenKeys, token_keys
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.failure_events import FailureEvent, unpack_all
 from gateway.shm.ring import Ring
@@ -29,22 +31,26 @@ _NAME: Final = re.compile(r".*-([a-z]+)-[0-9]+\.ring")
 class RecordCollector:
     """Owns the rings of all workers, the RecordWriter that drains them, and FeedbackStats.
 
-    `rings`: the ring paths for each worker. `name`: prefix of this state folder's memory files. The constructor takes
-    over rings left by a killed run, and raises SettingsError if memory is short.
+    `rings`: the ring paths for each worker. `name`: prefix of this state folder's memory files. `replace_file` saves
+    the sums of feedback. The constructor takes over rings left by a killed run, and raises SettingsError if memory is
+    short.
     """
 
-    def __init__(self, settings: RecordsSettings, state: Path, name: str, workers: int) -> None:
+    def __init__(
+        self, settings: RecordsSettings, state: Path, name: str, workers: int, replace_file: ReplaceFile
+    ) -> None:
         folder = state / "records"
         self.keys = token_keys(state)
-        signer = self.keys.signer()
-        self.feedback = FeedbackStats(signer)
-        self.feedback.load(folder)
-        select = sample_filter(signer, settings.sample)
+        self._signer = self.keys.signer()
+        self.feedback = FeedbackStats(self._signer)
+        self._feedback_state = FeedbackState(self.feedback, state, replace_file)
+        select = sample_filter(self._signer, settings.sample)
         listeners = {
-            FEEDBACK: StreamHook(select, self.feedback.add),
+            FEEDBACK: StreamHook(select, self._count_feedback),
             MIRRORS: StreamHook(lambda lines: lines, self.feedback.add_mirrors),
         }
-        self.writer = RecordWriter(folder, settings, listeners)
+        self.top_counts = TopCounts()
+        self.writer = RecordWriter(folder, settings, listeners, self.top_counts.observe)
         self._sizes = {
             PREDICTIONS: settings.ring, FEEDBACK: FEEDBACK_BYTES, MIRRORS: MIRROR_BYTES, EVENTS: EVENT_BYTES
         }  # fmt: skip
@@ -58,6 +64,11 @@ class RecordCollector:
             for ring in self._rings:
                 ring.remove()
             raise
+
+    def adopt(self, keys: TokenKeys) -> None:
+        """Verify prediction ids with these keys from now on; workers that start get them, too."""
+        self.keys = keys
+        self._signer.adopt(keys.pairs())
 
     def events(self) -> list[FailureEvent]:
         """Return the failure events of all workers since the last call."""
@@ -73,9 +84,14 @@ class RecordCollector:
         memory for the next start.
         """
         self.writer.stop()
+        self._feedback_state.save()
         for ring in self._rings:
             if ring.empty or ring in self._events:
                 ring.remove()
+
+    def _count_feedback(self, lines: bytes) -> None:
+        self.feedback.add(lines)
+        self._feedback_state.counted(Place(*self.writer.end_of(FEEDBACK)))
 
     def _create_rings(self, run: str, worker: int) -> Rings:
         paths = {}

@@ -1,84 +1,34 @@
-"""Feedback statistics of each version: live counts, each prediction once, however often clients repeat its feedback.
+"""Feedback statistics of each version: live sums, each prediction once, however often clients repeat its feedback.
 
 Runs in the control process, which receives the feedback of all workers, and passes new feedback on to the guards.
 """
 
+import contextlib
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import orjson
-
+from gateway.control.record_writer import feedback_memory
+from gateway.control.record_writer.feedback_lines import parsed
+from gateway.control.record_writer.feedback_memory import Change, FeedbackMemory, RecentValues
+from gateway.control.record_writer.outcome_sums import UNLABELLED, VersionFeedback
 from gateway.errors import InvalidRequest
-from gateway.records.outcomes import is_countable
-from gateway.records.segments import FEEDBACK, segments
+from gateway.records.segments import FEEDBACK, segment_name, segments
 from gateway.records.token import Signer, Token
 
-MAX_REMEMBERED: Final = 200_000  # latest items of feedback recognised when repeated; older ones count again
-MOST_METRICS: Final = 32  # business metrics kept for each version
+MOST_VERSIONS: Final = 2000  # kept: those with the latest feedback
 MAX_BUFFERED: Final = 100_000  # most items buffered for the guards: more push the oldest out, but are counted
-CORRECT: Final = "correct"
-WRONG: Final = "wrong"
-UNKNOWN: Final = "unknown"  # a truth that cannot be compared with the prediction
-UNLABELLED: Final = "unlabelled"  # feedback without a truth
-VERDICTS: Final = (CORRECT, WRONG, UNKNOWN, UNLABELLED)
-TRUTH: Final = "truth"
-REWARD: Final = "reward"
-METRIC: Final = "metric"
-NO_VALUE: Final = object()  # there was no earlier value
-EARLIER_RUN: Final = object()  # another value was given in an earlier run, and is not counted in this one
-Part = tuple[str, str]  # TRUTH, REWARD or METRIC, and the metric's name
-_TRUTH: Final[Part] = (TRUTH, "")
-_REWARD: Final[Part] = (REWARD, "")
-_VERDICTS: Final[Mapping[bool | None, str]] = {True: CORRECT, False: WRONG, None: UNKNOWN}
-_WRONG: Final[Mapping[str, bool | None]] = {CORRECT: False, WRONG: True, UNKNOWN: None}
+CHUNK_BYTES: Final = 1 << 20
+Key = tuple[str, int, str]  # model, version, variant
 log: Final = logging.getLogger("gateway.control.record_writer")
-
-
-@dataclass(slots=True, kw_only=True)
-class VersionFeedback:
-    """One version's feedback in one variant. The latest feedback on a prediction replaces earlier feedback on it.
-
-    `metrics`: count and sum by name. `received` (by verdict), `received_rewards` and `received_reward_sum` count
-    corrections again, so that the counts never decrease.
-    """
-
-    correct: int = 0
-    wrong: int = 0
-    unknown: int = 0
-    rewards: int = 0
-    reward_sum: float = 0.0
-    metrics: dict[str, tuple[int, float]] = field(default_factory=dict)
-    received: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
-    received_rewards: int = 0
-    received_reward_sum: float = 0.0
-
-    @property
-    def labelled(self) -> int:
-        """Predictions whose truth is known and comparable."""
-        return self.correct + self.wrong
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of correct predictions among those with a comparable truth; None if there are none."""
-        return self.correct / self.labelled if self.labelled else None
-
-    @property
-    def reward_mean(self) -> float | None:
-        """Mean of the latest rewards; None if there are none."""
-        return self.reward_sum / self.rewards if self.rewards else None
-
-    def count(self, verdict: str, change: int) -> None:
-        """Add `change` predictions to this verdict's count."""
-        setattr(self, verdict, getattr(self, verdict) + change)
 
 
 @dataclass(frozen=True, slots=True)
 class CreditedFeedback:
-    """Feedback on one prediction, for the guards. `wrong` is None without a comparable truth.
+    """Feedback on one prediction, for the guards. `outcomes`: by name, those that are new for this prediction.
 
     `mirrored_wrong`: whether the candidate was wrong on the same input, which was mirrored to it; None if unknown, or
     if both versions answered the same.
@@ -86,78 +36,70 @@ class CreditedFeedback:
 
     token: Token
     time_ns: int
-    wrong: bool | None
-    reward: float | None
+    outcomes: Mapping[str, float]
     mirrored_wrong: bool | None
 
 
-class _EarlierValue(NamedTuple):
-    """A value that was given in an earlier run."""
+class Place(NamedTuple):
+    """A place in the stream of feedback: a segment's number, and bytes in it."""
 
-    value: Any
+    segment: int = 0
+    offset: int = 0
 
 
-class _RecentValues:
-    """The last value of each of the latest `MAX_REMEMBERED` keys; keys that came first are evicted first."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[int, Any] = OrderedDict()  # popping the first key of a dict gets slower and slower
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def put(self, key: int, value: Any) -> Any:
-        """Store `value`; return the previous one, or NEW."""
-        before = self._values.get(key, NO_VALUE)
-        self._values[key] = value
-        if len(self._values) > MAX_REMEMBERED:
-            self._values.popitem(last=False)
-        return before
-
-    def get(self, key: int) -> Any:
-        """Return the value, or NEW."""
-        return self._values.get(key, NO_VALUE)
+START: Final = Place()
 
 
 class FeedbackStats:
-    """Counts feedback by model, version and variant (`by_version`), and buffers new feedback for the guards.
+    """Sums feedback by model, version and variant (`by_version`), and buffers new feedback for the guards.
 
     `add` and `add_mirrors` are called in the writer thread; `by_version` and `take_new` are used by control's main
     thread.
     """
 
     def __init__(self, signer: Signer) -> None:
-        self.by_version: dict[tuple[str, int, str], VersionFeedback] = {}
+        self.by_version: OrderedDict[Key, VersionFeedback] = OrderedDict()
         self._signer = signer
-        self._known = _RecentValues()
-        self._discordant = _RecentValues()
+        self._memory = FeedbackMemory()
+        self._discordant: RecentValues[int] = RecentValues()
         self._new: deque[CreditedFeedback] = deque(maxlen=MAX_BUFFERED)
 
-    def load(self, folder: Path) -> None:
-        """Load the latest feedback of earlier runs at the start, to recognise repetitions; it is not counted."""
-        kept: list[list[tuple[int, Any]]] = []
-        count = 0
-        for path in reversed(segments(folder, FEEDBACK)):
-            if count >= MAX_REMEMBERED:
-                break
-            kept.append(_parts_in(path))
-            count += len(kept[-1])
-        for said in reversed(kept):
-            for key, value in said:
-                self._known.put(key, _EarlierValue(value))
+    def load(self, folder: Path, counted: Place = START) -> Place:
+        """Read the latest feedback of earlier runs at the start, to recognise repetitions; return where it ends.
+
+        `counted`: up to where `by_version` has it counted already; what comes later is counted now. It is no new
+        evidence for the guards, whose state is kept elsewhere.
+        """
+        end = counted
+        paths, lines = _newest(folder)
+        for path in paths:
+            name = segment_name(path.name)
+            for offset, line in _lines(path):
+                place = Place(name.number if name else 0, offset)
+                lines -= 1
+                if lines >= feedback_memory.MAX_REMEMBERED and (place < counted or counted == START):
+                    continue  # it would be forgotten before the end, and none of so many is counted at a first start
+                for record in parsed((line,)):
+                    change = self._memory.put(record)
+                    if change is not None and place >= counted:
+                        self._count(record, change)
+                end = max(end, Place(place.segment, offset + len(line)))
+        return end
 
     def add(self, lines: bytes) -> None:
         """Count recorded feedback lines."""
-        for record in _parsed(lines.splitlines()):
-            try:
-                token = self._signer.read(record["prediction_id"])
-            except InvalidRequest:
-                continue  # signed with an earlier run's key, which has been removed
-            self._count(token, record)
+        for record in parsed(lines.splitlines()):
+            change = self._memory.put(record)
+            token = self._count(record, change) if change is not None else None
+            if token is None or change is None:
+                continue
+            new = {name: value for name, value in change.received.items() if name not in change.before}
+            if new:
+                self._new.append(CreditedFeedback(token, record["time_ns"], new, self._mirrored_wrong(record)))
 
     def add_mirrors(self, lines: bytes) -> None:
         """Remember the candidate's answers to mirrored requests, if they disagree with stable's."""
-        for record in _parsed(lines.splitlines()):
+        for record in parsed(lines.splitlines()):
             if record.get("agreement") is False and record.get("predicted") is not None:
                 self._discordant.put(hash(record["prediction_id"]), record["predicted"])
 
@@ -168,78 +110,59 @@ class FeedbackStats:
             taken.append(self._new.popleft())
         return taken
 
-    def _count(self, token: Token, record: dict[str, Any]) -> None:
-        credit = self.by_version.setdefault((token.model, token.version, token.variant), VersionFeedback())
-        news = {part: (before, value) for part, before, value in self._changed_parts(record)}
-        for (part, name), (before, value) in news.items():
-            uncounted = before is NO_VALUE or before is EARLIER_RUN
-            if part == TRUTH:
-                credit.count(value, 1)
-                if not uncounted:
-                    credit.count(before, -1)
-            elif part == REWARD:
-                credit.rewards += uncounted
-                credit.reward_sum += value - (0.0 if uncounted else before)
-                credit.received_rewards += 1
-                credit.received_reward_sum += value
-            elif name in credit.metrics or len(credit.metrics) < MOST_METRICS:
-                count, total = credit.metrics.get(name, (0, 0.0))
-                credit.metrics[name] = count + uncounted, total + value - (0.0 if uncounted else before)
-        if news:
-            credit.received[news[_TRUTH][1] if _TRUTH in news else UNLABELLED] += 1
-        self._buffer_evidence(token, record, news)
+    def _count(self, record: Mapping[str, Any], change: Change) -> Token | None:
+        """Count what has changed; return the prediction's token, None if an earlier run's key has signed it, which has
+        been removed.
+        """
+        try:
+            token = self._signer.read(record["prediction_id"])
+        except InvalidRequest:
+            return None
+        said = change.said
+        credit = self._credit((token.model, token.version, token.variant))
+        credit.received[said.verdict if change.truth else UNLABELLED] += 1
+        credit.put(token.route, change.before, change.now, change.received)
+        if change.classes_before is not None:
+            credit.put_classes(said.classes, change.classes_before)
+        return token
 
-    def _changed_parts(self, record: dict[str, Any]) -> Iterator[tuple[Part, Any, Any]]:
-        """Yield (part, value before, value now) for each part of a record that is new or has changed."""
-        for key, part, value in _parts(record):
-            before = self._known.put(key, value)
-            if isinstance(before, _EarlierValue):
-                if before.value == value:
-                    self._known.put(key, before)  # unchanged, and still not counted in this run
-                    continue
-                before = EARLIER_RUN
-            if before is NO_VALUE or before != value:
-                yield part, before, value
+    def _credit(self, key: Key) -> VersionFeedback:
+        credit = self.by_version.get(key)
+        if credit is None:
+            credit = self.by_version[key] = VersionFeedback()
+            if len(self.by_version) > MOST_VERSIONS:
+                self.by_version.popitem(last=False)
+        else:
+            self.by_version.move_to_end(key)
+        return credit
 
-    def _buffer_evidence(self, token: Token, record: dict[str, Any], news: Mapping[Part, tuple[Any, Any]]) -> None:
-        """Buffer the first truth and the first reward of a prediction for the guards: each is evidence only once."""
-        first = {part: value for part, (before, value) in news.items() if before is NO_VALUE}
-        wrong = _WRONG[first.get(_TRUTH, UNKNOWN)]
-        reward = first.get(_REWARD)
-        if wrong is not None or reward is not None:
-            self._new.append(CreditedFeedback(token, record["time_ns"], wrong, reward, self._mirrored_wrong(record)))
-
-    def _mirrored_wrong(self, record: dict[str, Any]) -> bool | None:
+    def _mirrored_wrong(self, record: Mapping[str, Any]) -> bool | None:
         predicted, truth = self._discordant.get(hash(record["prediction_id"])), record.get("truth_class")
-        return None if predicted is NO_VALUE or truth is None else predicted != truth
+        return None if predicted is None or type(truth) is not int else predicted != truth
 
 
-def _parts(record: dict[str, Any]) -> Iterator[tuple[int, Part, Any]]:
-    """Yield (key, part, value) for each part of a record. The key identifies the part of this prediction."""
-    prediction = record["prediction_id"]
-    if record.get("truth") is not None:
-        yield hash((prediction, TRUTH)), _TRUTH, _VERDICTS[record.get("correct")]
-    if is_countable(record.get("reward")):
-        yield hash((prediction, REWARD)), _REWARD, record["reward"]
-    for name, value in (record.get("metrics") or {}).items():
-        if is_countable(value):
-            yield hash((prediction, METRIC, name)), (METRIC, name), value
+def _newest(folder: Path) -> tuple[list[Path], int]:
+    """The newest segments that hold as many lines as are remembered, in order; and how many lines they hold."""
+    paths: list[Path] = []
+    lines = 0
+    for path in reversed(segments(folder, FEEDBACK)):
+        if lines >= feedback_memory.MAX_REMEMBERED:
+            break
+        paths.insert(0, path)
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                lines += chunk.count(b"\n")
+    return paths, lines
 
 
-def _parts_in(path: Path) -> list[tuple[int, Any]]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The complete lines of a segment, each with the offset at which it begins."""
+    offset = 0
     try:
         with path.open("rb") as file:
-            return [(key, value) for record in _parsed(file) for key, _, value in _parts(record)]
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield offset, line
+                offset += len(line)
     except OSError as error:
         log.warning("the feedback in %s cannot be read; statistics start without it: %s", path, error.strerror)
-        return []
-
-
-def _parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("prediction_id"), str):
-            yield record

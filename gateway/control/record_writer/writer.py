@@ -70,10 +70,18 @@ class RingSource:
 class RecordWriter:
     """Drains its sources in a thread, from `start` to `stop`. `listeners`: hooks by stream.
 
-    `written`: lines written so far, by stream.
+    `observe` is called with lines of predictions, where they are, and their number; it must not keep them. `written`:
+    lines written so far, by stream.
     """
 
-    def __init__(self, folder: Path, settings: RecordsSettings, listeners: Mapping[str, StreamHook] = NO_HOOKS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: RecordsSettings,
+        listeners: Mapping[str, StreamHook] = NO_HOOKS,
+        observe: Callable[[bytes | memoryview, int], None] | None = None,
+    ) -> None:
+        self._observe = observe
         self.written = dict.fromkeys(STREAMS, 0)
         self._errors: dict[str, str] = {}  # by stream
         self._folder = folder
@@ -96,6 +104,10 @@ class RecordWriter:
         if drain is not None:
             self._streams[source.stream].cut(drain.segment, drain.offset, source.ring.undo_drain)
         self._sources = [*self._sources, source]
+
+    def end_of(self, stream: str) -> tuple[int, int]:
+        """The number of the stream's segment, and its bytes, after the last write. For hooks."""
+        return self._streams[stream].number, self._streams[stream].size
 
     def start(self) -> None:
         """Start the writer thread."""
@@ -166,6 +178,8 @@ class RecordWriter:
         lines_copy = b"" if listener is None else bytes(data)  # a copy: after the release the ring is overwritten
         lines = data if listener is None else listener.filter(lines_copy)
         count, size = _lines_in(lines), len(data)
+        if self._observe is not None and source.stream == PREDICTIONS:
+            self._observe(lines, count)
         ring.begin_drain(size, stream.number, stream.size)
         self._pending = source
         stream.write(lines)

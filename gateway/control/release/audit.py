@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.control.guards.comparisons import RATIOS, Assessment, ComparisonEvidence, Guards
+from gateway.control.guards.comparisons import Assessment, ComparisonEvidence, Guards
 from gateway.control.guards.drift import Drift, blocks_from_json, blocks_to_json
 from gateway.control.guards.evidence import alpha_of, log_combined, log_drift, log_harm, log_safety
 from gateway.control.guards.failure_counts import attributed, rows
+from gateway.control.guards.failure_sources import RATIOS
 from gateway.control.guards.limits import Violation
+from gateway.control.guards.mean_evidence import MeanEvidence, recomputed
+from gateway.control.release.known_effects import known_record
 
 LN_10: Final = math.log(10)
 TIME: Final = "time_ns"
@@ -21,7 +24,7 @@ def evidence_record(
     """Return the record, ready for JSON. E-values are log10; rows of failures are (chance, candidate's, stable's).
 
     `alpha_j` is the part of alpha available after the evidence's `restart`th start; a combined e-value that reaches
-    1/alpha_j triggers the action.
+    1/alpha_j triggers the action. `effects`: what is known of the candidate's outcomes beside stable's.
     """
     return {
         TIME: time_ns,
@@ -56,6 +59,7 @@ def evidence_record(
             }
             for violation in violated
         ],
+        **known_record(guards.effects()),
     }
 
 
@@ -69,11 +73,11 @@ class RecomputedEvidence:
 
 
 def recompute(record: Mapping[str, Any]) -> RecomputedEvidence:
-    """Recompute the evidence of a record from its counts, blocks and shares alone, to verify its stated e-values."""
+    """Recompute the evidence of a record from its counts, blocks, outcomes and shares alone, to verify its stated
+    e-values; that of means from a checkpoint and the latest outcomes.
+    """
     log_e = {guard["name"]: _log_e(guard) for guard in record["guards"]}
-    safe = {
-        guard["name"]: log_safety(attributed(guard["failures"])) for guard in record["guards"] if "failures" in guard
-    }
+    safe = {guard["name"]: _log_safe(guard) for guard in record["guards"] if "blocks" not in guard}
     combined = {}
     for action in record["log10_e"]:
         guards = [guard for guard in record["guards"] if guard["share"] and guard["action"] == action]
@@ -85,13 +89,21 @@ def _seen(comparison: ComparisonEvidence) -> dict[str, Any]:
     process = comparison.process
     if isinstance(process, Drift):
         return {"blocks": blocks_to_json(process.blocks)}
+    if isinstance(process, MeanEvidence):
+        return {"outcome": comparison.settings.outcome, "means": process.record()}
     return {"ratios": list(RATIOS[comparison.settings.metric]), "failures": [list(row) for row in rows(process.counts)]}
 
 
 def _log_e(guard: Mapping[str, Any]) -> float:
     if "blocks" in guard:
         return sum(log_drift(blocks) for blocks in blocks_from_json(guard["blocks"]))
+    if "means" in guard:
+        return recomputed(guard["means"]).log_e
     return log_harm(attributed(guard["failures"]), guard["ratios"])
+
+
+def _log_safe(guard: Mapping[str, Any]) -> float:
+    return recomputed(guard["means"]).log_safe if "means" in guard else log_safety(attributed(guard["failures"]))
 
 
 def _log10(log: float) -> float:

@@ -22,6 +22,7 @@ from gateway.control.release.audit import evidence_record
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.errors import Conflict
 from gateway.settings.guards import GuardsSettings, RampSettings
+from gateway.settings.metric_names import METRICS
 from gateway.settings.routing import ReleaseSettings, RouteSettings, SplitSettings
 from gateway.settings.units import PPM
 
@@ -227,6 +228,14 @@ class Controller:
 
     def _evidence(self, tick: _Tick) -> dict[str, Any]:
         return evidence_record(tick.seen.time_ns, self.guards, tick.assessment, tick.violations)
+
+
+def outcomes_read(settings: ReleaseSettings) -> tuple[str, ...]:
+    """Return the names of the outcomes whose means limits and conditions read."""
+    split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
+    metrics = {limit.metric for limit in guards.limits}
+    metrics |= {condition.metric for route in split.routes for condition in route.while_}
+    return tuple(sorted({metric.partition(".")[2] for metric in metrics.difference(METRICS)}))
 
 
 def windows_s(settings: ReleaseSettings) -> set[float]:

@@ -1,12 +1,14 @@
 """One managed release: buffers its failure events and feedback until its controller's next step."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.control.guards.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
 from gateway.control.guards.window import FeedbackCounts, MetricWindow
-from gateway.control.record_writer.feedback_stats import CORRECT, WRONG, CreditedFeedback, VersionFeedback
-from gateway.control.release.controller import Controller
+from gateway.control.record_writer.feedback_stats import CreditedFeedback
+from gateway.control.record_writer.outcome_sums import CORRECT, WRONG, VersionFeedback
+from gateway.control.release.controller import Controller, outcomes_read
 from gateway.routing.buckets import BUCKETS
 from gateway.routing.release import Variant
 from gateway.settings.routing import ReleaseSettings
@@ -21,6 +23,7 @@ class ManagedRelease:
     """A release with a candidate, its controller and its window, and the events received since the last step.
 
     `slot`: its slot on the switchboard. `live`: routes whose weights control sets, in the order of the board's words.
+    `outcomes`: those whose means limits and conditions read.
     """
 
     name: str
@@ -32,12 +35,16 @@ class ManagedRelease:
     failures: list[FailureEvent] = field(default_factory=list)
     feedback: list[FeedbackEvent] = field(default_factory=list)
     pairs: list[MirrorPair] = field(default_factory=list)
+    outcomes: Sequence[str] = field(init=False)
 
     @property
     def candidate(self) -> int:
         """The candidate's version."""
         assert self.settings.candidate is not None
         return self.settings.candidate
+
+    def __post_init__(self) -> None:
+        self.outcomes = outcomes_read(self.settings)
 
     def weights_ppm(self) -> list[int]:
         """Return the weights that the controller wants for the live routes, in ppm, in their order."""
@@ -56,9 +63,10 @@ class ManagedRelease:
         version = self.candidate if candidate else self.settings.stable
         if token.rescued or token.variant is Variant.PINNED or token.version != version:
             return
-        if item.mirrored_wrong is not None and item.wrong is not None and not candidate:
-            self.pairs.append(MirrorPair(item.mirrored_wrong, item.wrong, token.mark, token.nonce))
-        if 0 < token.weight_ppm < BUCKETS:
+        wrong = item.outcomes.get("wrong")
+        if item.mirrored_wrong is not None and wrong is not None and not candidate:
+            self.pairs.append(MirrorPair(item.mirrored_wrong, wrong > 0, token.mark, token.nonce))
+        if item.outcomes and 0 < token.weight_ppm < BUCKETS:
             key = token.bucket if token.sticky else None
             self.feedback.append(
                 FeedbackEvent(
@@ -67,10 +75,10 @@ class ManagedRelease:
                     weight_ppm=token.weight_ppm,
                     candidate=candidate,
                     key=key,
-                    wrong=item.wrong,
-                    reward=item.reward,
+                    outcomes=item.outcomes,
                     mark=token.mark,
                     nonce=token.nonce,
+                    route=token.route,
                 )
             )
 
@@ -112,9 +120,12 @@ def live_routes(settings: ReleaseSettings) -> tuple[str, ...]:
     return tuple(route.name for route in routes if route.weight == RAMP or route.while_)
 
 
-def feedback_counts(credit: VersionFeedback | None) -> FeedbackCounts:
-    """Return a version's feedback counters for its window."""
+def feedback_counts(credit: VersionFeedback | None, outcomes: Iterable[str] = ()) -> FeedbackCounts:
+    """Return a version's feedback counters for its window, with those of these outcomes."""
     if credit is None:
-        return FeedbackCounts()
+        return FeedbackCounts(outcomes=dict.fromkeys(outcomes, (0, 0.0)))
     correct, wrong = credit.received[CORRECT], credit.received[WRONG]  # a window needs counters that never fall
-    return FeedbackCounts(correct + wrong, correct, credit.received_rewards, credit.received_reward_sum)
+    rewards = credit.received_of("reward")
+    sums = {name: credit.received_of(name) for name in outcomes}
+    means = {name: (one.values, one.total) for name, one in sums.items()}
+    return FeedbackCounts(correct + wrong, correct, rewards.values, rewards.total, means)

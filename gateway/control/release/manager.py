@@ -26,6 +26,7 @@ from gateway.control.release.sharing import Sharing
 from gateway.control.release.stages import Event
 from gateway.control.release.step_scheduler import StepScheduler
 from gateway.errors import Conflict, NotFound, request_counts
+from gateway.evidence.effect import Effect
 from gateway.routing.release import Variant
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.boards import Boards
@@ -197,6 +198,11 @@ class ReleaseManager:
         requests, failed = request_counts(stable.outcomes(Variant.STABLE))
         return progress(one.controller, self._clock(), failed / requests if requests else None)
 
+    def effects(self, name: str) -> tuple[Effect, ...]:
+        """Return what is known of the candidate's effect on each outcome; empty if there is no candidate."""
+        one = self._managed.get(name)
+        return () if one is None else one.controller.guards.effects()
+
     def weights_ppm(self, name: str) -> dict[str, int]:
         """Return the present weight of each live route in ppm, by route name."""
         one = self._managed.get(name)
@@ -222,6 +228,8 @@ class ReleaseManager:
             window = before.window
             window.keep_windows(windows_s(settings))
             controller.inherit_conditions(before.controller)
+            if self.sharing is None:  # in a fleet, a leader's entries may come again
+                controller.guards.inherit_waiting(before.controller.guards)
         slot = self._releases.of(name, settings.candidate)
         self._board.advance(slot, self._last_epoch(name) + (controller.state.restart == 0))
         return ManagedRelease(
@@ -271,8 +279,8 @@ class ReleaseManager:
         return Sample(
             stable,
             candidate,
-            feedback_counts(counts.get((one.name, one.settings.stable, Variant.STABLE))),
-            feedback_counts(counts.get((one.name, one.candidate, Variant.CANDIDATE))),
+            feedback_counts(counts.get((one.name, one.settings.stable, Variant.STABLE)), one.outcomes),
+            feedback_counts(counts.get((one.name, one.candidate, Variant.CANDIDATE)), one.outcomes),
             inflight,
             stable.waiting + candidate.waiting,
         )

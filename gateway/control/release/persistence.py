@@ -10,6 +10,7 @@ import orjson
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.settings.guards import GuardsSettings
+from gateway.settings.metric_names import DRIFTS
 from gateway.settings.routing import ReleaseSettings, SplitSettings
 
 RAMP_STAGES = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
@@ -40,7 +41,8 @@ def load(settings: ReleaseSettings, memory: Mapping[str, Any], now_s: float) -> 
     place = controller.state = ReleaseState.from_json(memory["place"], now_s)
     guards = dict(memory["guards"]) if memory["split"] == said["split"] else {}
     if memory["routes"] != said["routes"]:
-        guards.pop("predicted_class", None)
+        for drift in DRIFTS:
+            guards.pop(drift, None)
     controller.guards.restore(guards)
     if any(memory[key] != said[key] for key in ("split", "comparisons")):
         place.restart += 1

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.control.metrics.process_metrics import ProcessStatus
-from gateway.control.record_writer.feedback_stats import VersionFeedback
+from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
+from gateway.evidence.effect import Effect
 from gateway.shm.tally import Totals
 
 
@@ -21,7 +22,7 @@ class VersionStatus:
     version: int
     variant: str
     totals: Totals
-    feedback: VersionFeedback
+    feedback: FeedbackSums
     providers: tuple[str, ...] = ()
     warning: str = ""
     process: ProcessStatus | None = None
@@ -34,7 +35,8 @@ class ReleaseStatus:
     Weights in ppm, by route: `weights_ppm` are those in force while it is not stopped, `configured_ppm` those by the
     file and the ramp's step, without conditions on live metrics. `progress` is None if there is no candidate.
     `latency_compared`: as many of stable's requests as the candidate gets run as the candidate's do, so that their
-    latencies are comparable.
+    latencies are comparable. `effects`: of the candidate on each outcome of its predictions. `undo`: the version to
+    which an undo of the last promotion leads; None if none is possible.
     """
 
     model: str
@@ -49,3 +51,5 @@ class ReleaseStatus:
     progress: Progress | None
     ramp_ppm: tuple[int, ...]
     latency_compared: bool = False
+    effects: tuple[Effect, ...] = ()
+    undo: int | None = None

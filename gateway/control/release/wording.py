@@ -10,17 +10,23 @@ from gateway.errors import request_counts
 NO_DATA_TEXTS: Final[Mapping[str, str]] = {
     "failures": "no failures yet",
     "slow_requests": "no slow requests yet",
-    "wrong_feedback": "no wrong answers yet",
+    "wrong_feedback": "no feedback with a truth to compare yet",
+    "complaints": "no complaints yet",
     "mirror_disagreement": "no disagreements with feedback yet",
     "predicted_class": "too few rows yet",
+    "predicted_value": "too few rows yet",
 }
 NEEDS_TRUTH: Final = frozenset({"wrong_feedback", "mirror_disagreement"})
 
 
 def verdict_text(found: ComparisonResult, versions: Sequence[VersionStatus]) -> str:
-    """Return the verdict, or what is missing if there is no data. `versions`: both, counted since the start."""
+    """Return the verdict, with a forecast for means that seem worse, or what is missing if there is no data.
+
+    `versions`: both, counted since the start.
+    """
     if found.verdict is not GuardVerdict.NO_DATA:
-        return str(found.verdict)
+        more = "" if found.more_units is None else f": if it is as it seems, {found.more_units:,} outcomes more to act"
+        return f"{found.verdict}{more}"
     tallies = [request_counts(counted.totals.outcomes(counted.variant)) for counted in versions]
     for counted, (requests, _) in zip(versions, tallies, strict=True):
         if not requests and found.metric != "mirror_disagreement":
@@ -29,4 +35,4 @@ def verdict_text(found: ComparisonResult, versions: Sequence[VersionStatus]) -> 
         return "no feedback with a truth yet"
     if found.metric == "failures" and any(failed for _, failed in tallies):
         return "no failures to compare yet"  # they were not randomised, or are older than the evidence's last restart
-    return NO_DATA_TEXTS[found.metric]
+    return NO_DATA_TEXTS.get(found.metric) or f"no feedback with {found.metric} to compare yet"

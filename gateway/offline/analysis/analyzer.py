@@ -3,46 +3,61 @@
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from gateway.errors import GatewayError, RequestError
+from gateway.offline.analysis.effect import Range
+from gateway.offline.analysis.features import FeatureNames, features_of
 from gateway.offline.analysis.hard_examples import Agreement, HardExample, HardExamples
-from gateway.offline.analysis.input_summary import InputSummary, key_of, summary_of
+from gateway.offline.analysis.input_summary import InputSummary, key_of, row_of, summary_of
 from gateway.offline.analysis.label_conflicts import LabelConflict, LabelStore
-from gateway.offline.analysis.slices import Measure, Slice, Slicer
+from gateway.offline.analysis.residuals import Residuals, residuals_of
+from gateway.offline.analysis.slices import TRUE_CLASS, Part, RescueCounts, Slice, worse
+from gateway.offline.analysis.table import ExampleTable, Row
+from gateway.offline.analysis.tallies import Tallies
+from gateway.offline.analysis.versions import Comparison, Pair, VersionMetric, by_version, compare
+from gateway.offline.examples import Example, Predicting, examples_of
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
 from gateway.offline.reader import OnProgress, Query, Records, join_feedback, load_feedback
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction, RawInput
 from gateway.records.segments import read
+from gateway.settings.model import Kind
 
-HOUR_NS: Final = 3_600 * 1_000_000_000
-CONFIDENCE_BINS: Final = 10
 MAX_SUMMARIES: Final = 100_000  # summaries of labelled inputs, kept in case their labels turn out to conflict
+_MEDIA: Final = frozenset({"image", "audio", "video", "text"})  # their inputs have no features to slice by
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What to analyse. `labels`: class names; `scores`: name of the output with the class scores, None if unknown."""
+    """What to analyse. `features`: the names of the inputs' columns; `tolerance`: how far two numbers for equal inputs
+    may differ before they contradict each other, None: a tenth of the truths' standard deviation. `ranges`: lowest and
+    highest value of rewards and business metrics, by outcome, where they are known.
+    """
 
     records: Records
     query: Query
-    labels: Sequence[str]
-    scores: str | None
+    predicting: Predicting
     raw_input: RawInput
+    features: FeatureNames = field(default_factory=FeatureNames)
+    tolerance: float | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """The findings. `confusion` counts by (truth, predicted), `confidence` by (tenth of the score, correct); `hourly`
-    is the accuracy by (hour since 1970, version). `tested`: slices tested; `contradicted`: inputs with conflicts.
+    """The findings. `rows`: predictions; `wrong`: rows with a class or labels; `tested`: slices tested.
+
+    `sampled`: one in so many judged predictions is in `versions`, `slices` and `comparison`. `contradicted`: inputs
+    with conflicts.
     """
 
     model: str
-    labels: Sequence[str]
+    predicting: Predicting
+    kind: Kind | None
     rows: int
     first_ns: int
     last_ns: int
@@ -51,20 +66,22 @@ class Analysis:
     outcomes: Mapping[str, int]
     slices: Sequence[Slice]
     tested: int
+    sampled: int
+    versions: Sequence[VersionMetric]
+    comparison: Comparison | None
+    residuals: Sequence[Residuals]
+    tallies: Tallies
     contradicted: int
     conflicts: Sequence[LabelConflict]
     least_confident: Sequence[HardExample]
     disagreements: Sequence[HardExample]
+    worst: Sequence[HardExample]
     agreement: Agreement
-    confusion: Mapping[tuple[int, int], int]
-    confidence: Mapping[tuple[int, bool], int]
-    hourly: Mapping[tuple[int, int], Rate]
 
-    def name_of(self, number: int | None) -> str:
-        """The name of a class by its index; "-" for None."""
-        if number is None:
-            return "-"
-        return self.labels[number] if 0 <= number < len(self.labels) else str(number)
+    @property
+    def labels(self) -> Sequence[str]:
+        """The names of the classes."""
+        return self.predicting.labels
 
 
 def analyse(subject: Subject, feedback: OnProgress, rows: OnProgress) -> Analysis:
@@ -90,16 +107,20 @@ class _Collector:
     def __init__(self, subject: Subject, labels: LabelStore) -> None:
         self._subject = subject
         self._label_store = labels
-        self._slicer = Slicer(subject.labels)
+        self._table = ExampleTable()
+        self._rescues = RescueCounts()
         self._hard_examples = HardExamples(
-            read(subject.records.mirrors, subject.query.model, subject.query.time_range), subject.scores
+            read(subject.records.mirrors, subject.query.model, subject.query.time_range), subject.predicting
         )
+        self._tallies = Tallies()
         self._outcomes: Counter[str] = Counter()
-        self._confusion: Counter[tuple[int, int]] = Counter()
-        self._confidence: Counter[tuple[int, bool]] = Counter()
-        self._hourly: dict[tuple[int, int], list[int]] = {}
+        self._kinds: Counter[Kind] = Counter()
         self._summaries: dict[bytes, InputSummary] = {}
         self._times_ns: list[int] = []
+        self._keys: dict[tuple[str | None, int], int] = {}
+        self._judged = 0
+        self._stable: int | None = None
+        self._pair: Pair | None = None
 
     def add(self, prediction: Prediction, feedback: StoredFeedback) -> None:
         """Add one prediction with its feedback."""
@@ -107,54 +128,104 @@ class _Collector:
         time_ns = prediction.time_ns
         self._times_ns = [min([time_ns, *self._times_ns[:1]]), max([time_ns, *self._times_ns[1:]])]
         self._outcomes[prediction.outcome] += 1
-        self._slicer.add(prediction, feedback, inputs)
-        confidence = self._hard_examples.add(prediction, feedback, inputs, outputs)
-        if feedback.labels and (key := key_of(prediction, inputs)) is not None:
-            self._label_store.add(key, prediction, feedback)
-            if len(self._summaries) < MAX_SUMMARIES and key not in self._summaries:
-                self._summaries[key] = summary_of(prediction, inputs)
-        if feedback.truth_class is not None and prediction.predicted is not None:
-            self._confusion[feedback.truth_class, prediction.predicted] += 1
-        if feedback.correct is not None:
-            self._judge(prediction, feedback.correct, confidence)
+        self._note_release(prediction)
+        examples = examples_of(prediction, feedback, outputs, self._subject.predicting)
+        self._kinds.update(example.kind for example in examples if example.kind is not None)
+        self._rescues.add(prediction, list(_parts(prediction)))
+        for example in examples:
+            confidence = self._hard_examples.add(prediction, example, row_of(inputs, example.row, len(examples)))
+            self._tallies.add(prediction, example, confidence)
+        if feedback.labels:
+            self._add_labels(prediction, feedback, examples, inputs)
+        if any(example.outcomes for example in examples):
+            self._add_rows(prediction, examples, inputs)
 
     def analysis(self) -> Analysis:
         """Return the findings; raises GatewayError if there was no prediction."""
-        subject, slicer, hard_examples = self._subject, self._slicer, self._hard_examples
+        subject, hard_examples = self._subject, self._hard_examples
         if not self._times_ns:
             raise GatewayError(f"no recorded prediction of '{subject.query.model}' matches the options")
-        slices, tested = slicer.worse()
+        columns = self._table.columns()
+        slices, tested = worse(columns, self._rescues)
+        comparison = compare(columns, self._pair, subject.ranges)
         return Analysis(
             model=subject.query.model,
-            labels=subject.labels,
+            predicting=subject.predicting,
+            kind=subject.predicting.kind or next((kind for kind, _ in self._kinds.most_common(1)), None),
             rows=self._outcomes.total(),
             first_ns=self._times_ns[0],
             last_ns=self._times_ns[1],
-            wrong=slicer.total(Measure.WRONG),
-            rescued=slicer.total(Measure.RESCUED),
+            wrong=self._tallies.wrong,
+            rescued=self._rescues.total,
             outcomes=dict(self._outcomes.most_common()),
             slices=slices,
             tested=tested,
-            contradicted=self._label_store.contradicted(),
+            sampled=self._table.every,
+            versions=by_version(columns),
+            comparison=comparison,
+            residuals=residuals_of(columns, slices, comparison),
+            tallies=self._tallies,
+            contradicted=self._label_store.contradicted(subject.tolerance),
             conflicts=list(self._conflicts()),
             least_confident=hard_examples.least_confident,
             disagreements=hard_examples.disagreements,
+            worst=hard_examples.worst,
             agreement=hard_examples.agreement,
-            confusion=self._confusion,
-            confidence=self._confidence,
-            hourly={key: Rate(*counts) for key, counts in sorted(self._hourly.items())},
         )
 
-    def _judge(self, prediction: Prediction, correct: bool, confidence: float | None) -> None:
-        hour = self._hourly.setdefault((prediction.time_ns // HOUR_NS, prediction.version), [0, 0])
-        hour[0] += correct
-        hour[1] += 1
-        if confidence is not None and 0 <= confidence <= 1 + 1e-6:
-            self._confidence[min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1), correct] += 1
+    def _note_release(self, prediction: Prediction) -> None:
+        """The pair to compare: the latest candidate, and the stable version that answered last beside it."""
+        if prediction.variant == "stable":
+            self._stable = prediction.version
+        elif prediction.variant == "candidate" and self._stable not in (None, prediction.version):
+            self._pair = Pair(int(self._stable or 0), prediction.version)
+
+    def _add_rows(self, prediction: Prediction, examples: Sequence[Example], inputs: Sequence[Tensor]) -> None:
+        is_media = prediction.modality in _MEDIA
+        features = [] if is_media else features_of(inputs, len(examples), self._subject.features)
+        key = (prediction.salt, -self._judged - 1 if prediction.bucket is None else prediction.bucket)
+        drawn = prediction.variant in ("stable", "candidate") and prediction.rescued_from is None
+        for example in examples:
+            if example.outcomes:
+                parts = dict(_parts(prediction))
+                if example.kind is Kind.CLASSIFICATION:
+                    parts["predicted class"] = self._subject.predicting.name_of(example.predicted)
+                    if example.truth_class is not None:
+                        parts[TRUE_CLASS] = self._subject.predicting.name_of(example.truth_class)
+                row = Row(
+                    unit=self._judged,
+                    key=self._keys.setdefault(key, len(self._keys)),
+                    version=prediction.version,
+                    candidate=prediction.variant == "candidate",
+                    chance=(prediction.propensity or 0.0) if drawn else 0.0,
+                    parts=parts,
+                    features=features[example.row] if example.row < len(features) else {},
+                    outcomes=example.outcomes,
+                )
+                self._table.add(row)
+        self._judged += 1
+
+    def _add_labels(
+        self, prediction: Prediction, feedback: StoredFeedback, examples: Sequence[Example], inputs: Sequence[Tensor]
+    ) -> None:
+        for example in examples:
+            mine = row_of(inputs, example.row, len(examples))
+            if (key := key_of(prediction, mine, example.row)) is not None:
+                self._label_store.add(key, prediction, feedback, example, len(examples))
+                if len(self._summaries) < MAX_SUMMARIES and key not in self._summaries:
+                    self._summaries[key] = summary_of(prediction, mine)
 
     def _conflicts(self) -> Iterator[LabelConflict]:
         for key, labels in self._label_store.conflicts():
             yield LabelConflict(self._summaries.get(key, InputSummary("(one of many)")), labels)
+
+
+def _parts(prediction: Prediction) -> Iterator[Part]:
+    yield "customer", prediction.customer or "(none)"
+    yield "modality", prediction.modality or "(none)"
+    yield "route", prediction.route or "(none)"
+    yield "variant", prediction.variant
+    yield "version", str(prediction.version)
 
 
 def _tensors(prediction: Prediction, raw_input: RawInput) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

@@ -1,17 +1,23 @@
-"""Finds predictions worth labelling: those with the least confidence, and those on which both versions disagree."""
+"""Finds rows worth labelling: those with the least confidence, and those on which both versions disagree; and of those
+with a truth the ones that are furthest off.
+"""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
+from gateway.errors import RequestError
 from gateway.offline.analysis.input_summary import InputSummary, key_of, summary_of
-from gateway.offline.feedback_store import StoredFeedback
+from gateway.offline.examples import Example, Predicting, predicted_rows
 from gateway.offline.statistics import Rate
-from gateway.protocol.tensors import Tensor
+from gateway.protocol.decode import decode_outputs
+from gateway.protocol.tensors import Array, Tensor
 from gateway.records.prediction import Prediction
+from gateway.settings.model import Kind
 
 MAX_EXAMPLES: Final = 20
 MAX_DISAGREEMENTS: Final = 100_000  # mirrored answers kept, to be matched with their predictions
@@ -19,57 +25,69 @@ MAX_DISAGREEMENTS: Final = 100_000  # mirrored answers kept, to be matched with 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardExample:
-    """A prediction to label. `margin`: the highest score minus the second.
+    """A row to label, or to look at. `margin`: the highest score minus the second.
 
-    `other`: the class that the candidate predicts, if it disagrees; `distance`: between the scores of both versions.
+    `other`: what the candidate predicts, if it disagrees; `distance`: between the answers of both versions. `truth` and
+    `loss`: of a row whose truth is known.
     """
 
     prediction_id: str
+    row: int
     customer: str | None
-    predicted: int | None
-    margin: float | None
+    predicted: Any
     input: InputSummary
-    other: int | None = None
+    margin: float | None = None
+    other: Any = None
     distance: float | None = None
+    truth: Any = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How often the candidate's mirrored answer agreed; and which version was right if not and the truth is known."""
+    """How often the candidate's mirrored answer agreed; and which version was right if not and the truth is known.
+
+    Of numbers, the one that is closer is right. `pairs`: what stable and the candidate said where they did not agree,
+    the most frequent first.
+    """
 
     same: Rate
     stable_right: int
     candidate_right: int
     neither_right: int
+    pairs: Sequence[tuple[int, int, int]] = ()
 
 
 class TopK:
-    """Collects the `MAX_EXAMPLES` predictions with the highest score of all offered, one for each distinct input."""
+    """Collects the `MAX_EXAMPLES` rows with the highest score of all offered, one for each distinct input."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, bytes, HardExample]] = []
         self._keys: set[bytes] = set()
         self._passed = 0
 
-    def offer(self, score: float, prediction: Prediction, inputs: Sequence[Tensor], **more: Any) -> None:
-        """Consider one prediction. `more`: further fields of its HardExample."""
+    def offer(
+        self, score: float, prediction: Prediction, example: Example, inputs: Sequence[Tensor], **more: Any
+    ) -> None:
+        """Consider one row. `inputs`: of the row; `more`: further fields of its HardExample."""
         self._passed += 1
         if len(self._heap) == MAX_EXAMPLES and score <= self._heap[0][0]:
             return
-        key = key_of(prediction, inputs) or prediction.prediction_id.encode()
+        key = key_of(prediction, inputs, example.row) or f"{prediction.prediction_id} {example.row}".encode()
         if key in self._keys:
             return
         summary = summary_of(prediction, inputs)
-        example = HardExample(
+        found = HardExample(
             prediction_id=prediction.prediction_id,
+            row=example.row,
             customer=prediction.customer,
-            predicted=prediction.predicted,
+            predicted=example.predicted,
             input=summary,
             **more,
         )
         if len(self._heap) == MAX_EXAMPLES:
             self._keys.discard(heapq.heappop(self._heap)[2])
-        heapq.heappush(self._heap, (score, -self._passed, key, example))
+        heapq.heappush(self._heap, (score, -self._passed, key, found))
         self._keys.add(key)
 
     def examples(self) -> list[HardExample]:
@@ -78,17 +96,17 @@ class TopK:
 
 
 class HardExamples:
-    """Collects hard examples, prediction by prediction. `mirrors`: records of that stream; `scores`: name of the output
-    with the class scores, None if unknown.
-    """
+    """Collects hard examples, row by row. `mirrors`: records of that stream."""
 
-    def __init__(self, mirrors: Iterable[dict[str, Any]], scores: str | None) -> None:
-        self._scores = scores
+    def __init__(self, mirrors: Iterable[dict[str, Any]], predicting: Predicting) -> None:
+        self._predicting = predicting
         self._least_confident = TopK()
         self._disagreements = TopK()
+        self._worst = TopK()
         self._others: dict[str, dict[str, Any]] = {}
         self._same, self._mirrored = 0, 0
         self._right = {"stable": 0, "candidate": 0, "neither": 0}
+        self._pairs: Counter[tuple[int, int]] = Counter()
         for mirror in mirrors:
             if mirror.get("agreement") is not None:
                 self._same += mirror["agreement"]
@@ -96,51 +114,82 @@ class HardExamples:
             if mirror.get("agreement") is False and len(self._others) < MAX_DISAGREEMENTS:
                 self._others[mirror["prediction_id"]] = mirror
 
-    def add(
-        self, prediction: Prediction, feedback: StoredFeedback, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
-    ) -> float | None:
-        """Add one prediction; returns the confidence of its answer, the highest class score, or None if unknown."""
-        first, second = _two_highest(outputs, self._scores)
+    def add(self, prediction: Prediction, example: Example, inputs: Sequence[Tensor]) -> float | None:
+        """Add one row; returns the confidence of its answer, the highest class score, or None if unknown."""
+        first, second = _two_highest(example.scores)
         margin = None if first is None or second is None else first - second
-        other = self._others.get(prediction.prediction_id)
-        if feedback.truth is None:
+        mirror = self._others.get(prediction.prediction_id)
+        other = None if mirror is None else _mirrored(mirror, example, self._predicting)
+        if type(other) is int and type(example.predicted) is int and other != example.predicted:
+            self._pairs[example.predicted, other] += 1
+        if example.truth is None:
             if margin is not None:
-                self._least_confident.offer(-margin, prediction, inputs, margin=margin)
-            if other is not None:
-                distance = other.get("distance")
+                self._least_confident.offer(-margin, prediction, example, inputs, margin=margin)
+            if mirror is not None and other != example.predicted:
+                distance = mirror.get("distance")
                 self._disagreements.offer(
-                    distance or 0.0, prediction, inputs, margin=margin, other=other.get("predicted"), distance=distance
+                    distance or 0.0, prediction, example, inputs, margin=margin, other=other, distance=distance
                 )
-        elif other is not None and feedback.truth_class is not None:
-            truth, candidate = feedback.truth_class, other.get("predicted")
-            right = "stable" if truth == prediction.predicted else "candidate" if truth == candidate else "neither"
+        elif mirror is not None and (right := _right(example, other)):
             self._right[right] += 1
+        loss = example.outcomes.get("loss")
+        if loss and example.kind not in (None, Kind.CLASSIFICATION):
+            self._worst.offer(loss, prediction, example, inputs, truth=example.truth, loss=loss)
         return first
 
     @property
     def least_confident(self) -> list[HardExample]:
-        """Predictions without a truth, the smallest margin first."""
+        """Rows without a truth, the smallest margin first."""
         return self._least_confident.examples()
 
     @property
     def disagreements(self) -> list[HardExample]:
-        """Predictions without a truth on which the candidate disagrees, the greatest distance first."""
+        """Rows without a truth on which the candidate disagrees, the greatest distance first."""
         return self._disagreements.examples()
+
+    @property
+    def worst(self) -> list[HardExample]:
+        """Rows with a truth, the greatest loss first; none for classes, where all wrong ones are alike."""
+        return self._worst.examples()
 
     @property
     def agreement(self) -> Agreement:
         """The agreement of both versions over all mirrored requests."""
         right = self._right
-        return Agreement(Rate(self._same, self._mirrored), right["stable"], right["candidate"], right["neither"])
+        pairs = [(stable, candidate, count) for (stable, candidate), count in self._pairs.most_common(MAX_EXAMPLES)]
+        return Agreement(Rate(self._same, self._mirrored), right["stable"], right["candidate"], right["neither"], pairs)
 
 
-def _two_highest(outputs: Sequence[Tensor], name: str | None) -> tuple[float | None, float | None]:
-    """The two highest scores of a one-row answer, highest first, in the output `name`; None: the first output with the
-    form of scores.
-    """
-    for tensor in outputs:
-        is_scores = tensor.datatype.startswith("FP") and len(tensor.shape) == 2 and tensor.shape[0] == 1
-        if is_scores and tensor.shape[1] > 1 and name in (None, tensor.name) and np.isfinite(tensor.data).all():
-            second, first = np.partition(tensor.data[0].astype(np.float64), -2)[-2:].tolist()
-            return first, second
-    return None, None
+def _right(example: Example, other: Any) -> str:
+    """Which version was right; empty if that is not known."""
+    if example.truth_class is not None:
+        if other == example.predicted:
+            return ""
+        truth = example.truth_class
+        return "stable" if truth == example.predicted else "candidate" if truth == other else "neither"
+    if example.kind is Kind.REGRESSION and "loss" in example.outcomes and type(other) in (int, float):
+        mine, others = example.outcomes["loss"], abs(other - example.truth)
+        return "stable" if mine < others else "candidate" if others < mine else "neither"
+    return ""
+
+
+def _mirrored(mirror: dict[str, Any], example: Example, predicting: Predicting) -> Any:
+    """What the candidate answered for the row: as the record says, or by the output that holds the predictions."""
+    predicted = mirror.get("predicted")
+    if predicted is not None:
+        return predicted
+    if not isinstance(mirror.get("response"), dict):
+        return None
+    try:
+        rows = predicted_rows(decode_outputs(mirror["response"], None), example.kind, predicting)
+    except (RequestError, ValueError, TypeError, KeyError):
+        return None
+    return rows[example.row] if example.row < len(rows) else None
+
+
+def _two_highest(scores: Array | None) -> tuple[float | None, float | None]:
+    """The two highest scores, highest first."""
+    if scores is None or not np.isfinite(scores).all():
+        return None, None
+    second, first = np.partition(scores.astype(np.float64), -2)[-2:].tolist()
+    return first, second

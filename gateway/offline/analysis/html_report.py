@@ -1,19 +1,20 @@
 """Renders an error analysis as one self-contained HTML file, without scripts, in the system's light or dark scheme."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
-from gateway.offline.analysis import svg
-from gateway.offline.analysis.analyzer import CONFIDENCE_BINS, HOUR_NS, Analysis
+from gateway.offline.analysis import html_versions, svg
+from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.hard_examples import HardExample
+from gateway.offline.analysis.html_table import markup_table, table
 from gateway.offline.analysis.input_summary import InputSummary
-from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, Slice
-from gateway.offline.analysis.terminal_report import facts, labels_text, no_slices
-from gateway.offline.statistics import percent
+from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, Slice, Than
+from gateway.offline.analysis.tallies import CONFIDENCE_BINS, HOUR_NS
+from gateway.offline.analysis.terminal_report import facts, labels_text, no_slices, slice_rows, truth_text
+from gateway.offline.statistics import Rate, percent
 from gateway.records.time_range import format_time
 
-MAX_CLASSES: Final = 24  # with more, a confusion matrix is too fine to read
 MAX_BARS: Final = 20
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --soft: #5b6770; --paper: #ffffff; --line: #dde2e6; --bad: #c2410c;
@@ -21,13 +22,14 @@ STYLE: Final = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8eb; --soft: #9aa7b1; --paper: #14181c; --line: #333c44;
   --bad: #fb923c; --good: #60a5fa; --s0: #60a5fa; --s1: #fb923c; --s2: #4ade80; --s3: #c084fc; --on: #14181c; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 1rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
 p { max-width: 46rem; color: var(--soft); margin: .25rem 0 1rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; font-size: .93rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); }
-th { font-weight: 600; color: var(--soft); font-size: .85rem; } td { overflow-wrap: anywhere; }
+th { font-weight: 600; color: var(--soft); font-size: .85rem; } td { white-space: nowrap; }
+td.long { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.5rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; }
 svg { max-width: 100%; height: auto; display: block; } text { font: 12px system-ui, sans-serif; fill: var(--ink); }
@@ -41,7 +43,14 @@ svg { max-width: 100%; height: auto; display: block; } text { font: 12px system-
 .line.series-1 { stroke: var(--s1); } .dot.series-1 { fill: var(--s1); } .line.series-2 { stroke: var(--s2); }
 .dot.series-2 { fill: var(--s2); } .line.series-3 { stroke: var(--s3); } .dot.series-3 { fill: var(--s3); }
 .picture { border: 1px solid var(--line); } .picture rect { fill: var(--ink); }
-code { font-size: .85em; }
+code { font-size: .85em; } .scroll { overflow-x: auto; } figure { margin: 0; } figcaption { color: var(--soft); }
+.beside { display: flex; flex-wrap: wrap; gap: 1.5rem; } .beside figure { flex: 1 1 20rem; min-width: 0; }
+.zero { stroke: var(--soft); stroke-dasharray: 3 3; } .effect { stroke-width: 3; } .effect.open { stroke: var(--soft); }
+.effect.good { stroke: var(--good); } .effect.bad { stroke: var(--bad); } .point.open { fill: var(--soft); }
+.point.good { fill: var(--good); } .point.bad { fill: var(--bad); } .box { fill-opacity: .55; stroke: none; }
+.median { stroke: var(--ink); stroke-width: 2; } .box.series-0 { fill: var(--s0); } .box.series-1 { fill: var(--s1); }
+.box.series-2 { fill: var(--s2); } .box.series-3 { fill: var(--s3); }
+@media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
 """
 
 
@@ -52,7 +61,7 @@ def page(analysis: Analysis) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{sections}\n</body>\n</html>\n"
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{sections}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -62,19 +71,24 @@ def _sections(analysis: Analysis) -> Iterator[str]:
         + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts(analysis))
         + "</dl>"
     )
+    yield from html_versions.versions(analysis)
     yield from _slices(analysis)
-    if len({hour for hour, _ in analysis.hourly}) > 1:
+    yield from html_versions.residuals(analysis)
+    if len({hour for hour, _ in analysis.tallies.hourly}) > 1:
         yield from _over_time(analysis)
-    if analysis.confusion:
-        yield from _confusion(analysis)
-    if analysis.confidence:
+    yield from html_versions.confusions(analysis)
+    if analysis.tallies.confidence:
         yield from _confidence(analysis)
     if analysis.conflicts:
         yield from _conflicts(analysis)
+    if analysis.worst:
+        yield "<h2>Furthest from the truth</h2>"
+        yield _examples(analysis, analysis.worst)
     if analysis.least_confident:
         yield "<h2>Least confident, and not labelled yet</h2>"
         yield "<p>Labels for these help the next version most. Margin: the highest score minus the second.</p>"
         yield _examples(analysis, analysis.least_confident)
+    yield from html_versions.disagreement(analysis)
     if analysis.disagreements:
         yield "<h2>The candidate disagrees, and there is no label</h2>"
         yield _examples(analysis, analysis.disagreements)
@@ -86,37 +100,44 @@ def _slices(analysis: Analysis) -> Iterator[str]:
         yield f"<p>{escape(no_slices(analysis))}</p>"
         return
     yield (
-        f"<p>{len(analysis.slices)} of {analysis.tested:,} slices. Bars: the rate in the slice with its 95% interval"
-        " (Wilson); blue mark: the rate in the rest. p: Fisher's exact test; q: the false discovery rate at which the"
-        f" slice is called (Benjamini and Hochberg), at most {FALSE_DISCOVERY_RATE:.0%} here.</p>"
+        f"<p>{len(analysis.slices)} of {analysis.tested:,} slices. Rates: 95% intervals by Wilson, p by Fisher's exact"
+        " test; means: Student's t, Welch's t-test. q: the false discovery rate at which the slice is called (Benjamini"
+        f" and Hochberg), at most {FALSE_DISCOVERY_RATE:.0%} here. Blue mark: the rest.</p>"
     )
-    yield svg.bars("Slices that are worse than the rest", [_bar(one) for one in analysis.slices[:MAX_BARS]])
-    yield _table(
-        ("", "slice", "rows", "rate [95%]", "the rest", "p", "q"),
-        (
-            (one.measure, f"{one.dimension}: {one.value}", f"{one.rate.count:,}", percent(one.rate), percent(one.rest),
-             f"{one.p_value:.2g}", f"{one.q_value:.2g}")
-            for one in analysis.slices
-        ),
-    )  # fmt: skip
+    for measure in dict.fromkeys(one.label for one in analysis.slices if one.than is Than.WORSE):
+        mine = [one for one in analysis.slices if one.label == measure][:MAX_BARS]
+        if all(min(one.rate.value, one.rest.value) >= 0 for one in mine):
+            yield f"<h3>{escape(measure)}</h3>"
+            yield svg.bars(f"Slices that are worse than the rest: {measure}", [_bar(one) for one in mine])
+    yield table(
+        ("measure", "slice", "rows", "in it [95%]", "the rest", "p", "q"),
+        slice_rows(analysis.slices[: html_versions.MAX_LISTED]),
+    )
 
 
 def _bar(one: Slice) -> svg.Bar:
-    name = f"{one.measure}, {one.dimension}: {one.value}"
-    note = f"{name}: {percent(one.rate)} of {one.rate.count:,}; the rest {percent(one.rest)}"
-    return svg.Bar(name, one.rate.value, one.rate.low, one.rate.high, one.rest.value, note)
+    name = f"{one.dimension}: {one.value}"
+    note = f"{one.label}, {name}: {one.shown(one.rate)} of {one.rate.count:,}; the rest {one.shown(one.rest)}"
+    if isinstance(one.rate, Rate):
+        ends, text = (one.rate.value, one.rate.low, one.rate.high), f"{100 * one.rate.value:.1f}%"
+    else:
+        assert one.metric is not None
+        ends, text = one.metric.of(one.rate), one.metric.text(one.metric.of(one.rate)[0])
+    reference = one.rest.value if one.metric is None else one.metric.transform(one.rest.value)
+    return svg.Bar(name, *ends, reference, note, text)
 
 
 def _over_time(analysis: Analysis) -> Iterator[str]:
-    hours = sorted({hour for hour, _ in analysis.hourly})
+    hourly = analysis.tallies.hourly
+    hours = sorted({hour for hour, _ in hourly})
     span = hours[-1] - hours[0]
     series = []
-    for version in sorted({version for _, version in analysis.hourly}):
-        mine = [(hour, rate) for (hour, number), rate in analysis.hourly.items() if number == version]
+    for version in sorted({version for _, version in hourly}):
+        mine = [(hour, rate) for (hour, number), rate in hourly.items() if number == version]
         points = [((hour - hours[0]) / span, rate.value) for hour, rate in mine]
         notes = [f"version {version}, {_hour(hour)}: {percent(rate)} of {rate.count:,}" for hour, rate in mine]
         series.append(svg.Line(f"version {version}", points, notes))
-    lowest = min(rate.value for rate in analysis.hourly.values())
+    lowest = min(rate.value for rate in hourly.values())
     yield "<h2>Accuracy by the hour</h2>"
     yield svg.lines(
         "Accuracy by the hour", series, min(0.9, int(lowest * 10) / 10), (_hour(hours[0]), _hour(hours[-1]))
@@ -127,23 +148,12 @@ def _hour(hour: int) -> str:
     return f"{format_time(hour * HOUR_NS)[:16].replace('T', ' ')} UTC"
 
 
-def _confusion(analysis: Analysis) -> Iterator[str]:
-    numbers = sorted({number for pair in analysis.confusion for number in pair} | set(range(len(analysis.labels))))
-    if len(numbers) > MAX_CLASSES:
-        return
-    counts = [[analysis.confusion.get((truth, guess), 0) for guess in numbers] for truth in numbers]
-    yield "<h2>Confusion matrix</h2>"
-    yield svg.matrix("Confusion matrix", [analysis.name_of(number) for number in numbers], counts)
-
-
 def _confidence(analysis: Analysis) -> Iterator[str]:
+    confidence = analysis.tallies.confidence
     names = [
         f"{100 * bin / CONFIDENCE_BINS:.0f}-{100 * (bin + 1) / CONFIDENCE_BINS:.0f}%" for bin in range(CONFIDENCE_BINS)
     ]
-    stacks = [
-        (analysis.confidence.get((bin, True), 0), analysis.confidence.get((bin, False), 0))
-        for bin in range(CONFIDENCE_BINS)
-    ]
+    stacks = [(confidence.get((bin, True), 0), confidence.get((bin, False), 0)) for bin in range(CONFIDENCE_BINS)]
     yield "<h2>Confidence</h2><p>Score of the predicted class; blue: correct, orange: wrong.</p>"
     yield svg.columns("Right and wrong answers by confidence", names, stacks)
 
@@ -155,33 +165,26 @@ def _conflicts(analysis: Analysis) -> Iterator[str]:
         (_input(one.input), escape(labels_text(analysis, one)), f"<code>{escape(one.labels[0].prediction_id)}</code>")
         for one in analysis.conflicts
     )
-    yield _markup_table(("input", "labels, by whom", "first prediction"), rows)
+    yield markup_table(("input", "labels, by whom", "first prediction"), rows)
 
 
 def _examples(analysis: Analysis, examples: Sequence[HardExample]) -> str:
-    rows = (
-        (
-            _input(doubt.input),
-            escape(analysis.name_of(doubt.predicted)),
-            escape(analysis.name_of(doubt.other)),
-            "-" if doubt.margin is None else f"{doubt.margin:.3f}",
-            escape(doubt.customer or "-"),
-            f"<code>{escape(doubt.prediction_id)}</code>",
-        )
-        for doubt in examples
-    )
-    return _markup_table(("input", "predicted", "candidate", "margin", "customer", "prediction"), rows)
+    """A table with the columns of which any row has a value."""
+    name_of = analysis.predicting.name_of
+    columns: list[tuple[str, list[str]]] = [
+        ("input", [_input(one.input) for one in examples]),
+        ("predicted", [escape(name_of(one.predicted)) for one in examples]),
+        ("truth", [escape(truth_text(one.truth)) for one in examples]),
+        ("loss", ["-" if one.loss is None else f"{one.loss:.4g}" for one in examples]),
+        ("candidate", [escape(name_of(one.other)) for one in examples]),
+        ("margin", ["-" if one.margin is None else f"{one.margin:.3f}" for one in examples]),
+        ("customer", [escape(one.customer or "-") for one in examples]),
+        ("row", [str(one.row) if one.row else "-" for one in examples]),
+        ("prediction", [f"<code>{escape(one.prediction_id)}</code>" for one in examples]),
+    ]
+    used = [(heading, cells) for heading, cells in columns if set(cells) != {"-"}]
+    return markup_table([heading for heading, _ in used], list(zip(*(cells for _, cells in used), strict=True)))
 
 
 def _input(summary: InputSummary) -> str:
     return svg.picture(summary.picture) if summary.picture else escape(summary.text)
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return _markup_table(headings, ([escape(cell) for cell in row] for row in rows))
-
-
-def _markup_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

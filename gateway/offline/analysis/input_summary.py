@@ -24,10 +24,23 @@ class InputSummary:
     picture: Sequence[Sequence[float]] = ()
 
 
-def key_of(prediction: Prediction, inputs: Sequence[Tensor]) -> bytes | None:
-    """Return a key that is the same for equal inputs. If only the body's hash is recorded, it is the key; else None."""
+def row_of(inputs: Sequence[Tensor], row: int, rows: int) -> Sequence[Tensor]:
+    """The inputs of one row of `rows`. An input that has not a value for each row belongs to all of them."""
+    if rows == 1:
+        return inputs
+    return [
+        Tensor(tensor.name, tensor.datatype, tensor.data[row : row + 1]) if tensor.shape[:1] == (rows,) else tensor
+        for tensor in inputs
+    ]
+
+
+def key_of(prediction: Prediction, inputs: Sequence[Tensor], row: int = 0) -> bytes | None:
+    """Return a key that is the same for equal inputs of a row.
+
+    If only the body's hash is recorded, it is the key, with the number of the row; else None.
+    """
     if not inputs:
-        return prediction.request_sha256.encode() if prediction.request_sha256 else None
+        return f"{prediction.request_sha256} {row}".encode() if prediction.request_sha256 else None
     digest = hashlib.blake2b(digest_size=16)
     for tensor in sorted(inputs, key=lambda tensor: tensor.name):
         digest.update(f"{tensor.name} {tensor.datatype} {tensor.shape} ".encode())

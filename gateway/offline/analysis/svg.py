@@ -12,12 +12,14 @@ from typing import Final
 WIDTH: Final = 720
 _LABEL: Final = 240
 _ROW: Final = 26
+_SMALLEST: Final = 0.75  # of its size to which a picture shrinks; below it scrolls
+_LEAST_SHOWN: Final = 520  # pixels
 DARK_SHADE: Final = 0.5  # from this shade on, a cell's text needs the other colour
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A share from 0 to 1 with its interval, and the reference share that it is compared with."""
+    """A value of 0 or more with its interval, and the reference value that it is compared with. `text`: the value."""
 
     label: str
     value: float
@@ -25,6 +27,7 @@ class Bar:
     high: float
     reference: float
     note: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +49,17 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
         y = _ROW * index + 4
         middle = y + _ROW / 2 - 2
         value, low, high, reference = (
-            _LABEL + scale * share for share in (row.value, row.low, row.high, row.reference)
+            _LABEL + scale * max(0.0, share) for share in (row.value, row.low, row.high, row.reference)
         )
         parts.append(
             f"<g><title>{escape(row.note)}</title>"
-            f'<text x="{_LABEL - 10}" y="{middle + 4:.1f}" class="label end">{escape(_cut(row.label, 36))}</text>'
+            f'<text x="{_LABEL - 10}" y="{middle + 4:.1f}" class="label end">{escape(cut(row.label, 36))}</text>'
             f'<rect x="{_LABEL}" y="{y + 3}" width="{max(value - _LABEL, 1):.1f}" height="{_ROW - 10}" class="bar"/>'
             f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}" class="whisker"/>'
             f'<path d="M{reference:.1f} {y}V{y + _ROW - 4}" class="reference"/>'
-            f"{_text(max(high, value) + 6, middle + 4, 'number', f'{100 * row.value:.1f}%')}</g>"
+            f"{text(max(high, value, reference) + 6, middle + 4, 'number', row.text)}</g>"
         )
-    return _svg(title, height, parts)
+    return svg(title, height, parts)
 
 
 def lines(title: str, series: Sequence[Line], bottom: float, ends: tuple[str, str]) -> str:
@@ -82,33 +85,34 @@ def lines(title: str, series: Sequence[Line], bottom: float, ends: tuple[str, st
         ]
         legend = left + 130 * number
         parts.append(f'<path d="M{legend} {floor + 44}h22" class="line series-{number % 4}"/>')
-        parts.append(_text(legend + 30, floor + 48, "label", line.name))
-    parts += [_text(left, floor + 20, "number", ends[0]), _text(right, floor + 20, "number end", ends[1])]
-    return _svg(title, floor + 56, parts)
+        parts.append(text(legend + 30, floor + 48, "label", line.name))
+    parts += [text(left, floor + 20, "number", ends[0]), text(right, floor + 20, "number end", ends[1])]
+    return svg(title, floor + 56, parts)
 
 
 def matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """Draw a confusion matrix. Rows are truths, columns predictions; a cell's shade is its share of its row."""
     left, top = 130, 40
     cell = min(48, (WIDTH - left - 10) // max(len(names), 1))
-    parts = [_text(left, 12, "number", "predicted →"), _text(0, top - 6, "number", "truth ↓")]
+    width = max(left + cell * len(names) + 10, 240)
+    parts = [text(left, 12, "number", "predicted →"), text(0, top - 6, "number", "truth ↓")]
     for row, name in enumerate(names):
         y = top + row * cell
-        parts.append(_text(left - 8, y + cell / 2 + 4, "label end", _cut(name, 16)))
-        parts.append(_text(left + (row + 0.5) * cell, top - 6, "label middle", _cut(name, cell // 7)))
+        parts.append(text(left - 8, y + cell / 2 + 4, "label end", cut(name, 16)))
+        parts.append(text(left + (row + 0.5) * cell, top - 6, "label middle", cut(name, cell // 7)))
         total = sum(counts[row]) or 1
         for column, count in enumerate(counts[row]):
             note = f"{name}, predicted as {names[column]}: {count:,} ({count / total:.1%})"
             parts.append(
                 _cell(left + column * cell, y, cell, count=count, share=count / total, right=row == column, note=note)
             )
-    return _svg(title, top + cell * len(names) + 4, parts)
+    return svg(title, top + cell * len(names) + 4, parts, width, enlarged=False)
 
 
 def _cell(x: float, y: float, size: float, *, count: int, share: float, right: bool, note: str) -> str:
     kind = "right" if right else "wrong"
     ink = "count on" if share > DARK_SHADE else "count"
-    number = _text(x + size / 2 - 1, y + size / 2 + 3, ink, _short(count)) if count else ""
+    number = text(x + size / 2 - 1, y + size / 2 + 3, ink, _short(count)) if count else ""
     return (
         f'<g><title>{escape(note)}</title><rect x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" rx="2"'
         f' class="cell {kind}" fill-opacity="{_shade(share)}"/>{number}</g>'
@@ -126,11 +130,11 @@ def columns(title: str, names: Sequence[str], stacks: Sequence[tuple[int, int]])
         x, lower, upper = left + index * width + 3, height * right / top, height * wrong / top
         parts.append(
             f"<g><title>{escape(f'{name}: {right:,} right, {wrong:,} wrong')}</title>"
-            f"{_rect(x, floor - lower, width - 6, lower, 'cell right')}"
-            f"{_rect(x, floor - lower - upper, width - 6, upper, 'cell wrong')}"
-            f"{_text(x + width / 2 - 3, floor + 18, 'number middle', name)}</g>"
+            f"{rect(x, floor - lower, width - 6, lower, 'cell right')}"
+            f"{rect(x, floor - lower - upper, width - 6, upper, 'cell wrong')}"
+            f"{text(x + width / 2 - 3, floor + 18, 'number middle', name)}</g>"
         )
-    return _svg(title, floor + 26, parts)
+    return svg(title, floor + 26, parts)
 
 
 def picture(rows: Sequence[Sequence[float]], side: int = 48) -> str:
@@ -147,17 +151,24 @@ def picture(rows: Sequence[Sequence[float]], side: int = 48) -> str:
     return f'{head} role="img" aria-label="the input">{cells}</svg>'
 
 
-def _text(x: float, y: float, kind: str, text: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}</text>'
+def text(x: float, y: float, kind: str, content: str) -> str:
+    """A text at its base line."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(content)}</text>'
 
 
-def _rect(x: float, y: float, width: float, height: float, kind: str) -> str:
+def rect(x: float, y: float, width: float, height: float, kind: str) -> str:
+    """A rectangle."""
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{kind}"/>'
 
 
-def _svg(title: str, height: float, parts: Sequence[str]) -> str:
-    body = "".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{body}</svg>'
+def svg(title: str, height: float, parts: Sequence[str], width: float = WIDTH, *, enlarged: bool = True) -> str:
+    """The picture; not smaller than its text can be read, so it scrolls where there is less room."""
+    shown = max(width, _LEAST_SHOWN) if enlarged else width
+    return (
+        f'<div class="scroll" tabindex="0"><svg viewBox="0 0 {width:.0f} {height:.0f}"'
+        f' style="min-width: {_SMALLEST * width:.0f}px; width: {shown:.0f}px" role="img"'
+        f' aria-label="{escape(title)}">{"".join(parts)}</svg></div>'
+    )
 
 
 def _shade(share: float) -> str:
@@ -168,5 +179,6 @@ def _short(count: int) -> str:
     return f"{count}" if count < 10_000 else f"{count / 1000:.0f}k"
 
 
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: max(length - 1, 1)]}…"
+def cut(content: str, length: int) -> str:
+    """The text, shortened to `length` characters."""
+    return content if len(content) <= length else f"{content[: max(length - 1, 1)]}…"

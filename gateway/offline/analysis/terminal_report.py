@@ -1,7 +1,7 @@
 """Renders an error analysis for the terminal."""
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.markup import escape
@@ -10,7 +10,9 @@ from rich.table import Table
 from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.hard_examples import HardExample
 from gateway.offline.analysis.label_conflicts import LabelConflict
-from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE
+from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, Slice
+from gateway.offline.analysis.version_text import metric_rows, more_text, summary_of_effect
+from gateway.offline.analysis.versions import Comparison
 from gateway.offline.statistics import percent
 from gateway.records.time_range import format_time
 
@@ -21,9 +23,12 @@ ID_WIDTH: Final = 12  # enough to distinguish ids; a whole id would take six lin
 def tables(analysis: Analysis) -> Iterator[RenderableType]:
     """Yield the findings as tables, the most important first."""
     yield _summary(analysis)
+    yield from _versions(analysis)
     yield _slices(analysis) if analysis.slices else no_slices(analysis)
     if analysis.conflicts:
         yield _conflicts(analysis)
+    if analysis.worst:
+        yield _examples("Furthest from the truth", analysis, analysis.worst)
     if analysis.least_confident:
         yield _examples("Least confident, and not labelled yet", analysis, analysis.least_confident)
     if analysis.disagreements:
@@ -39,10 +44,13 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
             f"{analysis.rows:,} from {format_time(analysis.first_ns)[:19]} to {format_time(analysis.last_ns)[:19]} UTC",
         ),
         ("outcomes", ", ".join(f"{outcome} {count:,}" for outcome, count in analysis.outcomes.items())),
-        ("wrong", f"{percent(analysis.wrong)} of {analysis.wrong.count:,} with a truth"),
         ("rescued", f"{percent(analysis.rescued)} of {analysis.rescued.count:,} that were the candidate's"),
         ("contradicting labels", f"on {analysis.contradicted:,} different inputs"),
     ]
+    if analysis.wrong.count:
+        lines.insert(2, ("wrong", f"{percent(analysis.wrong)} of {analysis.wrong.count:,} rows with a truth"))
+    if analysis.sampled > 1:
+        lines.append(("sample", f"slices and versions are of one in {analysis.sampled:,} judged predictions"))
     if agreement.same.count:
         labelled = f"stable {agreement.stable_right:,}, candidate {agreement.candidate_right:,}"
         lines.append(("mirrored", f"{percent(agreement.same)} agree; right where they do not: {labelled}"))
@@ -65,19 +73,56 @@ def _summary(analysis: Analysis) -> Table:
     return table
 
 
+def _versions(analysis: Analysis) -> Iterator[Table]:
+    headings, rows = metric_rows(analysis)
+    if rows:
+        yield _filled("All judged rows of each version [95%]", headings, rows)
+    if analysis.comparison is not None:
+        yield from _comparison(analysis.comparison)
+
+
+def _comparison(comparison: Comparison) -> Iterator[Table]:
+    title = (
+        f"Is version {comparison.candidate} better than {comparison.stable}? {comparison.rows:,} rows drawn at random,"
+        f" {comparison.units:,} units"
+    )
+    headings = ("metric", "stable", "candidate", "difference [95%, at any time]", "", "outcomes more to tell")
+    yield _filled(title, headings, ((*summary_of_effect(one), more_text(one)) for one in comparison.effects))
+    if comparison.slices:
+        yield _filled(
+            f"Where they differ: {len(comparison.slices):,} of {comparison.tested:,} slices, {_about_q()}",
+            ("slice", "metric", "stable", "candidate", "difference [95%]", "", "q"),
+            (
+                (f"{one.dimension}: {one.slice}", *summary_of_effect(one), f"{one.q_value:.2g}")
+                for one in comparison.slices[:MAX_SHOWN]
+            ),
+        )
+
+
 def _slices(analysis: Analysis) -> Table:
     title = f"Worse than the rest: {len(analysis.slices)} of {analysis.tested:,} slices, {_about_q()}"
-    table = _table(title, ("", "slice", "rows", "rate [95%]", "the rest", "p", "q"))
-    for one in analysis.slices[:MAX_SHOWN]:
-        table.add_row(
-            one.measure,
-            escape(f"{one.dimension}: {one.value}"),
+    headings = ("", "slice", "rows", "in it [95%]", "the rest", "p", "q")
+    return _filled(title, headings, slice_rows(analysis.slices[:MAX_SHOWN]))
+
+
+def slice_rows(slices: Sequence[Slice]) -> Iterator[tuple[str, ...]]:
+    """What is measured, the slice, its rows, the measure in it and in the rest, p and q."""
+    for one in slices:
+        yield (
+            one.label if one.than == "worse" else f"{one.label}, {one.than}",
+            f"{one.dimension}: {one.value}",
             f"{one.rate.count:,}",
-            escape(percent(one.rate)),
-            f"{100 * one.rest.value:.1f}%",
+            one.shown(one.rate),
+            one.shown(one.rest).partition(" ")[0],
             f"{one.p_value:.2g}",
             f"{one.q_value:.2g}",
         )
+
+
+def _filled(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = _table(title, headings)
+    for row in rows:
+        table.add_row(*map(escape, row))
     return table
 
 
@@ -98,9 +143,16 @@ def labels_text(analysis: Analysis, conflict: LabelConflict) -> str:
     by: dict[str, list[str]] = {}
     for one in conflict.labels:
         label = one.label
-        name = str(label.truth) if label.truth_class is None else analysis.name_of(label.truth_class)
+        name = truth_text(label.truth) if label.truth_class is None else analysis.predicting.name_of(label.truth_class)
         by.setdefault(name, []).append(label.customer or "(unknown)")
     return "; ".join(f"{truth}: {_customers_text(customers)}" for truth, customers in by.items())
+
+
+def truth_text(truth: Any) -> str:
+    """A truth that names no class; "-" for None."""
+    if isinstance(truth, list):
+        return ", ".join(map(truth_text, truth))
+    return "-" if truth is None else f"{truth:.6g}" if type(truth) is float else str(truth)
 
 
 def _customers_text(customers: list[str]) -> str:
@@ -109,19 +161,17 @@ def _customers_text(customers: list[str]) -> str:
 
 
 def _examples(title: str, analysis: Analysis, examples: Sequence[HardExample]) -> Table:
+    name_of = analysis.predicting.name_of
+    known = examples[0].loss is not None
     table = _table(f"{title} (--json has the whole ids)" if examples else title, ())
     table.add_column("prediction", no_wrap=True, overflow="ellipsis", width=ID_WIDTH)
-    for heading in ("customer", "predicted", "margin", "candidate", "input"):
+    for heading in ("customer", "predicted", *(("truth", "loss") if known else ("margin", "candidate")), "input"):
         table.add_column(heading, overflow="fold")
-    for doubt in examples[:MAX_SHOWN]:
-        table.add_row(
-            doubt.prediction_id,
-            escape(doubt.customer or "-"),
-            escape(analysis.name_of(doubt.predicted)),
-            "-" if doubt.margin is None else f"{doubt.margin:.3f}",
-            escape(analysis.name_of(doubt.other)),
-            escape(doubt.input.text or "--html"),
-        )
+    for one in examples[:MAX_SHOWN]:
+        margin = "-" if one.margin is None else f"{one.margin:.3f}"
+        more = (truth_text(one.truth), f"{one.loss:.4g}") if known else (margin, name_of(one.other))
+        cells = (one.customer or "-", name_of(one.predicted), *more, one.input.text or "--html")
+        table.add_row(one.prediction_id, *map(escape, cells))
     return table
 
 

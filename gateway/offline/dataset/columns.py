@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 
 from gateway.offline.dataset.schema import Side, TensorColumn, Tensors
-from gateway.offline.feedback_store import StoredFeedback
+from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
 from gateway.protocol.tensors import DATATYPES, Array, Tensor
 from gateway.records.prediction import Prediction
 
@@ -50,16 +50,25 @@ FEEDBACK_COLUMNS: Final[Sequence[tuple[str, Any, Callable[[StoredFeedback], obje
     ("feedback_comment", pa.string(), lambda feedback: feedback.comment),
     ("feedback_count", pa.int64(), lambda feedback: feedback.count),
 )
+_METRICS_BY_ROW: Final = pa.map_(pa.string(), pa.list_(pa.float64()))
+_OUTCOMES: Final = pa.map_(pa.string(), pa.float64())
 _ROW_BYTES: Final = 400  # approximate size of the columns other than tensors, per row
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The columns of an export. `truth`: the Arrow type of the truths; they are JSON strings if their types differ."""
+    """The columns of an export. `truth`: the Arrow type of the truths; they are JSON strings if their types differ.
+
+    `listed`: the fields of feedback that are lists with a value for each row of the request, for all predictions.
+    `outcomes` and `predictions`: whether there are columns of that name, which records of earlier releases have not.
+    """
 
     tensors: Sequence[TensorColumn]
     truth: Any
     truth_is_json: bool
+    listed: frozenset[str] = frozenset()
+    outcomes: bool = False
+    predictions: bool = False
 
     @property
     def schema(self) -> Any:
@@ -67,21 +76,38 @@ class Layout:
         fields = [*RECORD_COLUMNS, ("request_parameters", pa.string())]
         for column in self.tensors:
             fields += [(column.name, pa.list_(_element(column))), (f"{column.name}_shape", _SHAPE)]
-        fields += [("truth", self.truth), *((name, kind) for name, kind, _ in FEEDBACK_COLUMNS)]
+        fields += [("truth", self.truth), *((name, self.type_of(name, kind)) for name, kind, _ in FEEDBACK_COLUMNS)]
+        fields += [("outcomes", _OUTCOMES)] if self.outcomes else []
+        fields += [("predictions", pa.string())] if self.predictions else []
         return pa.schema(fields)
 
+    def type_of(self, name: str, kind: Any) -> Any:
+        """The Arrow type of a column of feedback, which is `kind` without lists."""
+        if name == "feedback_metrics":
+            return _METRICS_BY_ROW if "metrics" in self.listed else kind
+        return pa.list_(kind) if name in self.listed else kind
 
-def layout_of(tensors: Sequence[TensorColumn], truth_kinds: set[type]) -> Layout:
-    """Return the layout for these tensors and for truths of these Python types."""
+
+def layout_of(tensors: Sequence[TensorColumn], store: FeedbackStore, *, predictions: bool) -> Layout:
+    """Return the layout for these tensors and for the feedback in `store`; `predictions`: for what was predicted."""
+    truth, is_json = pa.string(), True
     for kinds, kind in (
         ({str}, pa.string()),
         ({int}, pa.int64()),
         ({bool}, pa.bool_()),
         ({int, float}, pa.float64()),
     ):
-        if truth_kinds <= kinds:
-            return Layout(tensors, kind, truth_is_json=False)
-    return Layout(tensors, pa.string(), truth_is_json=True)
+        if store.truth_kinds <= kinds:
+            truth, is_json = pa.list_(kind) if "truth" in store.listed else kind, False
+            break
+    return Layout(
+        tensors=tensors,
+        truth=truth,
+        truth_is_json=is_json,
+        listed=frozenset(store.listed),
+        outcomes=store.has_outcomes,
+        predictions=predictions,
+    )
 
 
 @dataclass(slots=True)
@@ -108,19 +134,37 @@ class Rows:
         for column in self.layout.tensors:
             columns += _tensor_columns(column, [_picked(column, row[1]) for row in self._rows])
         columns.append(pa.array([self._truth(row[2]) for row in self._rows], self.layout.truth))
-        columns += [pa.array([value(row[2]) for row in self._rows], kind) for _, kind, value in FEEDBACK_COLUMNS]
+        for name, kind, value in FEEDBACK_COLUMNS:
+            values = [self._by_row(name, value(row[2])) for row in self._rows]
+            columns.append(pa.array(values, self.layout.type_of(name, kind)))
+        if self.layout.outcomes:
+            columns.append(pa.array([sorted(row[2].outcomes.items()) for row in self._rows], _OUTCOMES))
+        if self.layout.predictions:
+            columns.append(pa.array([_predictions_of(row[0]) for row in self._rows], pa.string()))
         return pa.record_batch(columns, schema=self.layout.schema)
 
     def _truth(self, feedback: StoredFeedback) -> Any:
         if self.layout.truth_is_json and feedback.truth is not None:
             return orjson.dumps(feedback.truth, option=orjson.OPT_SORT_KEYS).decode()
-        return feedback.truth
+        return self._by_row("truth", feedback.truth)
+
+    def _by_row(self, name: str, value: Any) -> Any:
+        """A value as its column has it: a list with one value for each row, if any prediction has that."""
+        if name == "feedback_metrics" and "metrics" in self.layout.listed:
+            return [(metric, one if type(one) is list else [one]) for metric, one in value]
+        if name in self.layout.listed and value is not None and type(value) is not list:
+            return [value]
+        return value
 
 
 def _tensor_bytes(tensor: Tensor) -> int:
     if tensor.datatype == "BYTES":
         return sum(map(len, tensor.data.flat))
     return tensor.data.nbytes
+
+
+def _predictions_of(prediction: Prediction) -> str | None:
+    return None if prediction.predictions is None else orjson.dumps(prediction.predictions).decode()
 
 
 def parameters_of(prediction: Prediction) -> str | None:

@@ -105,7 +105,7 @@ def _layout(source: ExportSource, query: Query, store: FeedbackStore, on_progres
                 survey.add(prediction)
     if not survey.rows:
         raise GatewayError(f"no recorded prediction of '{query.model}' matches the options; there is nothing to export")
-    return layout_of(survey.columns(), store.truth_kinds)
+    return layout_of(survey.columns(), store, predictions=survey.has_predictions)
 
 
 @contextmanager

@@ -52,10 +52,14 @@ def tensors_of(prediction: Prediction, raw_input: RawInput) -> Tensors:
 
 
 class Survey:
-    """Collects the tensors of predictions to determine the columns. `rows`: how many predictions it has seen."""
+    """Collects the tensors of predictions to determine the columns. `rows`: how many predictions it has seen.
+
+    `has_predictions`: whether a record says what was predicted for each row.
+    """
 
     def __init__(self, raw_input: RawInput) -> None:
         self.rows = 0
+        self.has_predictions = False
         self._raw_input = raw_input
         self._seen: Counter[tuple[Side, str, str]] = Counter()  # by side, tensor, datatype; in order of appearance
         self._no_text: set[tuple[Side, str]] = set()
@@ -63,6 +67,7 @@ class Survey:
     def add(self, prediction: Prediction) -> None:
         """Note the prediction's tensors."""
         self.rows += 1
+        self.has_predictions |= prediction.predictions is not None
         if _is_plain(prediction):
             with suppress(TypeError, KeyError):  # not a valid V2 document, so without tensors
                 self._seen.update(list(_named(prediction)))

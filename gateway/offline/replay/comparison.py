@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from gateway.errors import RequestError
+from gateway.offline.replay.judgement import Agreeing, Judgement
 from gateway.offline.replay.runner import Rerun
-from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Array, Tensor
 
 TOLERANCE: Final = 1e-5  # absolute, or relative to the recorded value
@@ -39,10 +39,9 @@ class Difference:
 class ReplayComparison:
     """Predictions that one version had answered, compared with the answers of the replayed version.
 
-    `agreed` of `classed`: same class, among predictions with a class. `right_then` and `right_now`: correct ones among
-    `labelled`; `fixed` and `regressed`: those that became right or wrong. `failed`: the replayed version raised.
-    `unfit`: new answers that would be rescued by stable if the version were the candidate. `other_file`: predictions of
-    the same version number, answered by a different file than the one on disk now.
+    `judgement`: what both predict, row by row, and how far off it was. `failed`: the replayed version raised. `unfit`:
+    new answers that would be rescued by stable if the version were the candidate. `other_file`: predictions of the same
+    version number, answered by a different file than the one on disk now.
     """
 
     count: int = 0
@@ -50,18 +49,12 @@ class ReplayComparison:
     failed: int = 0
     unfit: int = 0
     other_file: int = 0
-    agreed: int = 0
-    classed: int = 0
-    labelled: int = 0
-    right_then: int = 0
-    right_now: int = 0
-    fixed: int = 0
-    regressed: int = 0
+    judgement: Judgement = field(default_factory=Judgement)
     distances: "array[float]" = field(default_factory=lambda: array("d"))
     examples: list[str] = field(default_factory=list)
     first_error: str = ""
 
-    def add(self, rerun: Rerun, sha256: str | None) -> None:
+    def add(self, rerun: Rerun, sha256: str | None, agreeing: Agreeing) -> None:
         """Add one prediction. `sha256`: hash of the replayed file if the same version answered it then, else None."""
         self.count += 1
         prediction = rerun.prediction
@@ -78,23 +71,7 @@ class ReplayComparison:
         self.distances.append(difference.distance)
         if difference.match is Match.DIFFERENT and len(self.examples) < MAX_EXAMPLES:
             self.examples.append(prediction.prediction_id)
-        if prediction.predicted is not None and rerun.predicted is not None:
-            self._judge(prediction.predicted, rerun.predicted, rerun.feedback.truth_class)
-
-    @property
-    def agreement(self) -> Rate:
-        """The share of predictions with the same class."""
-        return Rate(self.agreed, self.classed)
-
-    @property
-    def accuracy_then(self) -> Rate:
-        """The accuracy of the recorded answers, over predictions with a known truth."""
-        return Rate(self.right_then, self.labelled)
-
-    @property
-    def accuracy_now(self) -> Rate:
-        """The accuracy of the replayed answers on the same predictions."""
-        return Rate(self.right_now, self.labelled)
+        self.judgement.add(rerun, agreeing)
 
     def quantiles(self) -> Mapping[str, float]:
         """The distances' p50, p95 and max; empty if there are none."""
@@ -102,16 +79,6 @@ class ReplayComparison:
             return {}
         values = np.quantile(np.frombuffer(self.distances), (0.5, 0.95, 1.0), method="higher")
         return dict(zip(("p50", "p95", "max"), values.tolist(), strict=True))
-
-    def _judge(self, then: int, now: int, truth: int | None) -> None:
-        self.classed += 1
-        self.agreed += then == now
-        if truth is not None:
-            self.labelled += 1
-            self.right_then += then == truth
-            self.right_now += now == truth
-            self.fixed += then != truth and now == truth
-            self.regressed += then == truth and now != truth
 
 
 def _difference(rerun: Rerun) -> Difference:

@@ -11,6 +11,7 @@ from gateway.errors import GatewayError
 from gateway.offline.feedback_store import FeedbackStore
 from gateway.offline.reader import Joined, OnProgress, Query, Records, join_feedback, load_feedback
 from gateway.offline.replay.comparison import ReplayComparison
+from gateway.offline.replay.judgement import Agreeing
 from gateway.offline.replay.runner import Runner
 
 
@@ -61,11 +62,12 @@ def replay(
     batched: bool,
     feedback: OnProgress,
     rows: OnProgress,
+    agreeing: Agreeing = Agreeing(),  # noqa: B008 - frozen
 ) -> Replay:
     """Run the first `limit` predictions of the query (None: all) on `loaded`, which is `version` of the model.
 
-    `batched`: run compatible requests in batches. `feedback` and `rows` are called with the bytes passed. Raises
-    GatewayError if no prediction can be replayed.
+    `batched`: run compatible requests in batches. `agreeing`: when two answers agree. `feedback` and `rows` are called
+    with the bytes passed. Raises GatewayError if no prediction can be replayed.
     """
     chosen = _Replayable()
     found: dict[int, ReplayComparison] = {}
@@ -76,7 +78,7 @@ def replay(
         for rerun in runner.run(pairs):
             answered_by = rerun.prediction.version
             expected = loaded.sha256 if answered_by == version else None
-            found.setdefault(answered_by, ReplayComparison()).add(rerun, expected)
+            found.setdefault(answered_by, ReplayComparison()).add(rerun, expected, agreeing)
     if not found:
         raise GatewayError(
             f"no recorded prediction of '{query.model}' can be replayed: {chosen.unanswered:,} had failed,"

@@ -1,6 +1,7 @@
 """Renders a replay for the terminal and as JSON for scripts."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import orjson
 from rich.table import Table
@@ -8,6 +9,15 @@ from rich.table import Table
 from gateway.offline.replay.comparison import TOLERANCE, Match, ReplayComparison
 from gateway.offline.replay.replay import Replay
 from gateway.offline.statistics import Rate, percent
+from gateway.settings.model import Kind
+
+AGREEMENTS: Final[Mapping[Kind | None, str]] = {
+    Kind.MULTILABEL: "same labels",
+    Kind.REGRESSION: "within the tolerance",
+    Kind.RANKING: "same order",
+    Kind.EMBEDDING: "similar vectors",
+}
+LOSSES: Final[Mapping[Kind | None, str]] = {Kind.REGRESSION: "MAE", Kind.MULTILABEL: "labels wrong"}
 
 
 def table(replay: Replay) -> Table:
@@ -65,6 +75,22 @@ def _column(comparison: ReplayComparison) -> list[tuple[str, str]]:
     quantiles = comparison.quantiles()
     distance = ", ".join(f"{name} {value:.3g}" for name, value in quantiles.items()) or "-"
     sameness = comparison.matches
+    judged = comparison.judgement
+    then, now = judged.mean_losses
+    shown = LOSSES.get(judged.kind)
+    truths = [
+        ("right then", f"{percent(judged.accuracy_then)} of {judged.labelled:,}"),
+        ("right now", f"{percent(judged.accuracy_now)} of {judged.labelled:,}"),
+        ("wrong then, right now", f"{judged.fixed:,}"),
+        ("right then, wrong now", f"{judged.regressed:,}"),
+    ]
+    if shown is not None:
+        truths = [
+            (f"{shown} then", f"{then:.4g} of {judged.labelled:,}" if judged.labelled else "-"),
+            (f"{shown} now", f"{now:.4g}" if judged.labelled else "-"),
+            ("closer to the truth now", f"{judged.fixed:,}"),
+            ("further from it now", f"{judged.regressed:,}"),
+        ]
     return [
         ("predictions", f"{comparison.count:,}"),
         ("the same bit for bit", f"{sameness[Match.EXACT]:,}"),
@@ -73,15 +99,13 @@ def _column(comparison: ReplayComparison) -> list[tuple[str, str]]:
         ("failed now", f"{comparison.failed:,}"),
         ("would be rescued", f"{comparison.unfit:,}"),
         ("distance", distance),
-        ("same class", f"{percent(comparison.agreement)} of {comparison.classed:,}"),
-        ("right then", f"{percent(comparison.accuracy_then)} of {comparison.labelled:,}"),
-        ("right now", f"{percent(comparison.accuracy_now)} of {comparison.labelled:,}"),
-        ("wrong then, right now", f"{comparison.fixed:,}"),
-        ("right then, wrong now", f"{comparison.regressed:,}"),
+        (AGREEMENTS.get(judged.kind, "same class"), f"{percent(judged.agreement)} of {judged.compared:,}"),
+        *truths,
     ]
 
 
 def _comparison(comparison: ReplayComparison) -> dict[str, Any]:
+    judged = comparison.judgement
     return {
         "predictions": comparison.count,
         **{str(sameness): count for sameness, count in comparison.matches.items()},
@@ -91,11 +115,15 @@ def _comparison(comparison: ReplayComparison) -> dict[str, Any]:
         "other_file": comparison.other_file,
         "different_examples": comparison.examples,
         "distance": comparison.quantiles(),
-        "class_agreement": _rate(comparison.agreement),
-        "accuracy_then": _rate(comparison.accuracy_then),
-        "accuracy_now": _rate(comparison.accuracy_now),
-        "fixed": comparison.fixed,
-        "regressed": comparison.regressed,
+        "kind": judged.kind,
+        "class_agreement": _rate(judged.agreement),
+        "accuracy_then": _rate(judged.accuracy_then),
+        "accuracy_now": _rate(judged.accuracy_now),
+        "loss_then": judged.mean_losses[0],
+        "loss_now": judged.mean_losses[1],
+        "least_cosine": judged.least if judged.kind is Kind.EMBEDDING and judged.compared else None,
+        "fixed": judged.fixed,
+        "regressed": judged.regressed,
     }
 
 

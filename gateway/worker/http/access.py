@@ -1,7 +1,7 @@
 """Authentication, authorization and rate limits of the data plane."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +16,7 @@ from gateway.web.authentication import (
     RequiredScopes,
     authenticate,
     check_customer,
+    customer_of,
     refuse_browsers,
     refuse_cross_site,
     refuse_remote,
@@ -36,11 +37,19 @@ _NEEDS: Final[tuple[tuple[str, RequiredScopes | None], ...]] = (
 
 
 class Access:
-    """Access control of the data plane. `keyring` None: no API keys are needed; `rates` None: no rate limits."""
+    """Access control of the data plane. `keyring` None: no API keys are needed; `rates` None: no rate limits.
+    `clock_ns`: monotonic.
+    """
 
-    def __init__(self, keyring: Keyring | None = None, rates: RateLimiter | None = None) -> None:
+    def __init__(
+        self,
+        keyring: Keyring | None = None,
+        rates: RateLimiter | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._keyring = keyring
         self._limiter = rates
+        self._clock_ns = clock_ns
 
     @property
     def open(self) -> bool:
@@ -52,22 +61,39 @@ class Access:
         if self._keyring is None:
             return None
         identity = self._identity(self._keyring, scope, headers, PREDICT_SCOPES)
-        if self._limiter is not None:
-            self._limiter.admit(identity.customer, time.monotonic_ns())
+        if self._limiter is not None and self._counts_at_once(self._limiter, identity):
+            self._limiter.admit(identity.customer, self._clock_ns())
         return identity
 
     def admit(self, identity: Identity | None, attributes: Attributes) -> Attributes:
         """The attributes of a prediction, once it may run; raises RequestError.
 
-        With keys, the customer is the key's, and the request may not name another. Without keys, the request counts
-        towards the rate limit of the customer that it names.
+        With keys, the customer is the key's, and the request may not name another, unless the key has the scope
+        delegate. Without keys, the request counts towards the rate limit of the customer that it names.
         """
+        if identity is not None and identity.delegates:
+            return self._admit_delegated(identity, attributes)
         if identity is not None:
             check_customer(identity, attributes.parameters.get("customer"))
             return Attributes(identity.customer, attributes.modality, attributes.headers, attributes.parameters)
         if self._limiter is not None:
-            self._limiter.admit(attributes.customer, time.monotonic_ns())
+            self._limiter.admit(attributes.customer, self._clock_ns())
         return attributes
+
+    def _admit_delegated(self, identity: Identity, attributes: Attributes) -> Attributes:
+        """The attributes with the customer for whom the key acts, whose rate limit applies."""
+        customer = customer_of(identity, attributes.customer)
+        own = customer == identity.customer
+        if self._limiter is not None and not (own and self._counts_at_once(self._limiter, identity)):
+            self._limiter.admit(customer, self._clock_ns())
+        return Attributes(customer, attributes.modality, attributes.headers, attributes.parameters)
+
+    @staticmethod
+    def _counts_at_once(limiter: RateLimiter, identity: Identity) -> bool:
+        """Whether a request counts towards the limit of its key's own customer. One that acts for others counts so only
+        if the settings name it: the limit by default is one customer's, not that of all whom a back end serves.
+        """
+        return not identity.delegates or limiter.names(identity.customer)
 
     def other(self, scope: Scope, headers: Headers) -> Identity | None:
         """The identity behind any other request, None without keys; raises RequestError."""

@@ -14,6 +14,7 @@ from gateway.backends.batch import Answer, deadline_exceeded
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError
 from gateway.protocol.decode import decode_strict
 from gateway.protocol.json_text import NotJson
+from gateway.protocol.source import UNKNOWN_ORIGIN
 from gateway.web.body import ENCODING, ClientGone, Headers, headers_by_name, receive_body
 from gateway.web.exception_handlers import INTERNAL_ERROR
 from gateway.web.memory_limits import MemoryLimits
@@ -182,6 +183,8 @@ class InferEndpoint:
         attributes = attributes_of(served, headers, request.parameters, media)
         if self.access is not None:
             attributes = self.access.admit(identity, attributes)
+            if identity is not None and attributes.customer != identity.customer:
+                source.origin = (source.origin or UNKNOWN_ORIGIN)._replace(delegated_by=identity.customer)
         return pipeline.begin(served, pinned, request, attributes, source)
 
 

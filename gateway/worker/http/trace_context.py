@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.protocol.source import UNKNOWN_ORIGIN
 from gateway.records.line import MAX_ID_LENGTH
 from gateway.web.body import Headers
 from gateway.worker.call import Call, Origin, Trace
@@ -50,7 +51,7 @@ def echo_of(origin: Origin | None) -> list[tuple[bytes, bytes]]:
 
 def log_extra(origin: Origin | None, call: Call | None) -> Mapping[str, str | None]:
     """The fields of a log entry on a request, for logging's `extra`. `call`: None if there is none yet."""
-    trace, request_id = origin or (None, None)
+    trace, request_id, _ = origin or UNKNOWN_ORIGIN
     if call is not None and not request_id and call.request.id:
         request_id = call.request.id[:MAX_ID_LENGTH]
     return {

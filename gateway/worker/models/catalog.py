@@ -18,7 +18,7 @@ from gateway.version_key import VersionKey
 from gateway.worker.models.index import IndexedVersion, ModelIndex
 from gateway.worker.models.load_options import DEFAULTS, LoadOptions
 from gateway.worker.models.loader import Loader
-from gateway.worker.models.served_model import ServedModel
+from gateway.worker.models.served_model import ServedModel, versions_of
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.models.version_factory import VersionFactory, check_pair
 
@@ -32,7 +32,7 @@ class ModelCatalog:
     `routing`: every model to serve. `configured`: the models with their own entry in the routing file, all if it is
     None; if one of them cannot be served, nothing changes. `unavailable`: versions that must not be loaded here because
     loading them has killed a process, with the reason. `unloaded`: models that a client has unloaded. `sockets`: of the
-    versions that run in a process of their own; the others run here.
+    versions that run in a process of their own; the others run here. `kept`: as in LoadOptions.
     """
 
     def __init__(
@@ -46,13 +46,14 @@ class ModelCatalog:
         configured: frozenset[str] | None = None,
         unloaded: frozenset[str] = frozenset(),
         sockets: ProcessSockets = NO_PROCESSES,
+        kept: Mapping[str, int] | None = None,
     ) -> None:
         self._configured = frozenset(routing.models) if configured is None else configured
         self._generation = generation
         self._routing = routing
         self._shared_state = shared_state
         self._loader = Loader(repository, self._shared_state, unavailable or {})
-        self._factory = VersionFactory(self._loader, self._shared_state, sockets)
+        self._factory = VersionFactory(self._loader, self._shared_state, sockets, kept or {})
         self._index = ModelIndex(repository, self._loader.reasons)
         self._unloaded = unloaded
         self._change = asyncio.Lock()
@@ -97,8 +98,7 @@ class ModelCatalog:
         """
         async with self._change:
             self.discard()
-            self._loader.unavailable = options.unavailable
-            self._factory.sockets = options.sockets
+            self._use(options)
             configured = frozenset(routing.models) if configured is None else configured
             models: dict[str, ServedModel] = {}
             unreachable: Mapping[str, str] = {}
@@ -116,7 +116,7 @@ class ModelCatalog:
                         if name in self.models:
                             models[name] = self.models[name]
             except GatewayError:
-                self._retire(_versions(models.values()) - _versions(self.models.values()))
+                self._retire(versions_of(models.values()) - versions_of(self.models.values()))
                 raise
             self._prepared = routing, configured, models, unreachable, generation
             await self._loader.trim_memory()
@@ -127,12 +127,12 @@ class ModelCatalog:
         before = self.models
         self._routing, self._configured, self.models, self.unreachable, self._generation = self._prepared
         self._prepared = None
-        self._retire(_versions(before.values()) - _versions(self.models.values()))
+        self._retire(versions_of(before.values()) - versions_of(self.models.values()))
 
     def discard(self) -> None:
         """Forget what was prepared."""
         if self._prepared is not None:
-            self._retire(_versions(self._prepared[2].values()) - _versions(self.models.values()))
+            self._retire(versions_of(self._prepared[2].values()) - versions_of(self.models.values()))
             self._prepared = None
 
     async def load(self, name: str, routing: RoutingSettings | None = None, options: LoadOptions = DEFAULTS) -> None:
@@ -142,8 +142,7 @@ class ModelCatalog:
         """
         async with self._change:
             self._routing = routing or self._routing
-            self._loader.unavailable = options.unavailable
-            self._factory.sockets = options.sockets
+            self._use(options)
             settings = self._routing.models.get(name)
             if settings is None:
                 raise NotFound(f"the repository has no model '{name}'")
@@ -171,7 +170,7 @@ class ModelCatalog:
 
     def runs_on(self) -> dict[VersionKey, RunsOn]:
         """The providers that run each served version, with a warning if requested ones are missing."""
-        facts = {(v.name, v.number): v.facts for v in _versions(self.models.values())}
+        facts = {(v.name, v.number): v.facts for v in versions_of(self.models.values())}
         return {key: RunsOn(one.providers, one.warning) for key, one in facts.items()}
 
     def index(self) -> list[IndexedVersion]:
@@ -188,18 +187,21 @@ class ModelCatalog:
 
     def unavailable(self) -> dict[VersionKey, str]:
         """The versions that should be served and could not be loaded, and why."""
-        releases = self._routing.models.items()
-        return self._loader.failed(
-            (name, version) for name, one in releases for version in (one.stable, one.candidate) if version
-        )
+        models = self._routing.models
+        wanted = ((name, one) for name in models for one in (models[name].stable, models[name].candidate) if one)
+        return self._loader.failed(wanted)
 
     async def close(self) -> None:
         """Unload everything and end what still runs: callers have had their time to get an answer."""
-        versions = _versions(self.models.values())
+        versions = versions_of(self.models.values())
         self.models = {}
         for version in (*versions, *self._draining.values()):
             version.abandon()
         await asyncio.gather(*(version.close() for version in versions), *self._draining)
+
+    def _use(self, options: LoadOptions) -> None:
+        self._loader.unavailable = options.unavailable
+        self._factory.sockets, self._factory.kept = options.sockets, options.kept
 
     def _unserved(self, name: str, stable: int, error: GatewayError, known: Mapping[str, str]) -> Mapping[str, str]:
         """Note why the model is not served. Returns those that are unreachable, `known` without it."""
@@ -210,7 +212,7 @@ class ModelCatalog:
         old = self.models.get(name)
         self.models = _without(self.models, name) | ({name: served} if served is not None else {})
         self.unreachable = _without(self.unreachable, name)
-        self._retire(_versions([old] if old is not None else ()))
+        self._retire(versions_of([old] if old is not None else ()))
 
     def _retire(self, versions: Iterable[ModelVersion]) -> None:
         for version in versions:
@@ -242,7 +244,8 @@ class ModelCatalog:
                     raise
                 self._loader.reasons[name, settings.candidate] = str(error)
                 settings = _without_candidate(settings)
-        return ServedModel(name, settings, versions, self._shared_state, self._generation)
+        kept = await self._factory.make_kept(name, settings, {})
+        return ServedModel(name, settings, versions, self._shared_state, self._generation, kept)
 
     async def _candidate(self, name: str, settings: ReleaseSettings, stable: ModelVersion) -> ModelVersion:
         """The candidate in service. Raises GatewayError if it does not load or cannot replace stable."""
@@ -273,7 +276,7 @@ class ModelCatalog:
         self, name: str, settings: ReleaseSettings, generation: int, options: LoadOptions
     ) -> ServedModel:
         served = self.models.get(name) if name not in options.reload else None
-        before = served.versions if served else {}
+        before = served.all_versions() if served else {}
         stable = await self._factory.reuse_or_make(name, settings.stable, settings, before)
         versions = {settings.stable: stable}
         if settings.candidate is not None:
@@ -284,7 +287,8 @@ class ModelCatalog:
             except GatewayError:
                 self._retire(set(versions.values()) - set(before.values()))
                 raise
-        return ServedModel(name, settings, versions, self._shared_state, generation)
+        kept = await self._factory.make_kept(name, settings, before)
+        return ServedModel(name, settings, versions, self._shared_state, generation, kept)
 
 
 def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
@@ -294,7 +298,3 @@ def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
 def _without_candidate(settings: ReleaseSettings) -> ReleaseSettings:
     """The settings without the candidate."""
     return settings.model_copy(update={"candidate": None, "split": None})
-
-
-def _versions(models: Iterable[ServedModel]) -> set[ModelVersion]:
-    return {version for served in models for version in served.versions.values()}

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from gateway.backends.not_served import UnservedEntry
 from gateway.backends.repository import Repository
 from gateway.version_key import VersionKey
 from gateway.worker.models.served_model import ServedModel
+
+KEPT: Final = "not served: kept loaded, so that the promotion after it can be undone at once"
 
 
 class VersionState(StrEnum):
@@ -63,6 +66,8 @@ class ModelIndex:
     def _entry(self, served: ServedModel | None, name: str, version: int) -> IndexedVersion:
         if served is not None and version in served.versions:
             return IndexedVersion(name, version, VersionState.READY, served.versions[version].facts.warning)
+        if served is not None and served.kept is not None and served.kept.number == version:
+            return IndexedVersion(name, version, VersionState.UNAVAILABLE, KEPT)
         reason = (
             self._reasons.get((name, version))
             or self._repository.unserved_reason(name, version)

@@ -1,6 +1,6 @@
 """One model in service: its release, the versions that it names, what stops the candidate, and what requests need."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from gateway.backends.version import ModelVersion
@@ -22,7 +22,7 @@ class ServedModel:
 
     __slots__ = (
         "_constants", "_generation", "baseline", "breaker", "compared", "failures_compared", "header_keys",
-        "mirror_ppm", "modality", "name", "names", "overridable", "release", "rescue_after_ns", "slow_after_ns",
+        "kept", "mirror_ppm", "modality", "name", "names", "overridable", "release", "rescue_after_ns", "slow_after_ns",
         "stable", "strata", "switch", "time_budget", "versions",
     )  # fmt: skip
 
@@ -33,6 +33,7 @@ class ServedModel:
         versions: Mapping[int, ModelVersion],
         shared_state: SharedState,
         generation: int,
+        kept: ModelVersion | None = None,
     ) -> None:
         release = Release(name, settings)
         guards = settings.guards or GuardsSettings()
@@ -40,6 +41,7 @@ class ServedModel:
         self.name = name
         self.release = release
         self.versions = versions
+        self.kept = kept  # stable before the last promotion: gets no requests, and is ready for an undo
         self.stable = versions[release.stable]
         self.baseline = self.stable.baseline
         self.modality = self.stable.facts.settings.modality
@@ -58,6 +60,10 @@ class ServedModel:
         self.strata = {route: index for index, route in enumerate(routes[:UNSTRATIFIED])}
         self._generation = generation
         self._constants: dict[tuple[str, str, int, float, int], bytes] = {}
+
+    def all_versions(self) -> Mapping[int, ModelVersion]:
+        """The versions by number, with the one that is kept for an undo."""
+        return self.versions if self.kept is None else {**self.versions, self.kept.number: self.kept}
 
     def constant(self, decision: Decision) -> bytes:
         """The part of a record that is the same for all requests with this decision, encoded."""
@@ -82,3 +88,8 @@ class ServedModel:
 def _slow_after_ns(guards: GuardsSettings) -> int:
     thresholds = [guard.threshold for guard in guards.comparisons if guard.metric == "slow_requests"]
     return int(min(filter(None, thresholds), default=NEVER_NS / 1e9) * 1e9)
+
+
+def versions_of(models: Iterable[ServedModel]) -> set[ModelVersion]:
+    """All versions of these models, with those that are kept for an undo."""
+    return {version for served in models for version in served.all_versions().values()}

@@ -1,7 +1,9 @@
 """Makes the versions in service: loaded in this worker, or connected to their own process."""
 
+import logging
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert_guards
@@ -10,19 +12,26 @@ from gateway.backends.output_checks import Stopped
 from gateway.backends.process.client import ProcessBackend
 from gateway.backends.remote.client import RemoteBackend
 from gateway.backends.version import ModelVersion
-from gateway.errors import ModelUnavailable
+from gateway.errors import GatewayError, ModelUnavailable
 from gateway.messages import ProcessSockets
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.tally import Tally
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.shared_state import SharedState
 
+log: Final = logging.getLogger("gateway.worker.models")
+
 
 class VersionFactory:
-    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in their own process."""
+    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in their own process. `kept`: by
+    model, the version to keep loaded for an undo of its promotion.
+    """
 
-    def __init__(self, loader: Loader, shared_state: SharedState, sockets: ProcessSockets) -> None:
+    def __init__(
+        self, loader: Loader, shared_state: SharedState, sockets: ProcessSockets, kept: Mapping[str, int]
+    ) -> None:
         self.sockets = sockets
+        self.kept = kept
         self._loader = loader
         self._shared_state = shared_state
 
@@ -61,6 +70,21 @@ class VersionFactory:
             compared = settings.latency_compared and baseline is None
             return in_worker(name, number, loaded, tally, compared=compared, baseline=baseline)
         return in_worker(name, number, loaded, tally, self._stopped(name, number))
+
+    async def make_kept(
+        self, name: str, settings: ReleaseSettings, current: Mapping[int, ModelVersion]
+    ) -> ModelVersion | None:
+        """The version to keep loaded for an undo; None if there is none, if another server runs it, or if it does not
+        load: then an undo has to load it, and says why it cannot.
+        """
+        number = self.kept.get(name)
+        if number is None or number in (settings.stable, settings.candidate) or self._loader.is_remote(name, number):
+            return None
+        try:
+            return await self.reuse_or_make(name, number, settings, current)
+        except GatewayError as error:
+            log.warning("version %d of '%s', stable before the promotion, is not kept loaded: %s", number, name, error)
+            return None
 
     def _stopped(self, name: str, candidate: int) -> Stopped:
         """Tells whether the candidate is stopped."""
@@ -104,8 +128,8 @@ class VersionFactory:
 def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candidate: ModelVersion) -> None:
     """Raise ModelUnavailable if the candidate cannot answer stable's requests, or if a guard can never act."""
     stable.signature.check_replaceable_by(candidate.signature, candidate.number)
-    no_class_reasons = {version.number: version.classes.no_class_reason for version in (stable, candidate)}
-    if problems := inert_guards(name, settings, no_class_reasons):
+    measurable = {version.number: version.predictions.measurable for version in (stable, candidate)}
+    if problems := inert_guards(name, settings, measurable):
         raise ModelUnavailable(
             "\n".join((*problems, f"an edit of model.yaml takes effect when '{name}' is loaded again"))
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.control.config.memory import ReleaseMemory, RememberedRelease
+from gateway.control.config.memory import ReleaseMemory, RememberedRelease, UndoPoint
 from gateway.control.config.resolve import ResolvedRouting, ResolveInput, candidates_closed, resolve
 from gateway.control.config.review import parse_accepted, validate
 from gateway.errors import SettingsError
@@ -117,3 +117,31 @@ def test_closed_serves_remembered_stables_without_candidates() -> None:
     assert stable(shut) == {"m": 1, "n": 3}
     assert all(release.candidate is None for release in shut.routing.models.values())
     assert (shut.configured, shut.memory) == (frozenset({"m"}), memory)
+
+
+def undo_of(one: ResolvedRouting) -> UndoPoint | None:
+    return one.memory["m"].undo
+
+
+def test_promotion_can_be_undone_until_another_version_is_named() -> None:
+    promoted = resolved({"m": {"stable": 2}}, {"m": RememberedRelease(1, 2)}, m=[1, 2])
+    point = undo_of(promoted)
+    assert point is not None
+    assert (point.stable, point.edited) == (1, False)
+    assert undo_of(resolved({"m": {"stable": 2}, "n": {"stable": 1}}, promoted.memory, m=[1, 2])) == point
+    for later in ({"stable": 2, "candidate": 3}, {"stable": 3}, {"stable": 1}):
+        assert undo_of(resolved({"m": later}, promoted.memory, m=[1, 2])) is None
+
+
+def test_manual_edit_after_the_promotion_is_noted_until_it_is_reverted() -> None:
+    promoted = resolved({"m": {"stable": 2}}, {"m": RememberedRelease(1, 2)}, m=[1, 2])
+    edited = resolved({"m": {"stable": 2, "rescue": {"timeout": "2s"}}}, promoted.memory, m=[1, 2])
+    point = undo_of(edited)
+    assert point is not None
+    assert point.edited
+    assert undo_of(resolved({"m": {"stable": 2}}, edited.memory, m=[1, 2])) == undo_of(promoted)
+
+
+def test_first_entry_and_another_stable_are_no_promotion() -> None:
+    assert undo_of(resolved({"m": {"stable": 2}}, m=[1, 2])) is None
+    assert undo_of(resolved({"m": {"stable": 3}}, {"m": RememberedRelease(1, 2)}, m=[1, 2, 3])) is None

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.config.yaml_edit import difference, promote, set_weight
+from gateway.control.config.yaml_edit import difference, promote, restore_entry, set_stable, set_weight
 from gateway.errors import SettingsError
 from gateway.settings.load import parse
 from gateway.settings.routing import RoutingSettings
@@ -152,3 +152,49 @@ def test_difference_is_a_unified_diff_of_the_changed_lines() -> None:
     assert text.startswith("--- config/routing.yaml\n+++ config/routing.yaml\n")
     assert difference(BEFORE, BEFORE, "x") == ""
     assert yaml.safe_load(BEFORE)
+
+
+KEPT_AS_COMMENT = """\
+    # split:
+    #   stickiness: customer
+    #   routes:
+    #     - name: pilot            # they asked
+    #       match: [{customer: {in: [acme, "glo # bex"]}}]
+    #       weight: 100
+    #     - {name: everyone, weight: 5}
+    #     # - {name: later, weight: 1}
+"""
+
+
+def test_promote_keeps_routes_as_a_comment_for_the_next_candidate() -> None:
+    kept = promote(BEFORE, "digits", keep_routes=True)
+    assert kept == DIGITS_PROMOTED.replace("# since May\n", f"# since May\n{KEPT_AS_COMMENT}")
+    assert "    guards:\n" in kept
+    with pytest.raises(SettingsError, match="in one line"):
+        promote(BEFORE, "tumor", keep_routes=True)
+
+
+def test_set_stable_changes_only_the_version() -> None:
+    assert set_stable(DIGITS_PROMOTED, "digits", 1) == DIGITS_PROMOTED.replace("stable: 2 ", "stable: 1 ")
+    assert set_stable("models: {m: {stable: 2}}", "m", 11) == "models: {m: {stable: 11}}"
+    with pytest.raises(SettingsError, match="by hand"):
+        set_stable("base: &b {stable: 1}\nmodels:\n  m: *b\n  n: *b\n", "m", 2)
+
+
+@pytest.mark.parametrize(("model", "keep_routes"), [("digits", False), ("digits", True), ("tumor", False)])
+def test_restore_entry_reverts_a_promotion_and_leaves_later_edits_of_other_models(
+    model: str, keep_routes: bool
+) -> None:
+    promoted = promote(BEFORE, model, keep_routes=keep_routes)
+    assert restore_entry(promoted, BEFORE, model) == BEFORE
+    other = "tumor" if model == "digits" else "digits"
+    route = "all" if other == "tumor" else "pilot"
+    edited = set_weight(promoted, other, route, 7) + "# the end\n"
+    assert restore_entry(edited, BEFORE, model) == set_weight(BEFORE, other, route, 7) + "# the end\n"
+
+
+def test_restore_entry_refuses_an_entry_edited_since() -> None:
+    promoted = promote(BEFORE, "digits")
+    for edited in (promoted.replace("# strict", "# lax"), promoted.replace("failures: 3", "failures: 4")):
+        with pytest.raises(SettingsError, match="edited since the promotion"):
+            restore_entry(edited, BEFORE, "digits")

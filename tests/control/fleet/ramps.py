@@ -58,7 +58,9 @@ class RampHost(Host):
         self.versions = Slots(VERSIONS, "versions")
         super().__init__(fleet, folder, name, served)
         self.scoreboard = Scoreboard.create(folder / f"scores{time.monotonic_ns()}", 1)
-        self.records = RecordCollector(RecordsSettings(), folder, f"test-{time.monotonic_ns()}", 1)
+        self.records = RecordCollector(
+            RecordsSettings(), folder, f"test-{time.monotonic_ns()}", 1, self.log.replace_file
+        )
         self.events = Ring.attach(self.records.rings[0].events)
         boards = Boards(self.board, self.scoreboard, self.versions, self.releases)
         clock = fleet.clock
@@ -173,8 +175,8 @@ class RampHost(Host):
         self.wire.ended = True
         await self.wire.close()
         self.manager.close()
-        self.log.close()
         self.records.stop()
+        self.log.close()
         self.scoreboard.segment.remove()
         self.board.segment.remove()
 

@@ -1,6 +1,7 @@
 """Logs, digests and what is counted of them, as pure functions; damaged data; what a host keeps of its own log."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from gateway.control.fleet.entries import (
     command_entry,
     failure_entry,
     feedback_entry,
+    feedback_ids,
     is_ripe,
     pair_entry,
 )
@@ -142,7 +144,7 @@ def test_a_leader_that_writes_nothing_is_replaced() -> None:
 
 
 FAILED = FailureEvent(5, 0, 1, 10_000, True, FailureKind.SLOW, 77)
-JUDGED = FeedbackEvent(6, 5, 10_000, False, None, True, 0.5, 9, (1 << 64) - 1)
+JUDGED = FeedbackEvent(6, 5, 10_000, False, None, {"wrong": 1.0, "reward": 0.5}, 9, (1 << 64) - 1, "everyone")
 PAIRED = MirrorPair(True, False, 9, 12)
 
 
@@ -152,25 +154,45 @@ def test_entries_come_back_from_json_as_they_were() -> None:
     ]  # fmt: skip
     found = batch(orjson.loads(orjson.dumps(entries)), KnownFeedback())
     assert found.failures == (FAILED._replace(epoch=3),)
-    assert found.feedback == (JUDGED._replace(mark=0, nonce=0),)
+    assert found.feedback == (JUDGED._replace(mark=0),)
     assert found.pairs == (PAIRED._replace(mark=0, nonce=0),)
     assert found.commands == ((Event.HOLD, "ann", 3),)
 
 
 def test_feedback_counts_once_for_each_part_of_a_prediction() -> None:
     known = KnownFeedback()
-    truth, reward = JUDGED._replace(reward=None), JUDGED._replace(wrong=None)
+    truth, reward = JUDGED._replace(outcomes={"wrong": 1.0}), JUDGED._replace(outcomes={"reward": 0.5})
     first = batch([feedback_entry(truth), feedback_entry(truth), pair_entry(PAIRED), pair_entry(PAIRED)], known)
     assert len(first.feedback) == 1 and len(first.pairs) == 1
     known.add(first.ids)
     second = batch([feedback_entry(JUDGED), feedback_entry(reward), pair_entry(PAIRED)], known)
-    assert [(one.wrong, one.reward) for one in second.feedback] == [(None, 0.5)] and not second.pairs
+    assert [one.outcomes for one in second.feedback] == [{"reward": 0.5}] and not second.pairs
+
+
+def test_outcomes_of_one_truth_are_one_item() -> None:
+    several = JUDGED._replace(outcomes={"wrong": 1.0, "loss": 1.0, "reward": 0.5, "age.loss": 3.0, "metrics.a": 1.0})
+    found = batch([feedback_entry(several)], KnownFeedback())
+    nonce = JUDGED.nonce
+    assert found.ids == (f"{nonce}t", f"{nonce}r", f"{nonce}age", f"{nonce}metrics.a")
+    assert found.feedback[0].outcomes == several.outcomes
+
+
+def test_feedback_in_logs_of_earlier_gateways_is_read() -> None:
+    """They wrote whether it was wrong, and the reward, instead of the outcomes and the route."""
+    old = [["feedback", 7, 6, 5, 10_000, False, None, True, 0.5], ["feedback", 8, 6, 5, 10_000, True, 3, None, 2]]
+    found = batch(orjson.loads(orjson.dumps(old)), KnownFeedback())
+    assert [one.outcomes for one in found.feedback] == [{"wrong": 1.0, "reward": 0.5}, {"reward": 2.0}]
+    assert found.ids == ("7t", "7r", "8r"), "as their digests name them"
+    assert list(feedback_ids(old)) == list(found.ids)
 
 
 @pytest.mark.parametrize(
     "entry",
     [[], [1], ["failure"], ["failure", 1, 2, 3, 4, 5, 6], ["failure", "1", 2, 3, True, False, None], ["feedback", 1],
-     ["feedback", 1, 2, 3, 4, 5, 6, 7, 8], ["feedback", "1", 2, 3, 4, True, None, True, None], ["pair", 1, 2, 3],
+     ["feedback", 1, 2, 3, 4, 5, 6, 7, 8], ["feedback", "1", 2, 3, 4, True, None, True, None],
+     ["feedback", 1, 2, 3, 4, True, None, {"wrong": 1.0}, 0.5],
+     ["feedback", 1, 2, 3, 4, True, None, {"wrong": "1"}, ""],
+     ["pair", 1, 2, 3],
      ["command", "dance", "ann"], ["command", "hold", 7], ["what", 1]],
 )  # fmt: skip
 def test_what_is_no_entry_is_left_out(entry: list[Any]) -> None:
@@ -186,7 +208,7 @@ def sample(candidate: int, stable: int, waiting: int = 0) -> Sample:
             tally.success(variant, 1000 * number, 7)
         tally.classified(0, [3])
     tallies[1].rescue("timeout")
-    feedback = FeedbackCounts(3, 2, 1, 0.25)
+    feedback = FeedbackCounts(3, 2, 1, 0.25, {"loss": (2, 0.5)})
     return Sample(tallies[0].read(), tallies[1].read(), feedback, FeedbackCounts(), 4, waiting)
 
 
@@ -197,7 +219,18 @@ def test_counters_add_up_over_hosts_and_come_back_from_json() -> None:
     assert total.candidate is not None
     assert np.array_equal(total.candidate.evidence, sum(one.candidate.evidence for one in hosts if one.candidate))
     assert np.array_equal(total.stable.evidence, sum(one.stable.evidence for one in hosts))
-    assert (total.stable_feedback, total.inflight, total.queue_depth) == (FeedbackCounts(9, 6, 3, 0.75), 12, 3)
+    assert (total.stable_feedback, total.inflight, total.queue_depth) == (
+        FeedbackCounts(9, 6, 3, 0.75, {"loss": (6, 1.5)}),
+        12,
+        3,
+    )
+    rise = back[0].stable_feedback.since(FeedbackCounts(1, 1, 0, 0.0, {"loss": (1, 0.25)})) if back[0] else None
+    assert rise == FeedbackCounts(2, 1, 1, 0.25, {"loss": (1, 0.25)})
+    one = sample(1, 1)
+    earlier = counts_of(one, (1, 2))
+    earlier["feedback"] = [numbers[:4] for numbers in earlier["feedback"]]
+    read = sample_of(earlier, (1, 2))
+    assert read is not None and read.stable_feedback == replace(one.stable_feedback, outcomes={})
     assert sample_of(counts_of(hosts[0], (1, 2)), (1, 3)) is None, "those of another candidate"
 
 

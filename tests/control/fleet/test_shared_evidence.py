@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.control.guards.failure_counts import FailureCounts
+from gateway.control.guards.mean_evidence import MeanEvidence
 from gateway.control.release.stages import Stage
 from tests.control.fleet.ramps import MODEL, RampHost, new_ramp, release
 from tests.control.fleet.servers import RedisServer, asynchronous
@@ -15,11 +16,18 @@ LIMIT = {"name": "many", "metric": "candidate.error_rate", "above": 0.5, "window
 WRONG = {"name": "wrong", "metric": "wrong_feedback"}
 
 
-def counted(host: RampHost, metric: str = "failures") -> dict[tuple[float, bool], int]:
-    """By chance and variant."""
-    (process,) = [one.process for one in host.guards.comparisons if one.settings.metric == metric]
+def counted(host: RampHost) -> dict[tuple[float, bool], int]:
+    """Failures by chance and variant."""
+    (process,) = [one.process for one in host.guards.comparisons if one.settings.metric == "failures"]
     assert isinstance(process, FailureCounts)
     return dict(process.counts)
+
+
+def process_of(host: RampHost) -> MeanEvidence:
+    """The evidence of truths."""
+    (process,) = [one.process for one in host.guards.comparisons if one.settings.metric == "wrong_feedback"]
+    assert isinstance(process, MeanEvidence)
+    return process
 
 
 def restarts(host: RampHost) -> int:
@@ -106,14 +114,16 @@ async def test_feedback_given_to_two_hosts_counts_once(redis: RedisServer, tmp_p
                 host.judge(token, correct=False)
         b.judge(b.token(77, candidate=False), correct=False)
         await fleet.ticks(3)
-        assert counted(leader(fleet), "wrong_feedback") == {(0.1, True): 6, (0.1, False): 1}
+        old = process_of(leader(fleet))
+        assert old.counts == [1, 6] and old.log_e != 0
         for host in others(fleet):  # again, much later, and at another leader
             fleet.silent.add(leader(fleet).name)
             await fleet.ticks(9)
             host.judge(a.token(3), correct=False)
             b.records.feedback.take_new()
             await fleet.ticks(2)
-            assert counted(leader(fleet), "wrong_feedback") == {(0.1, True): 6, (0.1, False): 1}
+            new = process_of(leader(fleet))
+            assert new is not old and new.to_json() == old.to_json()
 
 
 @asynchronous

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from loadtests.fleet.checker import Violation
+from gateway.control.fleet.store_state import Word
+from loadtests.fleet.checker import ALWAYS, Checker, Stopped, Violation
 from loadtests.fleet.exhaustive import explore
 from loadtests.fleet.fleets import FLEETS
 from loadtests.fleet.model import Budget, opened
@@ -94,3 +95,19 @@ def test_a_planted_mistake_is_found_by_the_exhaustive_check(name: str, budget: B
     with planted(name):
         found = explore(opened(2, 0, budget, hold=hold), 100_000)
     assert found.broken, found
+
+
+@pytest.mark.parametrize(("kept_until_ns", "excused"), [(305, True), (315, False)])
+def test_snapshot_of_a_store_that_had_lost_a_stop_has_it_only_once_a_host_has_brought_it_back(
+    kept_until_ns: int, excused: bool
+) -> None:
+    checker = Checker(shortest_ns=50, interval_ns=1)
+    stopped = Stopped(epoch=1, person=True, executed_ns=100, life=0)
+    checker.confirmed("m/2", stopped)
+    checker.new_life(200, ALWAYS)
+    checker.executed(300, {}, told=False)
+    checker.executed(310, {"m/2": Word(1, 1)}, told=True)
+    assert checker.dead("m/2", 1) == stopped
+    checker.new_life(400, kept_until_ns)
+    checker.executed(410, {}, told=False)
+    assert checker.dead("m/2", 1) == (None if excused else stopped)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.control.guards.window import FeedbackCounts, MetricWindow, Reading, Sample, quantile_ms
 from gateway.errors import Outcome
-from gateway.settings.guards import METRICS
+from gateway.settings.metric_names import METRICS
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.tally import Tally
 
@@ -178,3 +178,14 @@ def test_merged_histograms_equal_a_single_one(tmp_path: Path) -> None:
 
 def _quantiles(tally: Tally, shares: Sequence[float]) -> list[float | None]:
     return [quantile_ms(tally.read().latency_counts("candidate"), share) for share in shares]
+
+
+def test_mean_of_an_outcome_covers_only_the_window_and_what_was_sampled() -> None:
+    release = Release()
+    release.sample(0.0)
+    for now_s, counts in ((1.0, (100, 5.0)), (2.0, (300, 45.0))):
+        release.sample(now_s, candidate_feedback=FeedbackCounts(outcomes={"metrics.sales": counts}))
+    read = release.window.read
+    assert read("candidate.metrics.sales", 10.0) == Reading(None, 0), "it was not sampled when the window began"
+    assert read("candidate.metrics.sales", 10.0, since_s=0.5) == Reading(0.2, 200)
+    assert read("stable.metrics.sales", 10.0, since_s=0.5) == Reading(None, 0)

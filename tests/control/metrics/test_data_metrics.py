@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.control.metrics.data_metrics import OTHER_CLASS, DataMetrics
+from gateway.control.metrics.class_names import OTHER_CLASS
+from gateway.control.metrics.data_metrics import DataMetrics
 from gateway.shm.tally import CLASSES, UNSTRATIFIED, Tally
 from tests.control.metrics.registry import registry
 

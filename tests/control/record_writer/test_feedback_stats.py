@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
+from gateway.control.record_writer import feedback_memory
 from gateway.control.record_writer import feedback_stats as ledger_module
-from gateway.control.record_writer.feedback_stats import MOST_METRICS, FeedbackStats, VersionFeedback
+from gateway.control.record_writer.feedback_stats import FeedbackStats, Place
+from gateway.control.record_writer.outcome_sums import MOST_METRICS, MOST_ROUTES, OTHER_ROUTES, VersionFeedback
 from gateway.records.line import line_of
 from gateway.records.segments import FEEDBACK, segment_path
 from gateway.records.token import Signer, encoded_names
 from gateway.routing.release import Decision, Variant
 
-SIGNER = Signer({0: bytes(32)}, 0)
+SIGNER = Signer([(0, bytes(32))])
 DECISION = Decision(2, Variant.CANDIDATE, "everyone", 123_456, 50_000, 0.05)
 
 
@@ -44,8 +46,8 @@ def credit(ledger: FeedbackStats) -> VersionFeedback:
 def test_each_version_and_variant_is_counted_separately(ledger: FeedbackStats) -> None:
     stable = replace(DECISION, version=1, variant=Variant.STABLE)
     ledger.add(judged(prediction(1), True) + judged(prediction(2), False) + judged(prediction(3, stable), True))
-    assert ledger.by_version["digits", 2, "candidate"].accuracy == 0.5
-    assert ledger.by_version["digits", 1, "stable"].accuracy == 1.0
+    assert ledger.by_version["digits", 2, "candidate"].sums.accuracy == 0.5
+    assert ledger.by_version["digits", 1, "stable"].sums.accuracy == 1.0
 
 
 def test_repeated_feedback_counts_once(ledger: FeedbackStats) -> None:
@@ -53,9 +55,9 @@ def test_repeated_feedback_counts_once(ledger: FeedbackStats) -> None:
     for _ in range(3):
         ledger.add(line + line)
     counted = credit(ledger)
-    assert (counted.labelled, counted.correct, counted.rewards, counted.reward_sum) == (1, 1, 1, 2.5)
-    assert counted.metrics == {"sales": (1, 3.0)}
-    assert counted.received == {"correct": 1, "wrong": 0, "unknown": 0, "unlabelled": 0}
+    assert counted.sums.outcomes == {"wrong": (1, 0.0), "loss": (1, 0.0), "reward": (1, 2.5), "metrics.sales": (1, 3.0)}
+    assert counted.sums.routes == {"everyone": counted.sums.outcomes}
+    assert counted.received == {"correct": 1, "wrong": 0, "measured": 0, "unknown": 0, "unlabelled": 0}
     assert len(ledger.take_new()) == 1
 
 
@@ -64,13 +66,14 @@ def test_correction_replaces_the_earlier_feedback_and_adds_no_evidence(ledger: F
     ledger.add(judged(one, True, reward=1.0, metrics={"sales": 3.0, "clicks": 1.0}))
     ledger.add(judged(one, False, reward=4.0, metrics={"sales": 5.0}))
     counted = credit(ledger)
-    assert (counted.correct, counted.wrong, counted.accuracy) == (0, 1, 0.0)
-    assert (counted.rewards, counted.reward_mean) == (1, 4.0)
-    assert counted.metrics == {"sales": (1, 5.0), "clicks": (1, 1.0)}
+    assert (counted.sums.labelled, counted.sums.accuracy, counted.sums.reward_mean) == (1, 0.0, 4.0)
+    assert (counted.sums.outcomes["metrics.sales"], counted.sums.outcomes["metrics.clicks"]) == ((1, 5.0), (1, 1.0))
     assert counted.received["correct"] == counted.received["wrong"] == 1, "what is exported as a total never falls"
     ledger.add(judged(one, True))
-    assert counted.accuracy == 1.0
-    assert [(heard.wrong, heard.reward) for heard in ledger.take_new()] == [(False, 1.0)]
+    assert counted.sums.accuracy == 1.0
+    assert [heard.outcomes for heard in ledger.take_new()] == [
+        {"wrong": 0.0, "loss": 0.0, "reward": 1.0, "metrics.sales": 3.0, "metrics.clicks": 1.0}
+    ]
 
 
 def test_truth_after_a_reward_is_new_evidence(ledger: FeedbackStats) -> None:
@@ -79,44 +82,142 @@ def test_truth_after_a_reward_is_new_evidence(ledger: FeedbackStats) -> None:
     assert credit(ledger).received["unlabelled"] == 1
     ledger.add(judged(one, False, reward=1.0))
     assert credit(ledger).received["wrong"] == 1
-    assert [(heard.wrong, heard.reward) for heard in ledger.take_new()] == [(None, 1.0), (True, None)]
+    assert [heard.outcomes for heard in ledger.take_new()] == [{"reward": 1.0}, {"wrong": 1.0, "loss": 1.0}]
 
 
 def test_truth_that_cannot_be_compared_is_counted_as_unknown(ledger: FeedbackStats) -> None:
-    ledger.add(judged(prediction(1), None))
-    assert (credit(ledger).unknown, credit(ledger).accuracy, credit(ledger).labelled) == (1, None, 0)
+    one = prediction(1)
+    ledger.add(judged(one, None))
+    ledger.add(judged(one, None))
+    assert (credit(ledger).received["unknown"], credit(ledger).sums.accuracy, credit(ledger).sums.labelled) == (
+        1,
+        None,
+        0,
+    )
     assert ledger.take_new() == []
+    ledger.add(judged(one, True))
+    assert credit(ledger).sums.accuracy == 1.0
+    assert [heard.outcomes for heard in ledger.take_new()] == [{"wrong": 0.0, "loss": 0.0}]
 
 
 def test_truth_of_zero_or_false_counts(ledger: FeedbackStats) -> None:
     ledger.add(
         feedback_line(prediction(1), truth=0, correct=False) + feedback_line(prediction(2), truth=False, correct=True)
     )
-    assert credit(ledger).labelled == 2
+    assert credit(ledger).sums.labelled == 2
 
 
 def test_a_reward_of_zero_counts(ledger: FeedbackStats) -> None:
     ledger.add(feedback_line(prediction(1), reward=0.0) + feedback_line(prediction(2), reward=1.0))
-    assert credit(ledger).reward_mean == 0.5
-    assert credit(ledger).accuracy is None
+    assert credit(ledger).sums.reward_mean == 0.5
+    assert credit(ledger).sums.accuracy is None
 
 
 def test_number_of_metric_names_is_bounded(ledger: FeedbackStats) -> None:
     ledger.add(
         b"".join(feedback_line(prediction(n), metrics={f"m{n}": 1.0, "m0": 1.0}) for n in range(2 * MOST_METRICS))
     )
-    assert len(credit(ledger).metrics) == MOST_METRICS
-    assert credit(ledger).metrics["m0"] == (2 * MOST_METRICS, 2.0 * MOST_METRICS)
+    assert len(credit(ledger).sums.outcomes) == MOST_METRICS
+    assert credit(ledger).sums.outcomes["metrics.m0"] == (2 * MOST_METRICS, 2.0 * MOST_METRICS)
+
+
+def test_number_of_routes_is_bounded(ledger: FeedbackStats) -> None:
+    for number in range(MOST_ROUTES + 5):
+        token = SIGNER.token(encoded_names("digits", f"route-{number}"), DECISION, number, 3, False).decode()
+        ledger.add(judged(token, True))
+    assert len(credit(ledger).sums.routes) == MOST_ROUTES + 1
+    assert credit(ledger).sums.routes["route-3"]["wrong"] == (1, 0.0)
+    assert credit(ledger).sums.routes[OTHER_ROUTES]["wrong"] == (5, 0.0)
+    assert credit(ledger).sums.labelled == MOST_ROUTES + 5
+
+
+def test_number_of_versions_is_bounded(ledger: FeedbackStats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_VERSIONS", 2)
+    for version in (1, 2, 1, 3):
+        decision = replace(DECISION, version=version)
+        ledger.add(judged(prediction(len(ledger.take_new()) + version * 10, decision), True))
+    assert [version for _, version, _ in ledger.by_version] == [1, 3]
+
+
+REGRESSION = {"loss": 2.0, "squared_error": 4.0, "error": -2.0}
+
+
+def test_outcomes_in_a_line_are_summed_whatever_their_kind(ledger: FeedbackStats) -> None:
+    ledger.add(feedback_line(prediction(1), truth=7.0, outcomes=REGRESSION, reward=9.0))
+    ledger.add(feedback_line(prediction(2), truth=7.0, outcomes={"loss": 1.0, "squared_error": 1.0, "error": 1.0}))
+    assert credit(ledger).sums.outcomes == {"loss": (2, 3.0), "squared_error": (2, 5.0), "error": (2, -1.0)}
+    assert credit(ledger).received["measured"] == 2
+    assert (credit(ledger).sums.labelled, credit(ledger).sums.accuracy) == (0, None)
+    assert next(heard.outcomes for heard in ledger.take_new()) == REGRESSION
+
+
+def test_correction_of_a_number_replaces_it(ledger: FeedbackStats) -> None:
+    one = prediction(1)
+    ledger.add(feedback_line(one, truth=7.0, outcomes=REGRESSION))
+    ledger.add(feedback_line(one, truth=5.0, outcomes={"loss": 0.5, "squared_error": 0.25, "error": 0.5}))
+    counted = credit(ledger)
+    assert counted.sums.outcomes == {"loss": (1, 0.5), "squared_error": (1, 0.25), "error": (1, 0.5)}
+    assert counted.received_of("error") == (2, 0.5, 2.0)
+    assert counted.received_sums()["everyone", "loss"] == (2, 2.5, 0.0)
+    assert len(ledger.take_new()) == 1
+
+
+def test_classes_are_counted_by_what_is_true(ledger: FeedbackStats) -> None:
+    ids = [prediction(n) for n in range(6)]
+    ledger.add(b"".join(judged(one, n < 3, truth_class=n % 2) for n, one in enumerate(ids)))
+    assert credit(ledger).sums.classes == {0: (2, 1), 1: (1, 2)}
+    ledger.add(judged(ids[0], False, truth_class=1))
+    assert credit(ledger).sums.classes == {0: (1, 1), 1: (1, 3)}
+    assert credit(ledger).received_classes == {0: (2, 1), 1: (1, 3)}, "it never falls"
+    assert credit(ledger).sums.classes[1].recall == 0.25
+
+
+def test_rows_of_a_request_are_one_outcome_and_several_truths(ledger: FeedbackStats) -> None:
+    rows = {"truth": [1, 2, None, 2], "truth_class": [1, 2, None, 2], "correct": [True, True, None, False]}
+    ledger.add(feedback_line(prediction(1), **rows, outcomes={"wrong": 1 / 3, "loss": 1 / 3}))
+    assert credit(ledger).sums.outcomes["wrong"] == (1, 1 / 3)
+    assert credit(ledger).sums.classes == {1: (1, 0), 2: (1, 1)}
+    assert credit(ledger).received["wrong"] == 1
+
+
+def test_rows_judged_one_by_one_are_averaged(ledger: FeedbackStats) -> None:
+    one, heard = prediction(1), []
+    ledger.add(feedback_line(one, reward=0.5))
+    for row, wrong in enumerate((1.0, 0.0, 1.0, 0.0)):
+        said = {"truth": 5, "truth_class": 5, "correct": not wrong, "outcomes": {"wrong": wrong, "loss": wrong}}
+        ledger.add(feedback_line(one, row=row, **said) * 2)
+        heard += ledger.take_new()
+    assert credit(ledger).sums.outcomes == {"reward": (1, 0.5), "wrong": (1, 0.5), "loss": (1, 0.5)}
+    assert credit(ledger).sums.classes == {5: (2, 2)}
+    assert [item.outcomes for item in heard] == [{"reward": 0.5}, {"wrong": 1.0, "loss": 1.0}], "one a prediction"
+    assert credit(ledger).received_of("wrong") == (4, 2.0, 0.0)
+    corrected = {"truth": 4, "truth_class": 4, "correct": True, "outcomes": {"wrong": 0.0, "loss": 0.0}}
+    ledger.add(feedback_line(one, row=0, **corrected))
+    assert credit(ledger).sums.outcomes["wrong"] == (1, 0.25)
+    assert credit(ledger).sums.classes == {5: (2, 1), 4: (1, 0)}
+    ledger.add(feedback_line(one, truth=[5] * 4, outcomes={"wrong": 1.0, "loss": 1.0}))
+    assert credit(ledger).sums.outcomes["wrong"] == (1, 1.0), "the whole request replaces its rows"
+    ledger.add(feedback_line(one, row=1, **corrected))
+    assert credit(ledger).sums.outcomes["wrong"] == (1, 1.0)
+
+
+def test_many_true_classes_of_a_request_are_counted_once(ledger: FeedbackStats) -> None:
+    one, classes = prediction(1), list(range(100))
+    rows = {"truth": classes, "truth_class": classes, "correct": [True] * 100}
+    ledger.add(feedback_line(one, **rows, outcomes={"wrong": 0.0, "loss": 0.0}))
+    assert len(credit(ledger).sums.classes) == 64
+    assert credit(ledger).sums.classes[63] == (37, 0)
+    ledger.add(feedback_line(one, **rows | {"correct": [False] * 100}, outcomes={"wrong": 1.0, "loss": 1.0}))
+    assert credit(ledger).sums.outcomes["wrong"] == (1, 1.0)
+    assert credit(ledger).sums.classes[63] == (37, 0), "a correction of so many is not taken apart"
 
 
 def test_foreign_torn_and_malformed_lines_are_skipped(ledger: FeedbackStats) -> None:
-    foreign = (
-        Signer({0: bytes(31) + b"x"}, 0).token(encoded_names("digits", "everyone"), DECISION, 1, 3, False).decode()
-    )
+    foreign = Signer([(0, bytes(31) + b"x")]).token(encoded_names("digits", "everyone"), DECISION, 1, 3, False).decode()
     ledger.add(
         b'{"half\n' + b"\n" + b"7\n" + b'{"prediction_id":7}\n' + judged(foreign, True) + judged(prediction(1), True)
     )
-    assert credit(ledger).labelled == 1
+    assert credit(ledger).sums.labelled == 1
 
 
 def test_take_returns_feedback_in_order_and_once(ledger: FeedbackStats) -> None:
@@ -130,11 +231,11 @@ def test_untaken_feedback_is_bounded_but_still_counted(ledger: FeedbackStats, mo
     small = FeedbackStats(SIGNER)
     small.add(b"".join(judged(prediction(n), True) for n in range(150)))
     assert [heard.token.nonce for heard in small.take_new()] == list(range(50, 150))
-    assert credit(small).labelled == 150
+    assert credit(small).sums.labelled == 150
 
 
 def test_memory_is_bounded_by_forgetting_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "MAX_REMEMBERED", 1000)
+    monkeypatch.setattr(feedback_memory, "MAX_REMEMBERED", 1000)
     ledger = FeedbackStats(SIGNER)
     lines = [judged(prediction(n), True) for n in range(3000)]
     ledger.add(b"".join(lines[:1000]))
@@ -148,11 +249,11 @@ def test_memory_is_bounded_by_forgetting_the_oldest(monkeypatch: pytest.MonkeyPa
     finally:
         tracemalloc.stop()
     assert grown < 1000 * 300
-    assert credit(ledger).labelled == 3000
+    assert credit(ledger).sums.labelled == 3000
     ledger.add(lines[2999] + lines[2500])
-    assert credit(ledger).labelled == 3000, "these are known still"
+    assert credit(ledger).sums.labelled == 3000, "these are known still"
     ledger.add(lines[0])
-    assert credit(ledger).labelled == 3001, "this one was forgotten"
+    assert credit(ledger).sums.labelled == 3001, "this one was forgotten"
 
 
 def recorded(folder: Path, *segments: bytes) -> Path:
@@ -161,32 +262,42 @@ def recorded(folder: Path, *segments: bytes) -> Path:
     return folder
 
 
-def test_feedback_of_a_former_run_is_recognised_and_not_counted_again(tmp_path: Path) -> None:
+def test_feedback_of_a_former_run_is_counted_once_and_is_no_new_evidence(tmp_path: Path) -> None:
     first, second = judged(prediction(1), True, reward=1.0), judged(prediction(2), False)
     ledger = FeedbackStats(SIGNER)
-    ledger.load(recorded(tmp_path, first, second + b'{"kind":"feedback","predi'))
-    assert ledger.by_version == {} and ledger.take_new() == []
+    end = ledger.load(recorded(tmp_path, first, second + b'{"kind":"feedback","predi'))
+    assert end == Place(2, len(second))
+    assert credit(ledger).sums.outcomes == {"wrong": (2, 1.0), "loss": (2, 1.0), "reward": (1, 1.0)}
     ledger.add(first + second)
-    ledger.add(first)
-    assert credit(ledger).labelled == credit(ledger).rewards == 0
+    assert credit(ledger).sums.labelled == 2
     assert ledger.take_new() == []
     ledger.add(judged(prediction(3), True))
-    assert credit(ledger).labelled == 1
+    assert credit(ledger).sums.labelled == 3
+    assert len(ledger.take_new()) == 1
 
 
-def test_correction_of_feedback_of_a_former_run_counts_once(tmp_path: Path) -> None:
+def test_feedback_that_is_counted_already_is_only_recognised(tmp_path: Path) -> None:
+    first, second, third = (judged(prediction(number), True) for number in range(3))
+    ledger = FeedbackStats(SIGNER)
+    ledger.load(recorded(tmp_path, first, second + third), Place(2, len(second)))
+    assert credit(ledger).sums.labelled == 1, "the third"
+    ledger.add(first + second + third)
+    assert credit(ledger).sums.labelled == 1
+
+
+def test_correction_of_feedback_of_a_former_run_replaces_it(tmp_path: Path) -> None:
     ledger, one = FeedbackStats(SIGNER), prediction(1)
     ledger.load(recorded(tmp_path, judged(one, True, reward=1.0)))
     ledger.add(judged(one, False, reward=3.0))
     counted = credit(ledger)
-    assert (counted.correct, counted.wrong, counted.rewards, counted.reward_sum) == (0, 1, 1, 3.0)
+    assert counted.sums.outcomes == {"wrong": (1, 1.0), "loss": (1, 1.0), "reward": (1, 3.0)}
     ledger.add(judged(one, True, reward=2.0))
-    assert (counted.correct, counted.wrong, counted.rewards, counted.reward_sum) == (1, 0, 1, 2.0)
+    assert counted.sums.outcomes == {"wrong": (1, 0.0), "loss": (1, 0.0), "reward": (1, 2.0)}
     assert ledger.take_new() == [], "its first word was evidence in the former run"
 
 
 def test_remember_reads_only_the_newest_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(feedback_memory, "MAX_REMEMBERED", 3)
     lines = [judged(prediction(n), True) for n in range(6)]
     folder = recorded(tmp_path, lines[0], lines[1] + lines[2], lines[3] + lines[4] + lines[5])
     segment_path(folder, FEEDBACK, 1, open=False).unlink()
@@ -194,7 +305,7 @@ def test_remember_reads_only_the_newest_segments(tmp_path: Path, monkeypatch: py
     ledger = FeedbackStats(SIGNER)
     ledger.load(folder)
     ledger.add(b"".join(lines[3:]))
-    assert credit(ledger).labelled == 0
+    assert credit(ledger).sums.labelled == 3
 
 
 def test_remember_tolerates_an_unreadable_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -220,3 +331,16 @@ def test_mirrored_prediction_is_judged_by_the_truth(ledger: FeedbackStats) -> No
     )
     ledger.add(b"".join(judged(one, False, truth_class=5) for one in ids))
     assert [heard.mirrored_wrong for heard in ledger.take_new()] == [False, True, None, None]
+
+
+def test_lines_that_would_be_forgotten_at_once_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback_memory, "MAX_REMEMBERED", 2)
+    lines = [judged(prediction(n), True) for n in range(5)]
+    ledger = FeedbackStats(SIGNER)
+    end = ledger.load(recorded(tmp_path, b"".join(lines)), Place(1, len(b"".join(lines[:4]))))
+    assert credit(ledger).sums.labelled == 1, "the last, which was not counted yet"
+    assert end == Place(1, len(b"".join(lines)))
+    ledger.add(lines[3] + lines[4])
+    assert credit(ledger).sums.labelled == 1
+    ledger.add(lines[2])
+    assert credit(ledger).sums.labelled == 2, "it was forgotten"

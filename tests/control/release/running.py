@@ -1,5 +1,6 @@
 """A release that is run tick by tick: real counters, a real window, and a fake clock."""
 
+import random
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,19 @@ class Running:
             for _ in range(count)
         ]
 
-    def judged(self, candidate: int, stable: int, weight_ppm: int = 100_000, ago_s: float = 0) -> list[FeedbackEvent]:
-        """Feedback events that predictions were wrong."""
+    def judged(
+        self, candidate: int, stable: int, right: tuple[int, int] = (0, 0), ago_s: float = 0, outcome: str = "wrong"
+    ) -> list[FeedbackEvent]:
+        """Feedback events that so many predictions were wrong (1), and so many `right` (0), in any order."""
         decided_ns = self.time_ns - round(ago_s * 1e9)
-        return [
-            FeedbackEvent(self.time_ns, decided_ns, weight_ppm, is_candidate, None, True, None)
-            for is_candidate, count in ((True, candidate), (False, stable))
+        events = [
+            FeedbackEvent(self.time_ns, decided_ns, 100_000, is_candidate, None, {outcome: value})
+            for value, counts in ((1.0, (candidate, stable)), (0.0, right))
+            for is_candidate, count in zip((True, False), counts, strict=True)
             for _ in range(count)
         ]
+        random.Random(len(events)).shuffle(events)
+        return events
 
     def tick(
         self,

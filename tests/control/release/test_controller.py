@@ -19,6 +19,9 @@ LIMIT = {"name": "hard", "metric": "candidate.error_rate", "above": "5%", "windo
 DRIFT = {"name": "drift", "metric": "predicted_class"}
 SLOW = {"name": "slow", "metric": "slow_requests", "threshold": "50ms"}
 ACCURACY = {"name": "accuracy", "metric": "wrong_feedback"}
+LOSS = {"name": "loss", "metric": "loss"}
+REWARD = {"name": "reward", "metric": "reward", "range": [0, 1], "tolerance": 0.01}
+COMPLAINTS = {"name": "complaints", "metric": "complaints"}
 
 
 def test_ramp_without_failures_rises_step_by_step_and_completes() -> None:
@@ -96,7 +99,10 @@ def test_failures_in_proportion_to_the_weight_do_not_stop() -> None:
     ("comparison", "events"),
     [
         (SLOW, lambda running: {"failures": running.failed(30, 20, kind=FailureKind.SLOW)}),
-        (ACCURACY, lambda running: {"feedback": running.judged(60, 100)}),
+        (ACCURACY, lambda running: {"feedback": running.judged(60, 100, right=(40, 800))}),
+        (LOSS, lambda running: {"feedback": running.judged(60, 100, right=(40, 800), outcome="loss")}),
+        (REWARD, lambda running: {"feedback": running.judged(30, 800, right=(70, 100), outcome="reward")}),
+        (COMPLAINTS, lambda running: {"feedback": running.judged(40, 60, outcome="metrics.complaint")}),
         (
             {"name": "mirror", "metric": "mirror_disagreement"},
             lambda running: {"pairs": [MirrorPair(True, False)] * 60 + [MirrorPair(False, True)] * 10},
@@ -104,7 +110,7 @@ def test_failures_in_proportion_to_the_weight_do_not_stop() -> None:
     ],
 )
 def test_each_comparison_stops_by_its_own_observations(comparison: dict, events: object) -> None:
-    others = [guard for guard in (ERRORS, SLOW, ACCURACY) if guard["name"] != comparison["name"]]
+    others = [guard for guard in (ERRORS, SLOW, ACCURACY, LOSS, REWARD) if guard["name"] != comparison["name"]]
     for comparisons, stops in (([comparison], True), (others, False)):
         running = Running(release(comparisons=comparisons))
         running.tick()
@@ -125,7 +131,7 @@ def test_events_of_a_former_epoch_are_ignored() -> None:
     running.tick()
     running.resume()
     running.tick()
-    running.tick(failures=running.failed(50, 0, epoch=1), feedback=running.judged(90, 0, ago_s=30))
+    running.tick(failures=running.failed(50, 0, epoch=1), feedback=running.judged(90, 0, right=(0, 800), ago_s=30))
     assert running.kinds() == []
     running.tick(failures=running.failed(50, 0))
     assert running.kinds() == ["Stop"]
@@ -313,14 +319,16 @@ def test_decision_can_be_recomputed_from_its_record() -> None:
         running.tick(
             10,
             failures=failures,
-            feedback=running.judged(1, 4),
+            feedback=running.judged(1, 4, right=(5, 50)),
             classes=counts(seen[0].tolist(), seen[1].tolist()),
         )
     stop = next(action for action in running.actions if isinstance(action, Stop))
     record = json.loads(json.dumps(stop.evidence))
     again = recompute(record)
     assert again.guards == {guard["name"]: pytest.approx(guard["log10_e"]) for guard in record["guards"]}
-    assert again.safe == {g["name"]: pytest.approx(g["log10_safe"]) for g in record["guards"] if "failures" in g}
+    assert again.safe == {
+        g["name"]: pytest.approx(g["log10_safe"]) for g in record["guards"] if g["metric"] != "predicted_class"
+    }
     assert again.combined == {action: pytest.approx(log10_e) for action, log10_e in record["log10_e"].items()}
     assert again.combined["stop"] >= -math.log10(record["alpha_j"])
     assert record["alpha_j"] == 0.05 * 6 / (math.pi * record["restart"]) ** 2
@@ -328,6 +336,24 @@ def test_decision_can_be_recomputed_from_its_record() -> None:
     forged = json.loads(json.dumps(record))
     forged["guards"][0]["failures"][0][1] += 5
     assert recompute(forged).combined["stop"] > again.combined["stop"] + 0.5
+    forged = json.loads(json.dumps(record))
+    forged["guards"][2]["means"]["since"][-1][2] = 0.5
+    assert recompute(forged).guards["accuracy"] != pytest.approx(again.guards["accuracy"], rel=1e-6)
+
+
+def test_effects_are_those_of_the_present_epoch_and_outlast_a_step() -> None:
+    running = Running(release())
+    running.tick()
+    running.tick(feedback=running.judged(1, 1, right=(4, 8)))
+    running.calmly(70)
+    assert running.kinds() == ["Advance"]
+    (effect,) = running.controller.guards.effects()
+    assert (effect.outcome, effect.candidate_units, effect.stable_units) == ("wrong", 5, 9)
+    running.stop()
+    running.tick()
+    running.resume()
+    running.tick()
+    assert running.controller.guards.effects() == ()
 
 
 def test_all_actions_can_be_recorded_as_json() -> None:

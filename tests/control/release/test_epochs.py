@@ -15,7 +15,7 @@ BEFORE_NS, AFTER_NS = 1, 1_000_000
 def counted(epoch: int, mark: int, decided_ns: int) -> bool:
     settings = {"comparisons": [{"name": "accuracy", "metric": "wrong_feedback"}]}
     guards = Guards(GuardsSettings.model_validate(settings))
-    event = FeedbackEvent(0, decided_ns, 100_000, True, None, True, None, mark)
+    event = FeedbackEvent(0, decided_ns, 100_000, True, None, {"wrong": 1.0}, mark)
     guards.ingest(
         Observation(time_ns=0, epoch=epoch, stopped=False, window=MetricWindow(()), feedback=[event]), BEGAN_NS
     )

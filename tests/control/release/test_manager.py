@@ -65,7 +65,8 @@ class Bench:
         self.board = Switchboard.create(folder / "board", 1)
         self.scoreboard = Scoreboard.create(folder / "scores", 1)
         self.versions, self.releases = Slots(VERSIONS, "versions"), Slots(RELEASES, "releases")
-        self.records = RecordCollector(RecordsSettings(), folder, f"test-{time.time_ns()}", 1)
+        name = f"test-{time.time_ns()}"
+        self.records = RecordCollector(RecordsSettings(), folder, name, 1, lambda *file: self.stops.replace_file(*file))
         self.events = Ring.attach(self.records.rings[0].events)
         self.begin()
 
@@ -81,8 +82,8 @@ class Bench:
         self.stops.close()
 
     def close(self) -> None:
-        self.end()
         self.records.stop()
+        self.end()
         self.board.segment.remove()
         self.scoreboard.segment.remove()
 
@@ -279,9 +280,21 @@ def test_wrong_feedback_counts_only_for_randomised_traffic(bench: Bench) -> None
     bench.serve(release(comparisons=[accuracy]))
     bench.tick()
     for weight_ppm, done in ((1_000_000, []), (0, []), (50_000, [("stop", "accuracy")])):
-        tell(bench, weight_ppm, Variant.CANDIDATE, 12)
+        tell(bench, weight_ppm)
         bench.tick()
         assert bench.done == done
+
+
+@pytest.mark.parametrize(("above", "done"), [(0.5, [("stop", "far-off")]), (0.7, [])])
+def test_limit_on_the_mean_of_an_outcome(bench: Bench, above: float, done: list[tuple[str, str]]) -> None:
+    limit = {"name": "far-off", "metric": "candidate.loss", "above": above, "min_requests": 20}
+    bench.serve(release(guards={"limits": [limit]}))
+    bench.tick()
+    for nonce in range(30):
+        told = feedback(bench.token(nonce, Variant.CANDIDATE, 50_000), correct=False)
+        bench.records.feedback.add(line_of({**told, "outcomes": {"loss": 0.6}}))
+    bench.tick()
+    assert bench.done == done
 
 
 def test_mirrored_pairs_count_at_any_weight(bench: Bench) -> None:
@@ -296,11 +309,13 @@ def test_mirrored_pairs_count_at_any_weight(bench: Bench) -> None:
     assert bench.done == [("stop", "mirrored")]
 
 
-def tell(bench: Bench, weight_ppm: int, variant: Variant, count: int) -> None:
-    """Record feedback that so many predictions were wrong."""
-    for nonce in range(count):
+def tell(bench: Bench, weight_ppm: int) -> None:
+    """Record feedback that the candidate's predictions were wrong, a tenth of all, and stable's right."""
+    for nonce in range(200):
+        candidate = nonce % 10 == 0
+        variant = Variant.CANDIDATE if candidate else Variant.STABLE
         prediction_id = bench.token(weight_ppm + nonce, variant, weight_ppm)
-        bench.records.feedback.add(line_of(feedback(prediction_id, correct=False)))
+        bench.records.feedback.add(line_of(feedback(prediction_id, correct=not candidate)))
 
 
 def feedback(prediction_id: str, *, correct: bool) -> dict[str, Any]:

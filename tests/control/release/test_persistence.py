@@ -55,6 +55,38 @@ def test_evidence_and_key_history_survive_a_restart() -> None:
     assert again.controller.assessment().failures.log_e == pytest.approx(before.failures.log_e)
 
 
+def test_state_of_an_earlier_gateway_keeps_its_failures_and_starts_its_truths_anew() -> None:
+    """Its wrong_feedback counted which version the wrong ones came from, and its settings had no other keys."""
+    settings = release(comparisons=[ERRORS, {"name": "accuracy", "metric": "wrong_feedback"}])
+    running = Running(settings)
+    running.tick(failures=running.failed(2, 4))
+    memory = json.loads(json.dumps(dump(running.controller, running.now_s)))
+    memory["guards"]["wrong_feedback"] = {"counts": [[0.01, True, 50]], "known": [[0, 10_000, [7]]]}
+    del memory["guards"]["outcomes"], memory["guards"]["effects"]
+    assert memory["comparisons"][2] == {
+        "name": "accuracy", "metric": "wrong_feedback", "threshold": None, "action": "stop"
+    }  # fmt: skip
+    again = Running(settings, load(settings, memory, 5.0), 5.0)
+    errors, accuracy = again.controller.assessment().results
+    assert errors == running.controller.assessment().results[0] and errors.log_e != 0
+    assert accuracy.verdict == "no-data" and again.controller.state.restart == running.controller.state.restart
+
+
+def test_means_and_effects_survive_a_restart() -> None:
+    running = Running(release(comparisons=[{"name": "accuracy", "metric": "wrong_feedback"}]))
+    running.tick()
+    for _ in range(3):
+        running.tick(feedback=running.judged(2, 4, right=(8, 90)))
+    effects = running.controller.guards.effects()
+    again = restarted(running)
+    assert again.controller.assessment() == running.controller.assessment()
+    assert again.controller.guards.effects() == effects and effects[0].candidate_units == 30
+    more = running.judged(0, 0, right=(5, 50))
+    for one in (running, again):
+        one.tick(feedback=more)
+    assert again.controller.assessment() == running.controller.assessment()
+
+
 @pytest.mark.parametrize("stopped", [True, False])
 def test_stop_is_taken_from_the_switchboard_and_not_from_the_state(stopped: bool) -> None:
     running = Running(release())

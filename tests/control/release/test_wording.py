@@ -6,10 +6,11 @@ import pytest
 
 from gateway.control.guards.comparisons import ComparisonResult, Guards, GuardVerdict
 from gateway.control.guards.observation import ClassCounts, Observation
-from gateway.control.record_writer.feedback_stats import VersionFeedback
+from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.control.release.release_status import VersionStatus
 from gateway.control.release.wording import verdict_text
 from gateway.errors import Outcome, request_counts
+from gateway.records.measures import OutcomeSum
 from gateway.routing.release import Variant
 from gateway.settings.guards import GuardsSettings
 from gateway.shm.tally import Tally
@@ -23,7 +24,7 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Vers
     for outcome, count in failed.items():
         for _ in range(count):
             tally.failure(variant, Outcome(outcome), 1000)
-    return VersionStatus(1, variant, tally.read(), VersionFeedback(correct=labelled))
+    return VersionStatus(1, variant, tally.read(), FeedbackSums(outcomes={"wrong": OutcomeSum(labelled)}))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,9 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Vers
         ("slow_requests", {"ok": 30}, {"ok": 20}, "no slow requests yet"),
         ("predicted_class", {"ok": 30}, {"ok": 20}, "too few rows yet"),
         ("wrong_feedback", {"ok": 30}, {"ok": 20}, "no feedback with a truth yet"),
-        ("wrong_feedback", {"ok": 30, "labelled": 3}, {"ok": 20}, "no wrong answers yet"),
+        ("wrong_feedback", {"ok": 30, "labelled": 3}, {"ok": 20}, "no feedback with a truth to compare yet"),
+        ("complaints", {"ok": 30}, {"ok": 20}, "no complaints yet"),
+        ("metrics.sales", {"ok": 30}, {"ok": 20}, "no feedback with metrics.sales to compare yet"),
         ("mirror_disagreement", {"ok": 30}, {"ok": 0}, "no feedback with a truth yet"),
         ("mirror_disagreement", {"ok": 30, "labelled": 3}, {"ok": 0}, "no disagreements with feedback yet"),
     ],
@@ -55,6 +58,14 @@ def test_comparison_without_evidence_says_what_is_missing(
         )
         == words
     )
+
+
+def test_means_that_seem_worse_have_a_forecast() -> None:
+    found = ComparisonResult(
+        name="g", metric="loss", action="stop", share=1, verdict=GuardVerdict.INCONCLUSIVE, log_e=1, log_safe=0,
+        more_units=1200,
+    )  # fmt: skip
+    assert verdict_text(found, []) == "inconclusive: if it is as it seems, 1,200 outcomes more to act"
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in GuardVerdict if verdict is not GuardVerdict.NO_DATA])

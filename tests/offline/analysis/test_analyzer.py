@@ -12,12 +12,14 @@ from rich.console import Console
 
 from gateway.errors import GatewayError
 from gateway.offline.analysis.analyzer import Analysis, Subject, analyse
+from gateway.offline.analysis.dimensions import dimensions_of
 from gateway.offline.analysis.html_report import page
 from gateway.offline.analysis.json_report import document
-from gateway.offline.analysis.slices import Features, Measure
+from gateway.offline.analysis.slices import Measure
+from gateway.offline.analysis.table import ExampleTable, Row
 from gateway.offline.analysis.terminal_report import MAX_SHOWN, tables
+from gateway.offline.examples import Predicting
 from gateway.offline.reader import Query, records_in
-from gateway.protocol.tensors import Tensor
 from tests.offline.analysis import flawed
 from tests.recording import Recording, json_request, loaded
 
@@ -25,10 +27,10 @@ from tests.recording import Recording, json_request, loaded
 def analysed(recording: Recording, folder: Path, **query: Any) -> Analysis:
     records = records_in(recording.save(folder / "records"))
     settings = loaded(recording.model, 1).settings
-    assert settings.prediction is not None
+    assert settings.main_prediction is not None
     (spec,) = loaded(recording.model, 1).session.signature.inputs
-    names, scores = settings.prediction.labels, settings.prediction.output
-    subject = Subject(records, Query(recording.model, **query), names, scores, lambda version: spec)
+    predicting = Predicting(settings.main_prediction.output, None, settings.main_prediction.labels)
+    subject = Subject(records, Query(recording.model, **query), predicting, lambda version: spec)
     return analyse(subject, lambda size: None, lambda size: None)
 
 
@@ -49,9 +51,10 @@ def test_analysis_finds_the_slices_that_do_worse(digits: Analysis) -> None:
 def test_analysis_counts_agree(digits: Analysis) -> None:
     assert (digits.rows, digits.wrong.count, digits.rescued.count) == (403, 243, 200)
     assert digits.rescued.hits == 25
-    assert sum(digits.confusion.values()) == digits.wrong.count
-    assert sum(count for (truth, guess), count in digits.confusion.items() if truth != guess) == digits.wrong.hits
-    assert sum(digits.confidence.values()) == digits.wrong.count
+    confusion = digits.tallies.confusion
+    assert sum(confusion.values()) == digits.wrong.count
+    assert sum(count for (truth, guess), count in confusion.items() if truth != guess) == digits.wrong.hits
+    assert sum(digits.tallies.confidence.values()) == digits.wrong.count
 
 
 def test_analysis_lists_contradicting_labels_and_their_customers(digits: Analysis) -> None:
@@ -113,14 +116,18 @@ def test_analysis_finds_the_feature_that_correlates_with_errors(tmp_path: Path) 
     assert ("features[0]", "over") in found
 
 
+def row(unit: int, **fields: Any) -> Row:
+    defaults: dict[str, Any] = {"key": unit, "version": 1, "candidate": False, "chance": 0.5, "parts": {}}
+    return Row(unit=unit, **{**defaults, "features": {}, "outcomes": {}, **fields})
+
+
 def test_missing_feature_values_are_a_slice() -> None:
-    features = Features()
+    table = ExampleTable()
     for number in range(100):
-        value = np.nan if number % 4 == 0 else float(number)
-        features.add([Tensor("age", "FP32", np.array([[value]], np.float32))], wrong=number % 4 == 0)
-    tests = {one.value: one.rate for one in features.tested()}
-    assert tests["missing"].hits == tests["missing"].count == 25
-    assert all(rate.hits == 0 for value, rate in tests.items() if value != "missing")
+        table.add(row(number, features={"age": np.nan if number % 4 == 0 else float(number)}))
+    (dimension,) = dimensions_of(table.columns())
+    assert dimension.values[-1] == "missing"
+    assert (dimension.codes == len(dimension.values) - 1).tolist() == [number % 4 == 0 for number in range(100)]
 
 
 def test_analysis_without_a_flaw_finds_no_slice(tmp_path: Path) -> None:

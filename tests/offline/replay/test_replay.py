@@ -9,8 +9,10 @@ import pytest
 
 from gateway.backends.loaded_version import load_version
 from gateway.errors import GatewayError
+from gateway.offline.examples import Predicting
 from gateway.offline.reader import Query, records_in
 from gateway.offline.replay.comparison import Match, difference
+from gateway.offline.replay.judgement import Agreeing
 from gateway.offline.replay.replay import Replay, replay
 from gateway.offline.replay.report import remarks
 from gateway.protocol.elements import to_bytes
@@ -31,6 +33,7 @@ def again(recording: Recording, folder: Path, version: int = 1, batched: bool = 
         batched=batched,
         feedback=lambda size: None,
         rows=lambda size: None,
+        **more,
     )
 
 
@@ -56,9 +59,11 @@ def every_kind() -> Recording:
 
 
 def test_same_version_unbatched_answers_bit_for_bit(tmp_path: Path) -> None:
-    (comparison,) = again(every_kind(), tmp_path, batched=False).by_version.values()
+    agreeing = Agreeing(Predicting("probabilities"))
+    (comparison,) = again(every_kind(), tmp_path, batched=False, agreeing=agreeing).by_version.values()
     assert comparison.matches == {Match.EXACT: 300, Match.CLOSE: 0, Match.DIFFERENT: 0}
-    assert (comparison.agreed, comparison.classed, comparison.failed, comparison.other_file) == (100, 100, 0, 0)
+    assert (comparison.judgement.agreed, comparison.judgement.compared) == (400, 400)
+    assert (comparison.failed, comparison.other_file) == (0, 0)
 
 
 def test_same_version_in_batches_answers_equal_but_for_rounding(tmp_path: Path) -> None:
@@ -99,15 +104,16 @@ def test_other_version_is_compared_where_the_truth_is_known(tmp_path: Path) -> N
     assert list(result.by_version) == [1, 2]
     assert [one.other_file for one in result.by_version.values()] == [0, 0]
     other = result.by_version[1]
+    judged = other.judgement
     answers = [loaded("digits", version).session.run({"image": rows[:200]})[0] for version in (1, 2)]
     first, second = (np.asarray(answer) for answer in answers)
-    assert (other.agreed, other.classed) == (int((first == second).sum()), 200)
-    assert (other.right_then, other.right_now) == (
+    assert (other.judgement.agreed, other.judgement.compared) == (int((first == second).sum()), 200)
+    assert (judged.right_then, judged.right_now) == (
         int((first == truths[:200]).sum()),
         int((second == truths[:200]).sum()),
     )
-    assert other.right_now - other.right_then == other.fixed - other.regressed > 0
-    assert other.accuracy_now.low < other.accuracy_now.value < other.accuracy_now.high
+    assert judged.right_now - judged.right_then == judged.fixed - judged.regressed > 0
+    assert judged.accuracy_now.low < judged.accuracy_now.value < judged.accuracy_now.high
     assert other.quantiles()["p95"] > 0.1
 
 

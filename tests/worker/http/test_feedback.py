@@ -20,11 +20,13 @@ from gateway.routing.attributes import Attributes
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.worker.call import RequestSource
+from gateway.worker.feedback_entry import MAX_COMMENT, MAX_METRICS
 from gateway.worker.http import feedback as feedback_module
 from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_app
-from gateway.worker.http.feedback import MAX_BODY_BYTES, MAX_COMMENT, MAX_ENTRIES, MAX_METRICS, MAX_TRUTH
+from gateway.worker.http.feedback import MAX_BODY_BYTES, MAX_ENTRIES
 from gateway.worker.pipeline import Pipeline
+from gateway.worker.truths import MAX_TRUTH
 from tests import zoo
 from tests.backends.onnx_models import FLOAT, place, save
 from tests.deployed import Deployed, served_by
@@ -128,6 +130,7 @@ async def test_feedback_is_recorded_with_the_fields_of_its_prediction_id(tmp_pat
             "kind": "feedback", "prediction_id": one, "model": "pets", "version": 1, "variant": "stable",
             "truth": "dog", "truth_class": 1, "correct": True, "reward": 2.0, "metrics": {"sales": 3.0},
             "comment": "ok\n—", "customer": "acme",
+            "outcomes": {"wrong": 0.0, "loss": 0.0, "reward": 2.0, "metrics.sales": 3.0},
         }  # fmt: skip
 
 
@@ -190,15 +193,16 @@ async def test_entry_without_a_valid_prediction_id_is_refused_alone(tmp_path: Pa
         ({}, "is empty: give at least one of truth, reward, metrics"),
         ({"comment": "well"}, "is empty"),
         ({"truth": None, "reward": None, "metrics": None}, "is empty"),
-        ({"truht": 1}, "unknown key 'truht'; known are comment, metrics, prediction_id, reward, truth"),
-        ({"truth": "cow"}, "truth 'cow' is not a class of 'pets'; its classes are cat, dog, eel"),
+        ({"truht": 1}, "unknown key 'truht'; known are comment, metrics, prediction_id, reward, row, truth"),
+        ({"truth": "cow"}, "truth 'cow' is not a class of 'y'; its classes are cat, dog, eel"),
         ({"truth": "x" * MAX_TRUTH}, f"truth is longer than {MAX_TRUTH} characters"),
-        ({"truth": 7}, "truth 7 is not a class of 'pets'; its classes are cat, dog, eel"),
+        ({"truth": 7}, "truth 7 is not a class of 'y'; its classes are cat, dog, eel"),
         ({"truth": "2"}, "truth '2' is not a class"),
         ({"truth": 1.5}, "truth 1.5 is not a class"),
         ({"truth": -1}, "truth -1 is not a class"),
         ({"truth": True}, "truth True is not a class"),
-        ({"truth": [1]}, "truth [1] is not a class"),
+        ({"truth": [9]}, "truth[0] 9 is not a class"),
+        ({"truth": [1, 1]}, "truth is a list of 2, but the request had one row"),
         ({"truth": {"box": [1, 2]}}, "truth an object of 1 keys is not a class"),
         ({"truth": nested(300)}, "truth is nested too deeply: at most 32 levels"),
         ({"truth": nested(33)}, "truth is nested too deeply"),
@@ -206,7 +210,8 @@ async def test_entry_without_a_valid_prediction_id_is_refused_alone(tmp_path: Pa
         ({"reward": True}, "reward must be a number"),
         *(({"reward": far}, "from -1e+06 to 1e+06, which feedback.reward in") for far in (1.7e308, 1e20, -1.000001e6)),
         *(({"metrics": {"x": far}}, "metrics.x must be from -1e+09 to 1e+09") for far in (-1.7e308, 1e20, 10**19)),
-        ({"reward": [1]}, "reward must be a number"),
+        ({"reward": [True]}, "reward must be a number"),
+        ({"reward": [1, 2]}, "reward is a list of 2, but the request had one row"),
         ({"metrics": {}}, f"metrics must be an object of 1 to {MAX_METRICS} numbers"),
         ({"metrics": [1]}, "metrics must be an object"),
         ({"metrics": {f"m{n}": 1 for n in range(MAX_METRICS + 1)}}, "metrics must be an object of 1 to"),
@@ -252,7 +257,7 @@ async def test_values_just_within_the_limits_are_accepted(tmp_path: Path) -> Non
 async def test_altered_truncated_and_foreign_ids_are_refused_alone(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict()
-        foreign = Signer({0: b"x" * 32}, 0)
+        foreign = Signer([(0, b"x" * 32)])
         call = here.gateway.served("pets")
         stranger = foreign.token(call.names["default"], call.release.pinned(1), 1, 1, False).decode()
         altered = one[:20] + ("A" if one[20] != "A" else "B") + one[21:]
@@ -385,7 +390,7 @@ async def test_truth_of_a_single_probability_with_two_labels(
         assert record["correct"] is correct
 
 
-@pytest.mark.parametrize("truth", ["dog", 1, [1, 1], None])
+@pytest.mark.parametrize("truth", ["dog", 1, {"a": 1}, None])
 @pytest.mark.parametrize(("model", "data"), [("pets", (0, 1, 0, 1, 0, 0)), ("regression", (1, 2)), ("spam", (1, 2))])
 @on_a_loop
 async def test_single_truth_for_several_rows_is_refused_but_a_reward_is_not(
@@ -398,7 +403,7 @@ async def test_single_truth_for_several_rows_is_refused_but_a_reward_is_not(
             return
         answer = await here.client.post("/v2/feedback", json={"prediction_id": one, "truth": truth})
         assert answer.status_code == 400
-        assert "several rows" in answer.json()["rejected"][0]["error"]
+        assert "the request had 2 rows" in answer.json()["rejected"][0]["error"]
         assert here.records() == []
 
 

@@ -19,6 +19,7 @@ from gateway.routing.attributes import Attributes
 from gateway.settings.routing import RoutingSettings
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.index import VersionState
+from gateway.worker.models.load_options import LoadOptions
 from gateway.worker.models.served_model import ServedModel
 from tests import zoo
 from tests.backends import onnx_models
@@ -334,3 +335,57 @@ async def test_edit_with_a_guard_that_can_never_act_is_refused(tmp_path: Path) -
         assert str(refused.value).startswith(NEVER)
         assert str(refused.value).endswith("an edit of model.yaml takes effect when 'm' is loaded again")
         assert deployment.models is before
+
+
+def alone(stable: int) -> RoutingSettings:
+    return RoutingSettings.model_validate({"models": {"m": {"stable": stable}}})
+
+
+async def swap(catalog: ModelCatalog, stable: int, **options: Any) -> None:
+    await soon(catalog.prepare(alone(stable), 2, None, LoadOptions(**options)))
+    catalog.commit()
+
+
+@on_a_loop
+async def test_old_stable_stays_loaded_after_a_promotion_until_it_is_not_kept(tmp_path: Path) -> None:
+    two_versions(tmp_path)
+    async with started_catalog(tmp_path, m=CANARY) as catalog:
+        old = catalog.models["m"].stable
+        await swap(catalog, 2, kept={"m": 1})
+        served = catalog.models["m"]
+        assert (served.stable.number, set(served.versions)) == (2, {2}), "no request can name the one that is kept"
+        assert served.kept is not None
+        assert served.kept.facts is old.facts, "it was not loaded again"
+        assert catalog.runs_on().keys() == {("m", 1), ("m", 2)}
+        (index,) = [entry for entry in catalog.index() if entry.version == 1]
+        assert (index.state, "kept loaded" in index.reason) == (UNAVAILABLE, True)
+        await swap(catalog, 1)
+        assert catalog.models["m"].stable.facts is old.facts
+        assert await answer(catalog, "m", 1) == [1, 2]
+        await swap(catalog, 2)
+        assert catalog.runs_on().keys() == {("m", 2)}
+
+
+@on_a_loop
+async def test_version_that_cannot_be_kept_costs_nothing_but_the_undo(tmp_path: Path) -> None:
+    place(tmp_path, "m", 2, TWO)
+    async with started_catalog(tmp_path, m={"stable": 2}) as catalog:
+        await swap(catalog, 2, kept={"m": 1})
+        assert catalog.models["m"].kept is None
+        assert (catalog.unavailable(), catalog.failures()) == ({}, [])
+        assert await answer(catalog, "m", 2) == [2, 4]
+
+
+@on_a_loop
+async def test_start_and_load_keep_the_version_too(tmp_path: Path) -> None:
+    two_versions(tmp_path)
+    catalog = prepared(tmp_path, m={"stable": 2})
+    catalog.boards.plan(alone(2), {"m": 1})  # type: ignore[attr-defined]
+    catalog._factory.kept = {"m": 1}
+    await catalog.start()
+    first = catalog.models["m"].kept
+    await soon(catalog.load("m", None, LoadOptions(kept={"m": 1})))
+    again = catalog.models["m"].kept
+    assert first is not None and again is not None
+    assert (first.number, again.number, again.facts is first.facts) == (1, 1, False)
+    await soon(catalog.close())

@@ -1,0 +1,31 @@
+"""How the commands reach the data plane of the running gateway."""
+
+import os
+
+import httpx
+
+from gateway.cli.control_client import ANY_ADDRESS, KEY_VARIABLE, with_certificate_only
+from gateway.settings.gateway import GatewaySettings
+
+TIMEOUT_S = 120.0  # a list of 10,000 entries waits for room in the records
+
+
+def data_client(settings: GatewaySettings | None, url: str | None) -> httpx.Client:
+    """Return a client of the data plane at `url`, or else of the one that `settings` describe.
+
+    The key, where keys are on, is in $GATEWAY_API_KEY.
+    """
+    key = os.environ.get(KEY_VARIABLE)
+    tls = None
+    if url is None:
+        server = (settings or GatewaySettings()).server
+        host = ANY_ADDRESS.get(server.host, server.host)
+        address = f"[{host}]:{server.port}" if ":" in host else f"{host}:{server.port}"
+        url, tls = f"{'https' if server.tls else 'http'}://{address}", server.tls
+    return httpx.Client(
+        base_url=url,
+        headers={"authorization": f"Bearer {key}"} if key else {},
+        verify=with_certificate_only(tls, "server") if tls else True,
+        timeout=TIMEOUT_S,
+        trust_env=False,  # otherwise the key would be sent to $HTTP_PROXY
+    )

@@ -1,0 +1,218 @@
+"""Edits of the routing file by command over all hosts: brings this host's own to the store, and makes those of others.
+
+All decisions are those of `routing_step`. Every edit is made by the same editor as without a fleet, so it is in force
+in all workers or rolled back, and recorded as a decision on each host. Runs on control's loop.
+"""
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gateway.control.config.editor import Edit, EditResult, RoutingEditor
+from gateway.control.config.yaml_edit import RoutingChange
+from gateway.control.fleet.routing_entries import EntryEdit
+from gateway.control.fleet.routing_exchange import RoutingExchange
+from gateway.control.fleet.routing_spread import Spread, spread
+from gateway.control.fleet.routing_state import Proposal, RoutingCore, RoutingEdit
+from gateway.control.fleet.routing_step import Stand, accepted, proposed, withdrawn
+from gateway.control.fleet.store import StoreUnavailable
+from gateway.errors import Conflict, GatewayError
+
+TICK_S: Final = 0.5
+SOON_S: Final = 0.1  # between looks while a command waits for the other hosts
+PATIENCE_S: Final = 10.0  # that a command has with them
+RETRY_S: Final = 5.0  # until an edit that was refused here is tried again
+LEAVE_S: Final = 2.0
+SUFFIX: Final = ":routing"  # of the fleet's name in the store
+TAKEN_BACK: Final = "another edit of the model came first in the fleet"
+log: Final = logging.getLogger("gateway.control.fleet")
+
+
+@dataclass(slots=True)
+class _Own:
+    """An edit given here, until the store has what became of it. `accept`: it is in force here, and is to be accepted;
+    False: it is not, and is to be withdrawn; None: it is being made. `lost`: another one came first.
+    """
+
+    proposal: Proposal
+    entry: EntryEdit
+    accept: bool | None = None
+    lost: bool = False
+
+
+class FleetRouting:
+    """`problem`: why edits are not exchanged; empty if they are."""
+
+    def __init__(self, exchange: RoutingExchange, editor: RoutingEditor) -> None:
+        self.exchange = exchange
+        self._editor = editor
+        self._turn = asyncio.Lock()  # one exchange at a time
+        self._command = asyncio.Lock()
+        self._own: dict[str, _Own] = {}
+        self._tried: dict[str, tuple[str, float]] = {}  # by model: the newest edit when one was refused here, and when
+        self._left = False
+        self.problem = "the store has not answered yet"
+        self.errors = 0
+
+    async def run_forever(self) -> None:
+        """Make the others' edits, until cancelled."""
+        while True:
+            await self.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def apply(self, edit: Edit, change: RoutingChange, *, dry_run: bool) -> tuple[EditResult, Spread | None]:
+        """Make the edit here, then on all hosts; None if nothing was changed. Raises Conflict if it is not in force
+        here, with the reason.
+        """
+        async with self._command:
+            entry = EntryEdit(change, self.exchange.source)
+            found = await self._editor.apply(replace(edit, make=entry.first), dry_run=True)
+            if dry_run or not found.difference:
+                return found, None
+            own = _Own(await self._propose(edit, change, entry), entry)
+            self._own[own.proposal.edit.id] = own
+            self.exchange.under_way.add(edit.model)
+            try:
+                result = await self._editor.apply(replace(edit, make=entry.again), dry_run=False)
+                own.accept = True
+            finally:
+                own.accept = own.accept or False
+                await self.tick()
+            if own.lost:
+                raise Conflict(f"not in force: {TAKEN_BACK}; try again")
+            return result, await self._spread(own.proposal.edit)
+
+    async def tick(self) -> None:
+        """One exchange, and the edits of one model that are due here."""
+        async with self._turn:
+            if self._left:
+                return
+            try:
+                await self._settle()
+                for edit in (edits := self._next()):
+                    if why := await self._make(edit):
+                        self.exchange.refused[edit.model] = why
+                        self._tried[edit.model] = edits[-1].id, asyncio.get_running_loop().time()
+                        break
+                if edits:
+                    await self._settle()
+            except (StoreUnavailable, TimeoutError, ValueError) as error:
+                self.errors += 1
+                problem = str(error) or "the store did not answer in time"
+                if problem != self.problem:
+                    log.warning("the fleet's edits of the routing file: %s", problem)
+                self.problem = problem
+            else:
+                self.problem = ""
+            for own in [own for own in self._own.values() if own.lost]:
+                await self._take_back(own)
+
+    async def leave(self) -> None:
+        """Remove this host's record; gives up after LEAVE_S."""
+        try:
+            async with asyncio.timeout(LEAVE_S), self._turn:
+                self._left = True
+                await self.exchange.leave()
+        except (StoreUnavailable, TimeoutError, ValueError):
+            log.warning("this host's record of its routing file could not be removed from the fleet")
+
+    async def _propose(self, edit: Edit, change: RoutingChange, entry: EntryEdit) -> Proposal:
+        exchange, refused = self.exchange, ""
+        new = RoutingEdit(
+            secrets.token_hex(8), edit.model, edit.candidate, change.action, change.route, change.percent,
+            entry.before, entry.after, edit.by, exchange.host.name, edit.reason, change.stable
+        )  # fmt: skip
+
+        def propose(core: RoutingCore) -> RoutingCore:
+            nonlocal refused
+            applied, others = exchange.applied(new.model), exchange.elsewhere(new.model)
+            core, refused = proposed(core, new, exchange.me, exchange.present, applied, others)
+            return core
+
+        async with self._turn:
+            try:
+                await exchange.commit(propose)
+            except (StoreUnavailable, TimeoutError, ValueError) as error:
+                said = str(error) or "no answer in time"
+                raise Conflict(f"nothing was changed, since the other hosts cannot be told: {said}") from None
+            if refused:
+                raise Conflict(f"nothing was changed: {refused}")
+            return exchange.core.proposals[new.model]
+
+    async def _settle(self) -> None:
+        """Bring what became of this host's edits to the store, with its record."""
+        await self.exchange.commit(self._settled)
+        for own in list(self._own.values()):
+            if own.accept is not None and not own.lost:
+                self._forget(own)
+
+    def _settled(self, core: RoutingCore) -> RoutingCore:
+        for own in self._own.values():
+            if own.accept and not own.lost:
+                core, kept = accepted(core, own.proposal)
+                own.lost = not kept
+            if own.lost or own.accept is False:
+                core = withdrawn(core, own.proposal.edit)
+        for stands in core.proposals.values():
+            if stands.incarnation == self.exchange.me and stands.edit.id not in self._own:
+                core = withdrawn(core, stands.edit)  # the store has taken it without a reply
+        return core
+
+    def _next(self) -> tuple[RoutingEdit, ...]:
+        """The edits of one model that are to be made here now."""
+        now_s = asyncio.get_running_loop().time()
+        for model in self.exchange.core.edits:
+            found = self.exchange.due(model)
+            if found.stand is Stand.BEHIND:
+                newest, since_s = self._tried.get(model, ("", 0.0))
+                if newest != found.edits[-1].id or now_s - since_s >= RETRY_S:
+                    return found.edits
+        return ()
+
+    async def _make(self, edit: RoutingEdit) -> str:
+        """Make another host's edit here, if the entry is as it was there. Returns why not, or an empty text."""
+        change = RoutingChange(edit.action, edit.model, edit.route, edit.percent, edit.stable)
+        entry = EntryEdit(change, self.exchange.source, edit.before, edit.after)
+        here = Edit(
+            model=edit.model, candidate=edit.candidate, action=edit.action, make=entry.again, by=edit.by,
+            reason=edit.reason, evidence={"fleet_host": edit.host, "fleet_edit": edit.id}
+        )  # fmt: skip
+        try:
+            await self._editor.apply(here, dry_run=False)
+        except GatewayError as error:
+            if str(error) != self.exchange.refused.get(edit.model):
+                log.warning("the edit of '%s' by %s on %s is not made here: %s", edit.model, edit.by, edit.host, error)
+            return str(error)
+        self.exchange.refused.pop(edit.model, None)
+        return ""
+
+    async def _take_back(self, own: _Own) -> None:
+        """Restore the text before an edit that came second."""
+        edit = own.proposal.edit
+        back = Edit(
+            model=edit.model, candidate=edit.candidate, action="taken-back", make=own.entry.back, by=edit.by,
+            reason=TAKEN_BACK, evidence={"fleet_edit": edit.id}
+        )  # fmt: skip
+        try:
+            await self._editor.apply(back, dry_run=False)
+        except GatewayError as error:
+            log.error("an edit of '%s' is in force on this host only, and cannot be rolled back: %s", edit.model, error)
+        self._forget(own)
+
+    def _forget(self, own: _Own) -> None:
+        del self._own[own.proposal.edit.id]
+        self.exchange.under_way = {one.proposal.edit.model for one in self._own.values()}
+
+    async def _spread(self, edit: RoutingEdit) -> Spread:
+        """Wait until all hosts that are present have the edit, or say why not."""
+        loop, exchange = asyncio.get_running_loop(), self.exchange
+        end_s = loop.time() + PATIENCE_S
+        while True:
+            members = exchange.host.members
+            found = spread(edit, exchange.core, exchange.records, members, exchange.present, self.problem)
+            if found.is_final or loop.time() >= end_s:
+                return found
+            await asyncio.sleep(SOON_S)
+            await self.tick()

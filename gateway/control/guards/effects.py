@@ -1,0 +1,123 @@
+"""The effect of the candidate on each outcome, over the whole release and by route: what answers "is it better?"."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from gateway.control.guards.outcomes import NewUnits
+from gateway.evidence.differences import units
+from gateway.evidence.effect import Effect, effect_of
+from gateway.evidence.intervals import EffectSums
+from gateway.settings.guards import ComparisonSettings
+from gateway.settings.metric_names import METRICS_PREFIX, SHARES, WORSE_IF_LOWER
+
+MOST_OUTCOMES: Final = 32  # those that came first
+MOST_ROUTES: Final = 20  # of each outcome, those that came first
+ADDED_EVERY_NS: Final = 10**9  # many small additions would cost much; what is not added is lost with the process
+MOST_BUFFERED: Final = 2000
+HARMS: Final = ("wrong", "loss", "squared_error")  # outcomes of which more is worse
+
+
+class Effects:
+    """The effects in one epoch. `comparisons` say the ranges, the directions and what is tolerated."""
+
+    def __init__(self, comparisons: Iterable[ComparisonSettings]) -> None:
+        self._compared = {one.outcome: one for one in comparisons if one.outcome}
+        self._sums: dict[str, dict[str | None, EffectSums]] = {}
+        self._new: dict[str, NewUnits] = {}
+        self._added_ns = 0
+
+    def add(self, new: Mapping[str, NewUnits], time_ns: int) -> None:
+        """Take in new units by the outcome's name."""
+        for name, added in new.items():
+            self._new.setdefault(name, NewUnits()).add(added)
+        full = any(len(one.values) > MOST_BUFFERED for one in self._new.values())
+        if self._new and (full or not 0 <= time_ns - self._added_ns < ADDED_EVERY_NS):
+            self._added_ns = time_ns
+            self._flush()
+
+    def read(self, feedback_ratios: Mapping[str, float | None]) -> tuple[Effect, ...]:
+        """Return the effects: of each outcome over the whole release, then on each of its routes if there are several.
+
+        `feedback_ratios`: by outcome (see `Outcomes.feedback_ratio`).
+        """
+        self._flush()
+        return tuple(
+            effect_of(
+                sums,
+                name,
+                route,
+                harm=self._harm(name),
+                tolerance=self._compared[name].tolerance or 0.0 if name in self._compared else 0.0,
+                slices=1 if route is None else len(routes) - 1,
+                feedback_ratio=feedback_ratios.get(name) if route is None else None,
+            )
+            for name, routes in self._sums.items()
+            for route, sums in routes.items()
+            if route is None or len(routes) > 2
+        )
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """The names of the outcomes that have come."""
+        self._flush()
+        return tuple(self._sums)
+
+    def reset(self) -> None:
+        """Start over, for a new epoch."""
+        self._sums, self._new = {}, {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state for a file, without the units of the last second."""
+        return {
+            name: {
+                "scale": routes[None].scale,
+                "sums": routes[None].to_json(),
+                "routes": {route: sums.to_json() for route, sums in routes.items() if route is not None},
+            }
+            for name, routes in self._sums.items()
+        }
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Restore the output of `to_json`, for outcomes whose range is still the same."""
+        self.reset()
+        for name, state in kept.items():
+            scale = self._scale(name)
+            if scale == (None if state["scale"] is None else tuple(state["scale"])):
+                self._sums[name] = {None: EffectSums.from_json(scale, state["sums"])} | {
+                    route: EffectSums.from_json(scale, sums) for route, sums in state["routes"].items()
+                }
+
+    def _flush(self) -> None:
+        taken, self._new = self._new, {}
+        for name, new in taken.items():
+            if name not in self._sums:
+                if len(self._sums) >= MOST_OUTCOMES:
+                    continue
+                self._sums[name] = {None: EffectSums(self._scale(name))}
+            routes = self._sums[name]
+            added = units(new.values, new.candidate, new.chances)
+            routes[None].add(added)
+            names, numbers = np.unique(np.array(new.routes), return_inverse=True)
+            for number, route in enumerate(names.tolist()):
+                if route not in routes and len(routes) > MOST_ROUTES:
+                    continue
+                sums = routes.setdefault(route, EffectSums(routes[None].scale))
+                sums.add(added if len(names) == 1 else added.part(numbers == number))
+
+    def _scale(self, outcome: str) -> tuple[float, float] | None:
+        """The lower end and the width of the outcome's range; None if it is unknown."""
+        compared = self._compared.get(outcome)
+        if compared is not None:
+            lowest, highest = compared.bounds
+            return lowest, highest - lowest
+        last = "" if outcome.startswith(METRICS_PREFIX) else outcome.rpartition(".")[2]
+        return (0.0, 1.0) if last in SHARES and last != "loss" else None
+
+    def _harm(self, outcome: str) -> str:
+        """Which change of the outcome is harm; empty if nobody has said."""
+        if outcome in self._compared:
+            return self._compared[outcome].harm
+        last = "" if outcome.startswith(METRICS_PREFIX) else outcome.rpartition(".")[2]
+        return "decrease" if last in WORSE_IF_LOWER else "increase" if last in HARMS else ""

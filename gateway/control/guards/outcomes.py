@@ -1,0 +1,189 @@
+"""Feedback as units of evidence: what was drawn counts once, at the chance that this outcome is the candidate's.
+
+A request without a sticky key is one unit, a sticky key is one (its first outcome). Outcomes that come from the same
+part of the feedback (the truth of one output, the reward, one business metric) come together, and are units together.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import count
+from typing import Any, Final
+
+from gateway.control.guards.evidence import log_harm, reached
+from gateway.control.guards.failure_counts import attributed, rows
+from gateway.control.guards.observation import FeedbackEvent
+from gateway.evidence.differences import OutcomeShares
+from gateway.evidence.key_bounds import KeyBounds
+from gateway.routing.buckets import BUCKETS
+from gateway.settings.guards import ComparisonSettings
+from gateway.settings.metric_names import METRICS_PREFIX
+
+MOST_PARTS: Final = 32  # of the feedback, those that came first
+MOST_KEYS: Final = 50_000  # sticky keys known of one part; outcomes of others are no evidence
+MOST_WAITING: Final = 100_000  # outcomes that are not old enough yet; what comes beyond is no evidence
+MISMATCH_RATIOS: Final = (0.25, 0.5, 0.67, 0.8, 1.25, 1.5, 2.0, 4.0)
+MISMATCH_ALPHA: Final = 0.001
+LARGEST_RATIO: Final = 1000.0
+
+
+@dataclass(slots=True)
+class NewUnits:
+    """The new units of one outcome, in order: one list each, of the same length."""
+
+    values: list[float] = field(default_factory=list)
+    candidate: list[bool] = field(default_factory=list)
+    chances: list[float] = field(default_factory=list)
+    routes: list[str] = field(default_factory=list)
+
+    def add(self, later: "NewUnits") -> None:
+        """Add those that have come later."""
+        self.values += later.values
+        self.candidate += later.candidate
+        self.chances += later.chances
+        self.routes += later.routes
+
+
+class _Part:
+    """One part of the feedback: its sticky keys, the candidate's share of what comes, and what waits to be older."""
+
+    def __init__(self, delay_ns: int) -> None:
+        self.delay_ns = delay_ns
+        self.keys = KeyBounds(MOST_KEYS)
+        self.shares = OutcomeShares()
+        self.counts: Counter[tuple[float, bool]] = Counter()  # as those of failures: chance, whether the candidate's
+        self.waiting: list[tuple[int, int, FeedbackEvent, tuple[str, ...]]] = []
+
+    def chance(self, event: FeedbackEvent) -> float:
+        """Return the chance that the outcome is the candidate's; 0 or 1 if it is no evidence. Counts it."""
+        weight_ppm, candidate, key = event.weight_ppm, event.candidate, event.key
+        drawn = weight_ppm / BUCKETS if key is None else self.keys.learn(weight_ppm, candidate, key)
+        if not 0 < drawn < 1:
+            return 0.0
+        self.counts[drawn, candidate] += 1
+        return self.shares.next((event.route, drawn), drawn, candidate)
+
+
+class Outcomes:
+    """All parts of a release's feedback in one epoch. `comparisons`: some wait for predictions to be older."""
+
+    def __init__(self, comparisons: Iterable[ComparisonSettings]) -> None:
+        self._delays_ns: dict[str, int] = defaultdict(int)
+        for one in comparisons:
+            if one.outcome:
+                part, delay_ns = part_of(one.outcome), round((one.feedback_delay or 0) * 1e9)
+                self._delays_ns[part] = max(self._delays_ns[part], delay_ns)
+        self._parts: dict[str, _Part] = {}
+        self._numbers = count()
+
+    def ingest(self, events: Iterable[FeedbackEvent], time_ns: int) -> Mapping[str, NewUnits]:
+        """Take in events of this epoch, in order; return the new units by the outcome's name."""
+        new: defaultdict[str, NewUnits] = defaultdict(NewUnits)
+        for event in events:
+            for name, outcomes in by_part(tuple(event.outcomes)):
+                part = self._part(name)
+                if part is None:
+                    continue
+                if not part.delay_ns:
+                    _count(part, event, outcomes, new)
+                elif len(part.waiting) < MOST_WAITING:
+                    heapq.heappush(part.waiting, (event.decided_ns, next(self._numbers), event, outcomes))
+        for part in self._parts.values():
+            while part.waiting and part.waiting[0][0] <= time_ns - part.delay_ns:
+                _, _, event, outcomes = heapq.heappop(part.waiting)
+                _count(part, event, outcomes, new)
+        return new
+
+    def inherit_waiting(self, before: "Outcomes") -> None:
+        """Take over what waits to be older; it is not in `to_json`."""
+        for name, part in before._parts.items():
+            own = self._part(name)
+            if own is not None:
+                own.waiting = part.waiting
+
+    def feedback_ratio(self, outcome: str) -> float | None:
+        """How many times as often the outcome comes for the candidate as for stable; None unless it is certain that it
+        comes more often for one of them (sample ratio mismatch).
+        """
+        part = self._parts.get(part_of(outcome))
+        if part is None or not reached(log_harm(part.counts, MISMATCH_RATIOS), MISMATCH_ALPHA):
+            return None
+        return _likeliest_ratio(part.counts)
+
+    def restart(self) -> None:
+        """Start the shares over, for a new step of the ramp; what is known of sticky keys is kept."""
+        for part in self._parts.values():
+            part.shares.clear()
+
+    def reset(self) -> None:
+        """Start over, for a new epoch."""
+        self._parts = {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state for a file, without what waits to be older."""
+        return {
+            name: {"known": part.keys.to_packed(), "shares": part.shares.to_json(), "counts": rows(part.counts)}
+            for name, part in self._parts.items()
+        }
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Restore the output of `to_json`."""
+        self._parts = {}
+        for name, state in kept.items():
+            part = self._part(name)
+            assert part is not None
+            part.keys.restore(state["known"])
+            part.shares.restore(state["shares"])
+            part.counts = Counter({key: number for key, number in attributed(state["counts"]).items() if number})
+
+    def _part(self, name: str) -> _Part | None:
+        if name not in self._parts and len(self._parts) < MOST_PARTS:
+            self._parts[name] = _Part(self._delays_ns.get(name, 0))
+        return self._parts.get(name)
+
+
+def part_of(outcome: str) -> str:
+    """The part of the feedback that an outcome comes from: a business metric's name, `reward`, or the output whose
+    truth it is (empty for the main one).
+    """
+    if outcome == "reward" or outcome.startswith(METRICS_PREFIX):
+        return outcome
+    return outcome.rpartition(".")[0]
+
+
+@lru_cache(1024)
+def by_part(outcomes: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The names of outcomes by the part of the feedback that they come from."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in outcomes:
+        part = part_of(name)
+        found[part] = (*found.get(part, ()), name)
+    return tuple(found.items())
+
+
+def _count(part: _Part, event: FeedbackEvent, outcomes: tuple[str, ...], new: Mapping[str, NewUnits]) -> None:
+    chance = part.chance(event)
+    if not 0 < chance < 1:
+        return
+    for name in outcomes:
+        units = new[name]
+        units.values.append(event.outcomes[name])
+        units.candidate.append(event.candidate)
+        units.chances.append(chance)
+        units.routes.append(event.route)
+
+
+def _likeliest_ratio(counts: Mapping[tuple[float, bool], int]) -> float:
+    """The ratio of rates at which the candidate's share of the counts is expected as it is."""
+    candidates = sum(number for (_, candidate), number in counts.items() if candidate)
+
+    def expected(ratio: float) -> float:
+        return sum(number * chance * ratio / (1 + chance * (ratio - 1)) for (chance, _), number in counts.items())
+
+    low, high = 1 / LARGEST_RATIO, LARGEST_RATIO
+    for _ in range(50):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if expected(middle) < candidates else (low, middle)
+    return low

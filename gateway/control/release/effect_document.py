@@ -1,0 +1,31 @@
+"""The shape of an effect in JSON documents and in the evidence of decisions."""
+
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+
+class EffectDocument(TypedDict):
+    """The candidate's mean of a metric minus stable's, since the epoch began. `metric` and `form` as in measures, but
+    for `mse`, the mean squared error. `route`: null for all traffic.
+
+    `low` to `high` holds the true difference with a chance of `level` at all times at once, null if not known yet;
+    `asymptotic`: only for many outcomes, since the metric's range is unknown. `candidate`, `stable`: the means.
+    `candidate_units`, `stable_units`: outcomes, one a request or one a sticky key. `verdict`: better, no worse, worse,
+    not known yet; or higher and lower, if `higher_is_better` is null. `words`: the verdict, and what is missing.
+    """
+
+    metric: str
+    label: str
+    form: str
+    higher_is_better: bool | None
+    route: str | None
+    verdict: str
+    words: str
+    effect: float | None
+    low: float | None
+    high: float | None
+    level: float
+    asymptotic: bool
+    candidate: float | None
+    stable: float | None
+    candidate_units: int
+    stable_units: int

@@ -1,0 +1,72 @@
+"""The names of what guards and conditions measure: live metrics, and what comparisons compare."""
+
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+VERSION_METRICS: Final = (
+    "error_rate",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+    "requests_per_s",
+    "accuracy",
+    "reward_mean",
+    "rescue_rate",
+)
+VARIANTS: Final = ("stable", "candidate")
+METRICS: Final = (
+    *(f"{variant}.{metric}" for variant in VARIANTS for metric in VERSION_METRICS),
+    "gateway.inflight",
+    "gateway.queue_depth",
+)
+DRIFTS: Final = ("predicted_class", "predicted_value")  # which differ, without being better or worse
+COUNTED: Final = ("failures", "slow_requests", "complaints", *DRIFTS, "mirror_disagreement")
+WRONG_FEEDBACK: Final = "wrong_feedback"
+METRICS_PREFIX: Final = "metrics."  # of the outcomes that are business metrics
+SHARES: Final = ("wrong", "loss", "reciprocal_rank", "ndcg")  # outcomes from 0 to 1, the loss where it is not an error
+WORSE_IF_LOWER: Final = ("reward", "reciprocal_rank", "ndcg")
+OUTCOMES: Final = ("loss", "squared_error", "reciprocal_rank", "ndcg")  # of any output, of which one may be named
+
+
+def is_mean(name: str) -> bool:
+    """Whether it is the mean of an outcome: the loss and others, of the main output or of one that is named, or a
+    business metric.
+    """
+    output, _, last = name.rpartition(".")
+    return name.removeprefix(METRICS_PREFIX) not in (name, "") or last in OUTCOMES or (output != "" and last == "wrong")
+
+
+def parse_metric(value: Any) -> str:
+    """Return the name of a live metric if there is one of this name."""
+    variant, _, name = value.partition(".") if isinstance(value, str) else ("", "", "")
+    if value in METRICS or (variant in VARIANTS and is_mean(name)):
+        return str(value)
+    raise ValueError(
+        f"{value!r:.60} is not known; metrics are {', '.join(METRICS)}, and after stable. or candidate. the mean of"
+        f" feedback: {', '.join(OUTCOMES)}, metrics.NAME"
+    )
+
+
+def parse_comparison_metric(value: Any) -> str:
+    """Return the metric of a comparison if there is one of this name."""
+    named = (*COUNTED, WRONG_FEEDBACK, "reward")
+    if isinstance(value, str) and (value in named or is_mean(value)):
+        return value
+    raise ValueError(
+        f"{value!r:.60} cannot be compared; what can are {', '.join((*named, *OUTCOMES))} and metrics.NAME"
+    )
+
+
+_MEANS: Final = rf"(metrics\..+|(.+\.)?({'|'.join(OUTCOMES)})|.+\.wrong)$"
+_LIVE: Final[dict[str, Any]] = {
+    "anyOf": [{"enum": list(METRICS)}, {"type": "string", "pattern": rf"^({'|'.join(VARIANTS)})\.{_MEANS}"}]
+}
+_COMPARED: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"enum": [*COUNTED, WRONG_FEEDBACK, "reward", *OUTCOMES]},
+        {"type": "string", "pattern": f"^{_MEANS}"},
+    ]
+}
+MetricName = Annotated[str, BeforeValidator(parse_metric), WithJsonSchema(_LIVE)]
+ComparisonMetric = Annotated[str, BeforeValidator(parse_comparison_metric), WithJsonSchema(_COMPARED)]

@@ -1,0 +1,292 @@
+"""Edits of routing files over hosts with real files, editors and a real store, under faults at each point."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from gateway.backends.repository import Repository
+from gateway.control.config.editor import Edit, RoutingEditor
+from gateway.control.config.file_history import RoutingHistory
+from gateway.control.config.watcher import RoutingFileWatcher
+from gateway.control.config.yaml_edit import WEIGHT, RoutingChange
+from gateway.control.fleet.fleet_routing import SUFFIX, FleetRouting
+from gateway.control.fleet.host import HostState, Observed
+from gateway.control.fleet.routing_entries import RoutingEntries
+from gateway.control.fleet.routing_exchange import RoutingExchange
+from gateway.control.fleet.routing_memory import RoutingMemory
+from gateway.control.fleet.store import Transaction
+from gateway.control.fleet.store_state import Identity, Member
+from gateway.control.fleet.stores import open_store
+from gateway.control.fleet.timing import Timing
+from gateway.control.release.decisions import DecisionLog
+from gateway.errors import Conflict
+from gateway.settings.document import parse_yaml
+from tests.control.fleet.hosts import LEASE_NS, TIMING
+from tests.control.fleet.servers import LONG_S, RedisServer, asynchronous
+from tests.control.fleet.wire import Wire
+
+ROUTING = """models:
+  m:  # a comment
+    stable: 1
+    candidate: 2
+    split:
+      routes:
+        - {name: everyone, weight: 5}
+"""
+numbers = itertools.count()
+
+
+@dataclass
+class Membership:
+    """A host's view of who is there, given by the test."""
+
+    host: HostState
+    fleet: "Routing"
+    timing: Timing = field(default=TIMING)
+
+    def now_ns(self) -> int:
+        return self.fleet.now_ns
+
+
+class RoutingHost:
+    def __init__(self, fleet: "Routing", name: str, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.fleet = fleet
+        self.name = name
+        self.folder = folder
+        self.file = folder / "routing.yaml"
+        if not self.file.exists():
+            self.file.write_text(ROUTING)
+        self.log = DecisionLog(folder)
+        self.watcher = RoutingFileWatcher(self.file, Repository(folder))
+        self.wire = Wire(open_store(fleet.server.url, fleet.name + SUFFIX, LONG_S))
+        self.member = Membership(HostState(f"{name}{next(numbers)}", name, identity=Identity("r", "k")), fleet)
+        memory = RoutingMemory(folder, fleet.name, self.log.replace_file)
+        exchange = RoutingExchange(self.wire, self.member, RoutingEntries(self.watcher), memory)
+        editor = RoutingEditor(self.watcher, self.log, self.reload, RoutingHistory(folder / "history"))
+        self.routing = FleetRouting(exchange, editor)
+        self.before_reload: Callable[[], None] = lambda: None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def reload(self, written: bytes, note: Callable[[], object]) -> None:
+        self.before_reload()
+        self.watcher.read()
+        note()
+        self.watcher.record_success()
+
+    @property
+    def weight(self) -> object:
+        return parse_yaml(self.file.read_text(), "")["models"]["m"]["split"]["routes"][0]["weight"]
+
+    def edit_by_hand(self, text: str) -> None:
+        self.file.write_text(text)
+        self.watcher.read()
+        self.watcher.record_success()
+
+    async def weigh(self, percent: float) -> tuple[int, int]:
+        """(applied, hosts)"""
+        change = RoutingChange(WEIGHT, "m", "everyone", percent)
+        edit = Edit(model="m", candidate=2, action=WEIGHT, make=change.made, by="ann", reason="a test", evidence={})
+        _, spread = await self.routing.apply(edit, change, dry_run=False)
+        assert spread is not None
+        return spread.applied, spread.hosts
+
+    async def tick(self) -> None:
+        await self.routing.tick()
+        assert not self.routing.problem, self.routing.problem
+
+    def actions(self) -> list[str]:
+        return [decision.action for decision in self.log.decisions]
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self.routing.run_forever())]
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self.wire.close()
+        self.log.close()
+
+    async def restarted(self) -> "RoutingHost":
+        """As after kill -9."""
+        await self.end()
+        new = RoutingHost(self.fleet, self.name, self.folder)
+        self.fleet.hosts[self.fleet.hosts.index(self)] = new
+        self.fleet.meet()
+        return new
+
+
+class Routing:
+    def __init__(self, server: RedisServer, folder: Path, names: str) -> None:
+        self.server = server
+        self.name = f"routing {next(numbers)}"
+        self.now_ns = 10**15
+        self.hosts = [RoutingHost(self, name, folder / name) for name in names]
+        self.meet()
+
+    def meet(self, *silent: RoutingHost) -> None:
+        """All hosts see each other, but `silent` ones as out of contact."""
+        members = {host.member.host.incarnation: Member(1, 0, False, host.name) for host in self.hosts}
+        gone = {host.member.host.incarnation for host in silent}
+        since = {name: Observed(1, self.now_ns - (2 * LEASE_NS if name in gone else 0)) for name in members}
+        for host in self.hosts:
+            host.member.host = host.member.host._replace(members=members, observed=since)
+
+    async def ticks(self, times: int = 3) -> None:
+        for _ in range(times):
+            for host in self.hosts:
+                await host.tick()
+
+    @property
+    def weights(self) -> list[object]:
+        return [host.weight for host in self.hosts]
+
+
+@asynccontextmanager
+async def fleet_of(names: str, server: RedisServer, folder: Path) -> AsyncIterator[Routing]:
+    fleet = Routing(server, folder, names)
+    for host in fleet.hosts:
+        host.start()
+    try:
+        async with asyncio.timeout(60):
+            yield fleet
+    finally:
+        for host in fleet.hosts:
+            await host.end()
+
+
+def changes_core(transaction: Transaction) -> bool:
+    return transaction.core is not None
+
+
+@asynchronous
+async def test_edit_reaches_all_files_and_leaves_their_layout(redis: RedisServer, tmp_path: Path) -> None:
+    async with fleet_of("abc", redis, tmp_path) as fleet:
+        other = ROUTING.replace("{name: everyone, weight: 5}", "weight: 5\n          name: everyone")
+        fleet.hosts[1].edit_by_hand(f"# another layout\n{other}")
+        assert await fleet.hosts[0].weigh(7) == (3, 3)
+        assert fleet.weights == [7, 7, 7]
+        assert fleet.hosts[1].file.read_text().startswith("# another layout\n")
+        assert [host.actions() for host in fleet.hosts] == [["weight"]] * 3
+
+
+@pytest.mark.parametrize("fault", ["lose", "lose_reply"])
+@pytest.mark.parametrize("which", ["proposal", "acceptance"])
+@asynchronous
+async def test_lost_message_leaves_no_edit_half_made(
+    redis: RedisServer, tmp_path: Path, which: str, fault: str
+) -> None:
+    async with fleet_of("ab", redis, tmp_path) as fleet:
+        a, b = fleet.hosts
+        seen = itertools.count()
+        wanted = 0 if which == "proposal" else 1
+        getattr(a.wire, fault)(lambda transaction: changes_core(transaction) and next(seen) == wanted)
+        if which == "proposal":
+            with pytest.raises(Conflict, match="nothing was changed"):
+                await a.weigh(7)
+        else:
+            assert await a.weigh(7) == (2, 2)
+        await fleet.ticks()
+        assert fleet.weights == ([5, 5] if which == "proposal" else [7, 7])
+        assert await b.weigh(9) == (2, 2) and fleet.weights == [9, 9]
+
+
+@asynchronous
+async def test_edit_of_a_host_that_was_frozen_is_taken_back_if_another_came_first(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with fleet_of("ab", redis, tmp_path) as fleet:
+        a, b = fleet.hosts
+        seen = itertools.count()
+        held = a.wire.hold_request(lambda transaction: changes_core(transaction) and next(seen) == 1)
+        frozen = asyncio.create_task(a.weigh(7))
+        await held.reached.wait()
+        assert a.weight == 7
+        with pytest.raises(Conflict, match="under way"):
+            await b.weigh(9)
+        fleet.meet(a)
+        assert await b.weigh(9) == (1, 2)
+        fleet.meet()
+        held.go.set()
+        with pytest.raises(Conflict, match="another edit of the model came first"):
+            await frozen
+        await fleet.ticks()
+        assert fleet.weights == [9, 9]
+        assert a.actions() == ["weight", "taken-back", "weight"]
+
+
+@asynchronous
+async def test_host_killed_in_the_middle_of_its_edit_is_not_in_the_way_and_is_said(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with fleet_of("ab", redis, tmp_path) as fleet:
+        a, b = fleet.hosts
+        seen = itertools.count()
+        held = a.wire.hold_request(lambda transaction: changes_core(transaction) and next(seen) == 1)
+        killed = asyncio.create_task(a.weigh(7))
+        await held.reached.wait()
+        killed.cancel()
+        await asyncio.wait([killed])
+        (await a.restarted()).start()
+        await fleet.ticks()
+        assert fleet.weights == [7, 5]
+        assert await b.weigh(7) == (2, 2)
+
+
+@asynchronous
+async def test_edit_that_fails_here_is_withdrawn(redis: RedisServer, tmp_path: Path) -> None:
+    async with fleet_of("ab", redis, tmp_path) as fleet:
+        a, b = fleet.hosts
+
+        def fail() -> None:
+            a.before_reload = lambda: None
+            a.watcher.status.error = "the disk burns"
+            raise Conflict("the disk burns")
+
+        a.before_reload = fail
+        with pytest.raises(Conflict, match="the disk burns"):
+            await a.weigh(7)
+        a.edit_by_hand(ROUTING)
+        assert await b.weigh(9) == (2, 2) and fleet.weights == [9, 9]
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 3))])
+@asynchronous
+async def test_after_any_faults_files_are_the_same_or_differ_by_what_was_said(
+    redis: RedisServer, tmp_path: Path, seed: int
+) -> None:
+    """Edits on all hosts at once, with lost messages and replies, kills and an emptied store."""
+    random = Random(seed)
+    fleet = Routing(redis, tmp_path, "abc")
+    edits = 0
+    for _ in range(12):
+        for host in fleet.hosts:
+            for _ in range(random.randrange(3)):
+                lose = random.choice([host.wire.lose, host.wire.lose_reply])
+                lose(lambda _: random.random() < 0.5)
+        if random.random() < 0.2:
+            await random.choice(fleet.hosts).restarted()
+        if random.random() < 0.1:
+            redis.wipe()
+        asked = random.sample(fleet.hosts, 2)
+        weigh = [asyncio.create_task(host.weigh(float(random.randrange(1, 90)))) for host in asked]
+        while not all(task.done() for task in weigh):
+            for host in fleet.hosts:
+                await host.routing.tick()
+            await asyncio.sleep(0)
+        done = await asyncio.gather(*weigh, return_exceptions=True)
+        assert all(isinstance(one, tuple | Conflict | AssertionError) for one in done), done
+        edits += sum(isinstance(one, tuple) for one in done)
+        for host in fleet.hosts:
+            host.wire.forget()
+        await fleet.ticks()
+        assert len(set(fleet.weights)) == 1, fleet.weights
+    assert edits > 5
+    for host in fleet.hosts:
+        await host.end()

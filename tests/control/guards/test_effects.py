@@ -1,0 +1,109 @@
+"""The effect of each outcome: its range, its direction, routes, words, bounds and what is kept."""
+
+import random
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.control.guards import effects as module
+from gateway.control.guards.effects import Effects
+from gateway.control.guards.outcomes import NewUnits
+from gateway.evidence.effect import Effect, EffectVerdict
+from gateway.settings.guards import ComparisonSettings
+
+REVENUE = {"name": "r", "metric": "metrics.revenue", "range": [0, 500], "direction": "decrease", "tolerance": 30}
+
+
+def effects(*comparisons: dict[str, Any]) -> Effects:
+    return Effects([ComparisonSettings.model_validate(one) for one in comparisons])
+
+
+def traffic(count: int, stable: float, candidate: float, routes: str = "a", most: float = 1.0) -> NewUnits:
+    """Outcomes of 0 or `most` with these means, at a weight of 30%, on routes of a letter each."""
+    generator, new = random.Random(count), NewUnits()
+    for _ in range(count):
+        of = generator.random() < 0.3
+        new.add(NewUnits([most * (generator.random() < (candidate if of else stable))], [of], [0.3], []))
+        new.routes.append(generator.choice(routes))
+    return new
+
+
+def whole(found: tuple[Effect, ...]) -> Effect:
+    (one,) = [effect for effect in found if effect.route is None]
+    return one
+
+
+@pytest.mark.parametrize(
+    ("name", "means", "comparisons", "verdict"),
+    [
+        ("wrong", (0.2, 0.3), (), EffectVerdict.WORSE),
+        ("wrong", (0.3, 0.2), (), EffectVerdict.BETTER),
+        ("wrong", (0.3, 0.3), (), EffectVerdict.UNKNOWN),
+        ("reward", (0.2, 0.3), (), EffectVerdict.BETTER),
+        ("age.loss", (0.2, 0.3), (), EffectVerdict.WORSE),
+        ("ndcg", (0.2, 0.3), (), EffectVerdict.BETTER),
+        ("metrics.loss", (0.2, 0.3), (), EffectVerdict.HIGHER),
+        ("error", (0.3, 0.2), (), EffectVerdict.LOWER),
+        ("metrics.revenue", (0.3, 0.2), (REVENUE,), EffectVerdict.WORSE),
+        ("metrics.revenue", (0.3, 0.3), (REVENUE,), EffectVerdict.NO_WORSE),
+    ],
+)
+def test_verdict(name: str, means: tuple[float, float], comparisons: Any, verdict: EffectVerdict) -> None:
+    found, most = effects(*comparisons), 500.0 if comparisons else 1.0
+    found.add({name: traffic(20_000, *means, most=most)}, 10**9)
+    one = whole(found.read({}))
+    assert one.verdict is verdict
+    assert one.low is not None and one.high is not None and one.effect is not None
+    assert one.low < (means[1] - means[0]) * most < one.high
+    assert one.asymptotic == (not comparisons and name not in ("wrong", "ndcg"))
+    assert one.candidate_units + one.stable_units == 20_000
+    assert one.more_units is None or (verdict is EffectVerdict.UNKNOWN and one.more_units > 0)
+    assert one.words.startswith(f"no worse than {30}" if verdict is EffectVerdict.NO_WORSE else str(verdict))
+
+
+def test_routes_are_shown_beside_the_whole_if_there_are_several() -> None:
+    found = effects()
+    found.add({"wrong": traffic(3000, 0.3, 0.3)}, 10**9)
+    assert [one.route for one in found.read({"wrong": 2.0})] == [None]
+    found.add({"wrong": traffic(3000, 0.3, 0.3, "bc")}, 3 * 10**9)
+    all_, *routes = found.read({"wrong": 2.0})
+    assert [one.route for one in routes] == ["a", "b", "c"] and all_.route is None
+    assert {one.alpha for one in routes} == {0.05 / 3} and all_.alpha == 0.05
+    assert sum(one.stable_units for one in routes) == all_.stable_units
+    assert all_.feedback_ratio == 2.0 and "2 times as often" in all_.words and routes[0].feedback_ratio is None
+
+
+def test_numbers_of_outcomes_and_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OUTCOMES", 2)
+    monkeypatch.setattr(module, "MOST_ROUTES", 3)
+    found = effects()
+    found.add({name: traffic(50, 0.3, 0.3, "abcde") for name in ("wrong", "loss", "reward")}, 10**9)
+    assert found.outcomes == ("wrong", "loss")
+    assert len(found.read({})) == 2 * 4
+
+
+def test_what_is_outside_of_the_range_is_clipped_and_counted() -> None:
+    found = effects(REVENUE)
+    found.add({"metrics.revenue": NewUnits([-1.0, 600.0, 500.0, 0.0], [True, False] * 2, [0.5] * 4, ["a"] * 4)}, 10**9)
+    one = whole(found.read({}))
+    assert one.clipped == 2 and one.candidate_mean == 249.5, "means are as they came"
+
+
+def test_few_outcomes_are_said_to_be_too_few() -> None:
+    found = effects()
+    found.add({"metrics.x": NewUnits([1.0, 2.0], [True, False], [0.5] * 2, ["a"] * 2)}, 10**9)
+    assert whole(found.read({})).words == "not known yet: 1 and 1 outcomes, too few to tell"
+
+
+def test_state_comes_back_from_json_unless_the_range_is_another() -> None:
+    found, restored, other = effects(REVENUE), effects(REVENUE), effects({**REVENUE, "range": [0, 400]})
+    found.add({"metrics.revenue": traffic(500, 0.3, 0.3, "ab", 500.0), "wrong": traffic(500, 0.3, 0.2)}, 10**9)
+    found.read({})
+    kept = orjson.loads(orjson.dumps(found.to_json()))
+    for one in (restored, other):
+        one.restore(kept)
+    assert restored.read({}) == found.read({})
+    assert {one.outcome for one in other.read({})} == {"wrong"}
+    found.reset()
+    assert found.read({}) == () and found.to_json() == {}

@@ -1,0 +1,75 @@
+"""Whose customer a prediction is, and whose rate limits it counts towards: those of a key that acts for others, too."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gateway.auth.keyfile import add_key
+from gateway.auth.keyring import Identity, Keyring
+from gateway.auth.rate_limit import attach_rate_limiter, create_rate_counters
+from gateway.errors import Forbidden, InvalidRequest, RateExceeded
+from gateway.routing.attributes import Attributes
+from gateway.settings.gateway import RateSettings
+from gateway.settings.keys import Scope
+from gateway.shm.scoreboard import HEAD
+from gateway.worker.http.access import Access
+
+NOW_NS = 5_000_000_000_000
+SCOPE = {"query_string": b""}
+
+
+class Caller:
+    """A key of `shop`, and access control under these rate limits at one moment."""
+
+    def __init__(self, folder: Path, *scopes: Scope, **limits: object) -> None:
+        key, _ = add_key(folder / "keys.yaml", "shop", scopes, datetime.now(UTC), None)
+        rates, board = RateSettings.model_validate(limits), folder / "board.scoreboard"
+        self._book = create_rate_counters(rates, board, 1)
+        limiter = attach_rate_limiter(rates, board, 1, 0, memoryview(bytearray(8 * HEAD)).cast("q"))
+        self._access = Access(Keyring(folder / "keys.yaml"), limiter, lambda: NOW_NS)
+        self._headers = {b"authorization": b"Bearer " + key.encode()}
+
+    def predict(self, customer: str | None = None) -> Attributes:
+        """A prediction whose header or parameter names this customer."""
+        headers = self._headers | ({} if customer is None else {b"x-customer-id": customer.encode()})
+        identity: Identity | None = self._access.predict(SCOPE, headers)
+        return self._access.admit(identity, Attributes(customer))
+
+    def refused(self, customer: str | None = None) -> bool:
+        try:
+            self.predict(customer)
+        except RateExceeded:
+            return True
+        return False
+
+
+def test_key_with_delegate_acts_for_the_customer_that_the_request_names(tmp_path: Path) -> None:
+    shop = Caller(tmp_path, Scope.PREDICT, Scope.DELEGATE)
+    assert [shop.predict(name).customer for name in ("acme", "globex", "shop", None)] == [
+        "acme", "globex", "shop", "shop"
+    ]  # fmt: skip
+    with pytest.raises(InvalidRequest, match="1 to 200"):
+        shop.predict("a" * 201)
+
+
+def test_key_without_delegate_may_not_name_another_customer(tmp_path: Path) -> None:
+    shop = Caller(tmp_path, Scope.PREDICT)
+    assert shop.predict("shop").customer == shop.predict().customer == "shop"
+    with pytest.raises(Forbidden, match="scope delegate"):
+        shop.predict("acme")
+
+
+def test_default_limit_holds_for_each_customer_and_not_for_all_whom_a_key_serves(tmp_path: Path) -> None:
+    shop = Caller(tmp_path, Scope.PREDICT, Scope.DELEGATE, default="2/s")
+    served = [f"user-{number}" for number in range(5)]
+    assert not any(shop.refused(name) for name in served * 2)
+    assert all(shop.refused(name) for name in served)
+    assert [shop.refused() for _ in range(3)] == [False, False, True], "the key's own requests count once"
+
+
+def test_limit_that_names_the_key_s_customer_holds_for_all_whom_it_serves(tmp_path: Path) -> None:
+    shop = Caller(tmp_path, Scope.PREDICT, Scope.DELEGATE, customers={"shop": "4/s", "small": "1/s"})
+    assert [shop.refused(name) for name in ("small", "small", "acme", None, "globex")] == [
+        False, True, False, False, True
+    ]  # fmt: skip
