@@ -117,6 +117,7 @@ class ProposeEndpoint:
             "difference": accepted.edited.difference,
             "decision": decision_document(accepted.edited.decision) if accepted.edited.decision else None,
             "on_disk": self._control.decision_log.on_disk and self._control.acceptance.on_disk,
+            "fleet": None,  # the version's files are on this host alone
             "version": accepted.version,
             "replaced": accepted.replaced,
             "files": len(accepted.files),
