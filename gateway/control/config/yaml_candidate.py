@@ -6,14 +6,14 @@ from typing import Any, Final
 import yaml
 
 from gateway.control.config.yaml_edit import (
-    _checked,
-    _document,
-    _end,
-    _entries,
-    _line_end,
-    _lines,
-    _replaced,
-    _span,
+    checked,
+    document_of,
+    end_of,
+    entries_of,
+    line_end,
+    lines_of,
+    replaced,
+    span_of,
 )
 from gateway.errors import SettingsError
 from gateway.settings.guards import RampSettings
@@ -36,10 +36,10 @@ def name_candidate(
     without an entry, which gets one.
     """
     share = None if weight is None else weight if weight == RAMP else _percent(weight, source)
-    meant = _document(text, source) or {}
+    meant = document_of(text, source) or {}
     root = yaml.compose(text, yaml.CSafeLoader)
-    models = _entries(root).get("models")
-    entry = _entries(models[1]).get(model) if models else None
+    models = entries_of(root).get("models")
+    entry = entries_of(models[1]).get(model) if models else None
     if entry is None:
         release: dict[str, Any] = {"stable": stable, "candidate": candidate, "split": _split(share)}
         release |= _default_ramp() if share == RAMP else {}
@@ -47,26 +47,26 @@ def name_candidate(
         if models is not None and isinstance(models[1], yaml.MappingNode):
             insertion = _insertion(text, models[1], {model: release})
         elif models is not None:  # `models:` without a value
-            insertion = (*_span(models[1]), _below(text, {model: release}))
+            insertion = (*span_of(models[1]), _below(text, {model: release}))
         elif isinstance(root, yaml.MappingNode) and root.value:
             insertion = _insertion(text, root, {"models": {model: release}})
         else:
             insertion = _whole(text, root, {"models": {model: release}})
-        return _checked(_replaced(text, [insertion]), meant, source)
+        return checked(replaced(text, [insertion]), meant, source)
     insertions = _release_insertions(text, model, entry[1], candidate, share, meant["models"][model], source)
-    return _checked(_replaced(text, insertions), meant, source)
+    return checked(replaced(text, insertions), meant, source)
 
 
 def _release_insertions(
     text: str, model: str, node: yaml.Node, candidate: int, share: Weight | None, release: Any, source: str
 ) -> list[Insertion]:
     """The edits of an existing entry; also makes them in `release`, what the entry is meant to say."""
-    entries, insertions, new = _entries(node), [], dict[str, Any]()
+    entries, insertions, new = entries_of(node), [], dict[str, Any]()
     spelt = "canary" if "canary" in entries else "candidate"
     if "stable" not in entries or not isinstance(node, yaml.MappingNode):
         raise SettingsError(source, [f"models.{model} does not name stable itself; edit it by hand"])
     if spelt in entries:
-        begin, end = _span(entries[spelt][1])
+        begin, end = span_of(entries[spelt][1])
         insertions.append((begin, end, f"{candidate}" if end > begin else f" {candidate}"))
     else:
         new[spelt] = candidate
@@ -90,21 +90,21 @@ def _release_insertions(
 
 
 def _split_insertions(text: str, node: yaml.Node, share: Weight | None, split: Any) -> list[Insertion]:
-    routes = _entries(node).get("routes")
+    routes = entries_of(node).get("routes")
     if routes is None or not split.get("routes"):
         split["routes"] = _split(share)["routes"]
         if not isinstance(node, yaml.MappingNode):
             return []  # refused as not exact
         if routes is None:
             return [_insertion(text, node, {"routes": split["routes"]})]
-        return [(*_span(routes[1]), _flow(split["routes"]))]
+        return [(*span_of(routes[1]), _flow(split["routes"]))]
     if share is None:
         return []
     for position, route in enumerate(routes[1].value):
-        entries = _entries(route)
+        entries = entries_of(route)
         if "name" in entries and entries["name"][1].value == EVERYONE and "weight" in entries:
             split["routes"][position]["weight"] = share
-            return [(*_span(entries["weight"][1]), f"{share}")]
+            return [(*span_of(entries["weight"][1]), f"{share}")]
     assert isinstance(routes[1], yaml.SequenceNode), "of a file that is in force"
     split["routes"].append(new := _split(share)["routes"][0])
     return [_insertion(text, routes[1], new)]
@@ -118,9 +118,9 @@ def _insertion(text: str, node: yaml.CollectionNode, new: Any, after: str = "") 
         return end, end, (", " if members else "") + _flow(new)[slice(None) if _is_list(node) else slice(1, -1)]
     key, value = _member(members, after)
     if _is_list(node):
-        end, column, new = _line_end(text, _end(text, value)), node.start_mark.column, [new]
+        end, column, new = line_end(text, end_of(text, value)), node.start_mark.column, [new]
     else:
-        end, column = _lines(text, key, value)[1], members[0][0].start_mark.column
+        end, column = lines_of(text, key, value)[1], members[0][0].start_mark.column
     return end, end, _lead(text, end) + _block(text, new, column)
 
 
@@ -145,7 +145,7 @@ def _below(text: str, new: Any) -> str:
 def _whole(text: str, root: yaml.Node | None, new: Any) -> Insertion:
     """The insertion that makes a document of one that holds nothing, perhaps `{}`, and comments."""
     if root is not None and root.end_mark.index > root.start_mark.index:
-        return (*_span(root), _block(text, new, 0).removesuffix(_newline(text)))
+        return (*span_of(root), _block(text, new, 0).removesuffix(_newline(text)))
     return len(text), len(text), _lead(text, len(text)) + _block(text, new, 0)
 
 
