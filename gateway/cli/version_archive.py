@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.backends.digest import refuse_outside
 from gateway.backends.onnx_file import read_onnx_file
 from gateway.cli.refusal import CommandError
 
@@ -32,7 +33,7 @@ class ArchivedFile:
 class VersionArchive:
     """The archive of `path`: a folder with model.onnx in it, or an ONNX file, which is sent with its files of weights.
 
-    Hidden files are left out; links to files are followed. Raises CommandError.
+    Hidden files are left out; links to files are followed. Raises CommandError, ModelUnavailable.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,6 +86,7 @@ def _files_of_folder(folder: Path) -> Iterator[ArchivedFile]:
 def _files_of_model(model: Path) -> Iterator[ArchivedFile]:
     if not model.is_file():
         raise CommandError(f"{model} is neither a folder nor a file; name a version's folder, or its {MODEL_FILE}")
+    refuse_outside(model)  # a model made by others must not make this send other files
     yield _archived(model, MODEL_FILE)
     for name in read_onnx_file(model).external:
         file = model.parent / name

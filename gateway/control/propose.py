@@ -10,6 +10,7 @@ Before each step the journal says how to undo it.
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Any, Final
 from gateway.backends.trial import LoadResult, LoadTrial, TrialProcess
 from gateway.control.config.editor import Edit, EditResult, RoutingEditor
 from gateway.control.config.named_versions import named_by
-from gateway.control.config.yaml_candidate import Weight, name_candidate
+from gateway.control.config.yaml_candidate import Weight, name_candidate, refuse_other_release
 from gateway.control.control_plane import ControlPlane
 from gateway.control.proposals.journal import ProposalJournal, VersionTaken, next_version
 from gateway.control.proposals.staged_version import StagedVersion, VersionFile, content_digest
@@ -153,9 +154,12 @@ class Proposals:
 
     def _check_files(self, ask: Proposal, stable: int) -> None:
         """Refuse early what the edit would refuse after the upload; for a thread."""
-        if ask.version is not None and (self._folder(ask) / str(ask.version)).exists():
-            raise Conflict(self._taken(ask, ask.version))
-        content = self._control.routing_file.path.read_bytes()
+        path = self._control.routing_file.path
+        if ask.version is not None:
+            named = named_by(path, self._control.served)((ask.model, ask.version))
+            if named or os.path.lexists(self._folder(ask) / str(ask.version)):
+                raise Conflict(self._taken(ask, ask.version))
+        content = path.read_bytes()
         try:
             _, text = routing_text(content, self._source)
             self._named_text(ask, ask.version or LARGEST_VERSION, stable, text)
@@ -176,6 +180,8 @@ class Proposals:
     async def _place(self, ask: Proposal) -> int:
         """Give the version its number. Raises Conflict."""
         taken = [version for model, version in self._control.decision_log.stopped_keys() if model == ask.model]
+        if release := self._control.served.get(ask.model):  # even if somebody has removed their folders
+            taken += [release.stable, release.candidate or 0]
         while True:
             if (version := ask.version) is None:
                 version = await self._disk.run(next_version, self._folder(ask), taken)
@@ -219,7 +225,7 @@ class Proposals:
             model=ask.model,
             candidate=version,
             action=ACTION,
-            make=partial(self._named_text, ask, version, stable),
+            make=partial(self._named_instead, ask, version, stable, replaced),
             by=ask.by,
             reason=ask.reason,
             evidence=evidence,
@@ -229,6 +235,10 @@ class Proposals:
 
     def _named_text(self, ask: Proposal, version: int, stable: int, text: str) -> str:
         return name_candidate(text, ask.model, stable=stable, candidate=version, weight=ask.weight, source=self._source)
+
+    def _named_instead(self, ask: Proposal, version: int, stable: int, replaced: int | None, text: str) -> str:
+        refuse_other_release(text, ask.model, stable=stable, candidate=replaced, source=self._source)
+        return self._named_text(ask, version, stable, text)
 
     async def _undo(self) -> None:
         try:

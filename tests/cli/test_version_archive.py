@@ -7,6 +7,7 @@ import pytest
 
 from gateway.cli.refusal import CommandError
 from gateway.cli.version_archive import VersionArchive
+from gateway.errors import ModelUnavailable
 from tests.backends.test_digest import scaling
 from tests.control.proposals.test_tar_stream import read
 
@@ -53,6 +54,16 @@ def test_a_model_file_brings_its_weights(tmp_path: Path) -> None:
     assert names == ["model.onnx", "net.weights"]
     (tmp_path / "net.weights").unlink()
     with pytest.raises(CommandError, match=r"net\.weights, which holds weights of it, is missing"):
+        VersionArchive(model)
+
+
+def test_a_model_file_that_names_other_files_does_not_send_them(tmp_path: Path) -> None:
+    model = scaling(tmp_path / "made" / "net.onnx", 2.0, "nets")
+    (tmp_path / "s").write_text("key")
+    renamed = model.read_bytes().replace(b"\x0a\x08location\x12\x04nets", b"\x0a\x08location\x12\x04../s")
+    assert renamed != model.read_bytes()
+    model.write_bytes(renamed)
+    with pytest.raises(ModelUnavailable, match="leads out of"):
         VersionArchive(model)
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 import orjson
 
 from gateway.control.proposals.staged_version import remove_folder, sync_path
+from gateway.settings.units import LARGEST_VERSION
 from gateway.system.durable_files import replace_durably
 from gateway.version_key import VersionKey
 
@@ -29,12 +30,23 @@ class VersionTaken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """`staged`: the hidden folder; `version`: what it is renamed to, 0 as long as that is not decided; `inode`: its."""
+    """`staged`: the hidden folder; `version`: what it is renamed to, 0 as long as that is not decided.
+
+    `inode`, `mtime_ns`: the folder's. An inode is used again at once for a folder that somebody makes in its place.
+    """
 
     model: str
     staged: str
     version: int = 0
     inode: int = 0
+    mtime_ns: int = 0
+
+    def __post_init__(self) -> None:
+        numbers = (self.version, self.inode, self.mtime_ns)
+        if not all(isinstance(number, int) for number in numbers) or not isinstance(self.model, str):
+            raise ValueError("a field is of another type")
+        if not Path(self.staged).name.startswith(STAGED_PREFIX):
+            raise ValueError("the folder is no proposal's")
 
 
 class ProposalJournal:
@@ -46,6 +58,7 @@ class ProposalJournal:
     def __init__(self, state: Path) -> None:
         self._file = state / FILE
         self._entry: _Entry | None = None
+        self._completed = False  # the file, if it is still there, says nothing
 
     def begin(self, model_folder: Path) -> Path:
         """Begin a proposal; returns the path of its hidden folder, which does not exist yet."""
@@ -58,7 +71,8 @@ class ProposalJournal:
         assert self._entry is not None, "begun"
         staged = Path(self._entry.staged)
         target = staged.with_name(str(version))
-        self._write(replace(self._entry, version=version, inode=staged.stat().st_ino))
+        inode, mtime_ns = _identity(staged)
+        self._write(replace(self._entry, version=version, inode=inode, mtime_ns=mtime_ns))
         if os.path.lexists(target):
             raise VersionTaken
         try:
@@ -71,7 +85,7 @@ class ProposalJournal:
 
     def complete(self) -> None:
         """The proposal is named in the routing file, or nothing of it is left."""
-        self._entry = None
+        self._entry, self._completed = None, True
         self._file.unlink(missing_ok=True)
 
     def undo(self, is_named: IsNamed) -> None:
@@ -80,11 +94,11 @@ class ProposalJournal:
         A version that `is_named`, by the routing file or in force, stays. Removed versions are hidden first, so that no
         half of one is ever served.
         """
-        entry = self._entry or self._read()
+        entry = self._entry or (None if self._completed else self._read())
         if entry is not None:
             staged = Path(entry.staged)
             placed = staged.with_name(str(entry.version))
-            if not staged.exists() and entry.version and _inode(placed) == entry.inode:
+            if not staged.exists() and entry.version and _identity(placed) == (entry.inode, entry.mtime_ns):
                 if is_named((entry.model, entry.version)):
                     log.warning("version %d of '%s' was proposed, and is named already", entry.version, entry.model)
                 else:
@@ -95,17 +109,16 @@ class ProposalJournal:
 
     def _write(self, entry: _Entry) -> None:
         replace_durably(self._file, orjson.dumps(asdict(entry)))
-        self._entry = entry
+        self._entry, self._completed = entry, False
 
     def _read(self) -> _Entry | None:
         try:
-            entry = _Entry(**orjson.loads(self._file.read_bytes()))
+            return _Entry(**orjson.loads(self._file.read_bytes()))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
             log.error("%s is damaged; a folder %s* beside a model's versions may be left", self._file, STAGED_PREFIX)
             return None
-        return entry if Path(entry.staged).name.startswith(STAGED_PREFIX) else None
 
 
 def undo_interrupted(state: Path, is_named: IsNamed) -> None:
@@ -117,13 +130,18 @@ def undo_interrupted(state: Path, is_named: IsNamed) -> None:
 
 
 def next_version(model_folder: Path, taken: Collection[int]) -> int:
-    """One more than every number that an entry of the folder has, and than those `taken`. Raises OSError."""
+    """One more than every number that an entry of the folder has, and than those `taken`. Raises OSError.
+
+    A number beyond the largest version, such as a date with a time, is no version's and does not count.
+    """
     there = (int(name) for name in os.listdir(model_folder) if name.isascii() and name.isdigit())
-    return max([*there, *taken, 0]) + 1
+    return max([*(number for number in there if number <= LARGEST_VERSION), *taken, 0]) + 1
 
 
-def _inode(folder: Path) -> int:
+def _identity(folder: Path) -> tuple[int, int]:
+    """The folder's inode and when its names were changed last, in ns; a renaming of itself keeps both."""
     try:
-        return folder.stat().st_ino
+        found = folder.stat()
     except OSError:
-        return -1
+        return -1, -1
+    return found.st_ino, found.st_mtime_ns

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.control.config.yaml_candidate import Weight, name_candidate
+from gateway.control.config.yaml_candidate import Weight, name_candidate, refuse_other_release
 from gateway.control.config.yaml_edit import difference, promote
 from gateway.errors import SettingsError
 from gateway.settings.routing_file import parse_routing
@@ -128,3 +128,12 @@ def test_a_name_that_yaml_would_read_otherwise_is_quoted(model: str) -> None:
 def test_what_cannot_be_done_exactly_is_refused(text: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         name_candidate(text, "b", stable=1, candidate=9, weight="ramp")
+
+
+def test_another_edit_that_came_first_is_not_overwritten() -> None:
+    text = "models: {digits: {stable: 1, candidate: 2}}"
+    refuse_other_release(text, "digits", stable=1, candidate=2)
+    refuse_other_release(text, "other", stable=1, candidate=None)
+    for stable, candidate in ((1, None), (1, 3), (2, 2)):
+        with pytest.raises(SettingsError, match=r"models\.digits has just been changed by another edit"):
+            refuse_other_release(text, "digits", stable=stable, candidate=candidate)

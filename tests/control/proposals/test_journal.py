@@ -77,6 +77,26 @@ def test_a_version_that_someone_else_has_put_in_its_place_stays(model: Path) -> 
     assert restart(model) == ["1", "2", "3"]
 
 
+def test_a_version_that_someone_else_has_made_of_the_same_inode_stays(model: Path) -> None:
+    journal, _ = begun(model)
+    journal.place(2)
+    (model / "2" / "model.onnx").unlink()
+    (model / "2" / "model.onnx").write_text("another")
+    assert restart(model) == ["1", "2"]
+
+
+def test_what_is_complete_is_never_undone(model: Path) -> None:
+    journal, _ = begun(model)
+    journal.place(2)
+    file = model.parents[1] / "state" / FILE
+    written = file.read_bytes()
+    journal.complete()
+    file.write_bytes(written)  # as if the disk had refused to remove it
+    journal.undo(lambda key: False)  # the version is not named any more: it was promoted, and replaced since
+    assert (model / "2" / "model.onnx").exists()
+    assert not file.exists()
+
+
 def test_a_number_that_is_taken_keeps_both(model: Path) -> None:
     journal, staged = begun(model)
     with pytest.raises(VersionTaken):
@@ -88,10 +108,18 @@ def test_a_number_that_is_taken_keeps_both(model: Path) -> None:
     assert restart(model) == ["1", "2"]
 
 
-def test_a_damaged_journal_blocks_nothing(model: Path) -> None:
-    (model.parents[1] / "state" / FILE).write_text("{")
-    assert restart(model) == ["1"]
-    (model.parents[1] / "state" / FILE).write_text('{"model": "digits", "staged": "/tmp"}')
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"model": "digits", "staged": "/tmp"}',
+        '{"model": "digits", "staged": 3}',
+        '{"model": "digits", "staged": "/tmp/.proposal-x", "version": "../x"}',
+        "[1]",
+    ],
+)
+def test_a_damaged_journal_blocks_nothing(model: Path, content: str) -> None:
+    (model.parents[1] / "state" / FILE).write_text(content)
     assert restart(model) == ["1"]
 
 
@@ -100,4 +128,6 @@ def test_next_version_is_beyond_all_that_look_like_one(model: Path) -> None:
     (model / "7").write_text("a file")
     (model / "007x").mkdir()
     assert next_version(model, []) == 8
+    assert next_version(model, [12]) == 13
+    (model / "20261231235959").mkdir()
     assert next_version(model, [12]) == 13
