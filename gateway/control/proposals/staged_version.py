@@ -60,8 +60,7 @@ class StagedVersion:
             elif isinstance(event, FileBegin):
                 self._begin(event)
             elif isinstance(event, FolderEntry):
-                if parts := _parts_of(event.name):
-                    self._make_folder(parts)
+                _parts_of(event.name)  # folders are made for files: thousands without one would be walked at each load
             else:
                 self._end()
 

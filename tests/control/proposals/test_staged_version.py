@@ -44,6 +44,11 @@ def test_writes_the_files_with_their_hashes(tmp_path: Path) -> None:
     assert content_digest(staged.files) == hashlib.sha256(listed.encode()).hexdigest()
 
 
+def test_folders_without_files_are_not_made(tmp_path: Path) -> None:
+    staged = stage(tmp_path, with_entry("a/b/c", type=b"5")[:512] + archive(MODEL | {"deep/w": b"1"}))
+    assert sorted(entry.name for entry in staged.folder.iterdir()) == ["deep", "model.onnx"]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
