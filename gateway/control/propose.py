@@ -76,7 +76,8 @@ class Proposals:
 
     async def propose(self, ask: Proposal, archive: AsyncIterator[bytes]) -> AcceptedProposal:
         """Receive the version and make it the candidate. Raises NotFound, Conflict, NotReady, InvalidRequest,
-        BodyTooLarge, and the errors of `archive`; then nothing of it is left.
+        BodyTooLarge, and the errors of `archive`; then nothing of it is left. If the gateway ends meanwhile, its next
+        start removes it.
         """
         if self._under_way:
             raise Conflict(
