@@ -114,7 +114,8 @@ def test_a_proposed_version_meets_traffic_is_replaced_stopped_and_promoted(digit
     assert answering(running) == {1, 2}
     refused = post(running, shipped())
     assert (refused.status_code, "candidate 2 of 'digits' is under way" in refused.text) == (409, True)
-    replaced = post(running, shipped(), replace=True, version=7, reason="a mistake").json()
+    assert order(running, "stop") == 200
+    replaced = post(running, shipped(), version=7, reason="a mistake").json()  # a stopped one is no longer under way
     assert (replaced["version"], replaced["replaced"], replaced["files"]) == (7, 2, 2)
     decision, evidence = replaced["decision"], replaced["decision"]["evidence"]
     assert (decision["action"], decision["candidate"], decision["by"]) == ("propose", 7, "local")
@@ -122,17 +123,16 @@ def test_a_proposed_version_meets_traffic_is_replaced_stopped_and_promoted(digit
     assert [file["path"] for file in evidence["files"]] == ["model.onnx", "training.json"]
     assert evidence["bytes"] == sum(path.stat().st_size for path in (folder / "7").iterdir())
     assert release(running)["routes"][0]["weight_percent"] == 50
-    assert "is there already" in post(running, shipped(), version=2, replace=True).text
-    assert order(running, "stop") == 200
-    assert post(running, shipped()).json()["version"] == 8  # a stopped candidate is no longer under way
-    assert "version 7 of 'digits' is stopped" in post(running, shipped(), version=7, replace=True).text
+    assert "candidate 7 of 'digits' is under way" in post(running, shipped()).text
+    assert "version 2 of 'digits' is stopped" in post(running, shipped(), version=2, replace=True).text
+    assert "is there already" in post(running, shipped(), version=7, replace=True).text
 
     shutil.rmtree(folder / "1")  # a version in force is nobody's to bring, even if its folder is gone
     assert "is there already" in post(running, shipped(), version=1, replace=True).text
     shutil.copytree(ROOT / "models" / "digits" / "1", folder / "1")
-    assert versions(folder) == ["1", "2", "7", "8"]
+    assert versions(folder) == ["1", "2", "7"]
     assert order(running, "promote") == 200
-    assert answering(running) == {8}
+    assert answering(running) == {7}
 
 
 def broken(make: Callable[[Path], Path]) -> Callable[[Path], bytes]:
