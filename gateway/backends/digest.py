@@ -1,6 +1,7 @@
 """Computes the digest that identifies a model version in records: it covers every file that the version reads."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from gateway.backends.onnx_file import read_onnx_file
@@ -19,6 +20,28 @@ def digest_of(model: Path) -> str:
         return plain
     lines = [plain, *(f"{_sha256(_weights(model, name))} {name}" for name in external)]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def refuse_outside(model: Path) -> None:
+    """Raise ModelUnavailable if a name of weights leads out of the version's folder, before anything opens the file:
+    not every release of ONNX Runtime refuses that.
+    """
+    try:
+        external = read_onnx_file(model).external
+    except (ModelUnavailable, OSError):
+        return
+    for name in external:
+        if leads_out(name):
+            shown = name.encode(errors="replace").decode()
+            raise ModelUnavailable(
+                f"{model}: '{shown}', which holds weights of it, leads out of {model.parent}: put it there, and name it"
+                " without a path, or export the model with its weights inside"
+            )
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name of weights is outside of the version's folder."""
+    return os.path.isabs(name) or os.path.normpath(name).split("/")[0] == ".."
 
 
 def missing_weights(model: Path) -> ModelUnavailable | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.backends.batching_rules import BatchingRules
-from gateway.backends.digest import digest_of, missing_weights
+from gateway.backends.digest import digest_of, missing_weights, refuse_outside
 from gateway.backends.graph_nodes import read_graph
 from gateway.backends.input_bounds import variable_duration_reason
 from gateway.backends.loop_limits import LoopLimits, measure_loop_limits
@@ -76,6 +76,7 @@ def _loop_limits(file: Path, session: OnnxSession, warm: WarmUp, sample: Path) -
 
 
 def _opened(file: Path, settings: ModelSettings) -> OnnxSession:
+    refuse_outside(file)
     try:
         return OnnxSession(file, settings.threads, settings.providers)
     except ModelUnavailable as error:

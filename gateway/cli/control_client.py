@@ -25,10 +25,22 @@ def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
 
     Raises CommandError; AccessDenied if the key does not suffice.
     """
+    return _answer(load_gateway(config), method, path, WITHIN_S, json=body)
+
+
+def send_to_control(config: Path, path: str, **request: Any) -> Any:
+    """What the control plane answers to a version that is sent to it, with the `request` arguments of httpx; refuses
+    with its reason. It is tried twice, which may take `models.load_timeout` for each version of it.
+    """
+    settings = load_gateway(config)
+    return _answer(settings, "POST", path, WITHIN_S + 4 * settings.models.load_timeout, **request)
+
+
+def _answer(settings: GatewaySettings, method: str, path: str, timeout_s: float, **request: Any) -> Any:
     key = os.environ.get(KEY_VARIABLE)
-    with control_client(load_gateway(config), key) as client:
+    with control_client(settings, key) as client:
         try:
-            answer = client.request(method, path, json=body, timeout=WITHIN_S)
+            answer = client.request(method, path, timeout=timeout_s, **request)
             document = answer.json()
         except httpx.TransportError as error:
             raise CommandError(

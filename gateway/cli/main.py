@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {  # in the order of use, not of the alphab
     "resume": "releases:resume",
     "hold": "releases:hold",
     "continue": "releases:continue_",
+    "propose": "propose:propose",
     "promote": "edits:promote",
     "weight": "edits:weight",
     "history": "releases:history",

@@ -57,7 +57,8 @@ class ControlPlane:
     """The control process's state and operations. `start` starts the workers; `tick` must be iterated every 50 ms."""
 
     def __init__(self, settings: GatewaySettings, startup: StartupState, workers: int, port: int) -> None:
-        state = Path(settings.state)
+        self.state = state = Path(settings.state)
+        self.max_proposal = settings.models.max_proposal
         self.decision_log = startup.decision_log
         self._settings = settings
         self._port = port

@@ -78,6 +78,8 @@ class ModelsSettings(Settings):
     """Folder of the models: `NAME/VERSION/model.onnx`, with an optional `NAME/model.yaml`."""
     load_timeout: Seconds = Field(default=300.0, gt=0)
     """How long a version may take to load and warm up; if it takes longer, it is refused, or at a start not served."""
+    max_proposal: Bytes = 4 * 1024**3
+    """The largest version, all its files together, that `gateway propose` may put into the repository."""
 
 
 class RateSettings(Settings):

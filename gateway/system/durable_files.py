@@ -48,7 +48,7 @@ def replacing(
             with contextlib.suppress(OSError):
                 unfinished.unlink()
             raise
-        _sync_folder(folder)
+        sync_folder(folder)
     finally:
         os.close(folder)
 
@@ -59,7 +59,8 @@ def write_all(file: int, content: bytes) -> None:
         opened.write(content)
 
 
-def _sync_folder(folder: int) -> None:
+def sync_folder(folder: int) -> None:
+    """Sync the names in an open folder, where the file system can. Raises OSError."""
     try:
         os.fsync(folder)
     except OSError as error:

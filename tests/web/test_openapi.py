@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = 16
 CHECKS = [checks.not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 STREAMS = "/api/events"  # never ends by itself: tests/control/api/test_event_stream.py reads it
+schemathesis.serializer.alias("application/x-tar", "application/octet-stream")
 THERE = st.sampled_from(["digits", "tickets", "tumor", None])  # None: whatever schemathesis thinks of
 
 

@@ -23,6 +23,8 @@ PUBLIC_PATHS: Final = ("/", "/health")  # the page itself holds no data; it asks
 PUBLIC_PREFIX: Final = "/console/"  # the page's scripts, styles and images
 READ_ONLY_POSTS: Final = ("/api/explain",)  # posts that change nothing
 SAFE_METHODS: Final = ("GET", "HEAD")
+UPLOAD_PATH: Final = re.compile(r"/api/releases/[^/]+/propose")  # its body has time-outs of its own, and is no JSON
+UPLOAD_TYPE: Final = "application/x-tar"
 LOCAL_HOST: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
@@ -42,18 +44,23 @@ class ControlAuthMiddleware:
         except RequestError as error:
             await send_error(send, error)
             return
-        await self._application(scope, with_body_timeout(receive, TIMEOUT_S), send)
+        await self._application(scope, receive if is_upload(scope) else with_body_timeout(receive, TIMEOUT_S), send)
 
     def _authenticate(self, scope: Scope, headers: Headers) -> Identity | None:
         if self._keyring is None:
             _refuse_other_names(headers)
         if scope["method"] not in SAFE_METHODS:
             refuse_cross_site(headers)
-            _refuse_forms(headers)
+            _refuse_forms(headers, UPLOAD_TYPE if is_upload(scope) else "application/json")
         need = required_scopes(scope["method"], scope["path"])
         if self._keyring is None or need is None:
             return None
         return authenticate(self._keyring, headers, scope["query_string"], need)
+
+
+def is_upload(scope: Scope) -> bool:
+    """Whether the request brings files."""
+    return scope["method"] == "POST" and UPLOAD_PATH.fullmatch(scope["path"]) is not None
 
 
 def required_scopes(method: str, path: str) -> RequiredScopes | None:
@@ -74,11 +81,11 @@ def _refuse_other_names(headers: Headers) -> None:
         raise InvalidRequest("the Host header must name this machine, such as localhost, unless auth.keys is set")
 
 
-def _refuse_forms(headers: Headers) -> None:
-    """Raises UnsupportedMedia for a body that an HTML form could send; for JSON a browser
-    first sends a CORS preflight.
+def _refuse_forms(headers: Headers, served: str) -> None:
+    """Raises UnsupportedMedia for a body that an HTML form could send; for the type `served` a browser first sends a
+    CORS preflight.
     """
     empty = headers.get(b"content-length", b"0").strip() == b"0" and b"transfer-encoding" not in headers
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if not empty and kind != b"application/json":
-        raise UnsupportedMedia("send the body as content-type: application/json")
+    if not empty and kind != served.encode():
+        raise UnsupportedMedia(f"send the body as content-type: {served}")

@@ -23,12 +23,14 @@ from gateway.control.api.explain import Explain
 from gateway.control.api.fleet_commands import FleetCommands
 from gateway.control.api.openapi import Operation, openapi_document
 from gateway.control.api.page_renderer import PageRenderer
+from gateway.control.api.proposals import ProposeEndpoint
 from gateway.control.api.queries import ReadEndpoints
 from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
 from gateway.control.api.release_pages import metrics_text, release_pages
 from gateway.control.api.shared_results import SharedResult
 from gateway.control.api.traffic import TrafficEndpoints
 from gateway.control.control_plane import ControlPlane
+from gateway.control.propose import Proposals
 from gateway.web.exception_handlers import exception_handlers
 from gateway.web.responses import JsonResponse
 
@@ -49,7 +51,8 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
     )
     readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
     commands = ReleaseCommands(control), FleetCommands(control)
-    parts = (readings, TrafficEndpoints(control), *commands, Explain(control), events, ConsoleFiles())
+    propose = ProposeEndpoint(control, Proposals(control, control.editor, ending.is_set))
+    parts = (readings, TrafficEndpoints(control), *commands, propose, Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache

@@ -38,7 +38,7 @@ class Operation:
     """One method on one path. `answer`, `body`: the types of the JSON sent and received; None: no JSON.
 
     `errors`: the statuses of its errors. `media`: the response's content type; None: it has no body. `binary`: request
-    and response may be bytes instead.
+    and response may be bytes instead. `upload`: the content type of a body that is no JSON.
     """
 
     method: str
@@ -54,6 +54,7 @@ class Operation:
     status: int = 200
     media: str | None = JSON
     binary: bool = False
+    upload: str | None = None
 
 
 def openapi_document(
@@ -98,6 +99,9 @@ def _operation(operation: Operation, schemas: Mapping[Any, Any], tag: str) -> di
     if operation.body is not None:
         content = {JSON: {"schema": schemas[id(operation.body)]}} | ({OCTET_STREAM: {}} if operation.binary else {})
         described["requestBody"] = {"required": operation.body_required, "content": content}
+    if operation.upload is not None:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        described["requestBody"] = {"required": True, "content": {operation.upload: binary}}
     for status in operation.errors:
         content = {JSON: {"schema": schemas[id(ErrorDocument)]}}
         described["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": content}

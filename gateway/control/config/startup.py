@@ -7,8 +7,10 @@ from typing import Final
 
 from gateway.backends.repository import Repository
 from gateway.control.config.acceptance import RoutingAcceptance, ValidatedRouting
+from gateway.control.config.named_versions import named_by
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.watcher import RoutingFileWatcher
+from gateway.control.proposals.journal import undo_interrupted
 from gateway.control.release.decisions import DecisionLog
 from gateway.control.release.inherited_stops import InheritedStops
 from gateway.errors import SettingsError
@@ -50,6 +52,7 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
         Switchboard.expire_heartbeat(board)  # stops all candidates in orphans, which no stop would reach
         inherited = InheritedStops(state, PreviousBoard(board), decision_log)
         acceptance = RoutingAcceptance(state, repository, decision_log, str(routing_file.path))
+        undo_interrupted(state, named_by(routing_file.path, acceptance.memory))
         resolved, validated = _choose_releases(routing_file, acceptance)
     except BaseException:
         decision_log.close()

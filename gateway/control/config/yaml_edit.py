@@ -55,37 +55,37 @@ def promote(text: str, model: str, source: str = "routing.yaml", *, keep_routes:
     candidate. `ramp`, `mirror`, `rescue` and `guards` stay for the next candidate: they say how any candidate is
     treated. Comments stay, except those inside what is removed.
     """
-    entries = _entries(_release(text, model, source))
+    entries = entries_of(_release(text, model, source))
     candidate = entries.get("candidate") or entries.get("canary")
     if candidate is None or "stable" not in entries:
         raise SettingsError(source, [f"models.{model} does not name both stable and candidate itself; edit it by hand"])
     release_node = _release(text, model, source)
-    spans = [(*_span(entries["stable"][1]), candidate[1].value)]
+    spans = [(*span_of(entries["stable"][1]), candidate[1].value)]
     if keep_routes and "split" in entries:
         if release_node.flow_style:  # type: ignore[attr-defined]
             raise SettingsError(
                 source, [f"models.{model} is written in one line, {{…}}: its routes cannot stay as a comment"]
             )
-        begin, end = _lines(text, *entries["split"])
+        begin, end = lines_of(text, *entries["split"])
         spans.append((begin, end, _commented(text[begin:end], entries["split"][0].start_mark.column)))
         spans += [(*span, "") for span in _removals(text, release_node, CANDIDATE_KEYS[:2])]
     else:
         spans += [(*span, "") for span in _removals(text, release_node, CANDIDATE_KEYS)]
-    meant = _document(text, source)
+    meant = document_of(text, source)
     before = meant["models"][model]
     release = {key: value for key, value in before.items() if key not in CANDIDATE_KEYS}
     meant["models"] = {**meant["models"], model: {**release, "stable": before[candidate[0].value]}}
-    return _checked(_replaced(text, spans), meant, source)
+    return checked(replaced(text, spans), meant, source)
 
 
 def set_stable(text: str, model: str, version: int, source: str = "routing.yaml") -> str:
     """`text` with another stable version of `model`. Raises SettingsError if that cannot be done exactly."""
-    entries = _entries(_release(text, model, source))
+    entries = entries_of(_release(text, model, source))
     if "stable" not in entries:
         raise SettingsError(source, [f"models.{model} does not name stable itself; edit it by hand"])
-    meant = _document(text, source)
+    meant = document_of(text, source)
     meant["models"][model]["stable"] = version
-    return _checked(_replaced(text, [(*_span(entries["stable"][1]), str(version))]), meant, source)
+    return checked(replaced(text, [(*span_of(entries["stable"][1]), str(version))]), meant, source)
 
 
 def restore_entry(text: str, before: str, model: str, source: str = "routing.yaml") -> str:
@@ -102,10 +102,10 @@ def restore_entry(text: str, before: str, model: str, source: str = "routing.yam
                 " back; undo it without them (--drop-routes), or edit it by hand"
             ],
         )
-    meant = _document(text, source)
-    meant["models"][model] = _document(before, source)["models"][model]
+    meant = document_of(text, source)
+    meant["models"][model] = document_of(before, source)["models"][model]
     end = text[here[0] + len(entry) : here[1]]
-    return _checked(_replaced(text, [(*here, before[slice(*there)].rstrip("\r\n") + end)]), meant, source)
+    return checked(replaced(text, [(*here, before[slice(*there)].rstrip("\r\n") + end)]), meant, source)
 
 
 def set_weight(text: str, model: str, route: str, percent: float, source: str = "routing.yaml") -> str:
@@ -114,14 +114,14 @@ def set_weight(text: str, model: str, route: str, percent: float, source: str = 
         weight = f"{Decimal(parse_ppm(percent)) / 10_000:f}"
     except ValueError as error:
         raise SettingsError(source, [f"weight: {error}"]) from None
-    split = _entries(_release(text, model, source)).get("split")
-    routes = _entries(split[1]).get("routes") if split else None
-    meant = _document(text, source)
+    split = entries_of(_release(text, model, source)).get("split")
+    routes = entries_of(split[1]).get("routes") if split else None
+    meant = document_of(text, source)
     for position, node in enumerate(routes[1].value if routes else ()):
-        entries = _entries(node)
+        entries = entries_of(node)
         if "name" in entries and entries["name"][1].value == route and "weight" in entries:
             meant["models"][model]["split"]["routes"][position]["weight"] = read(weight)
-            return _checked(_replaced(text, [(*_span(entries["weight"][1]), weight)]), meant, source)
+            return checked(replaced(text, [(*span_of(entries["weight"][1]), weight)]), meant, source)
     there = [route["name"] for route in (meant["models"][model].get("split") or {}).get("routes", ())]
     raise SettingsError(
         source, [f"models.{model} has no route '{route}'; it has {', '.join(map(str, there)) or 'no routes'}"]
@@ -134,7 +134,8 @@ def difference(before: str, after: str, name: str) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
-def _document(text: str, source: str) -> Any:
+def document_of(text: str, source: str) -> Any:
+    """The parsed text, without shared objects. Raises SettingsError."""
     return _unshared(parse_yaml(text, source))
 
 
@@ -147,9 +148,9 @@ def _unshared(document: Any) -> Any:
 
 def _release(text: str, model: str, source: str) -> yaml.Node:
     """The mapping that describes `model`."""
-    _document(text, source)
-    models = _entries(yaml.compose(text, yaml.CSafeLoader)).get("models")
-    entries = _entries(models[1]) if models else {}
+    document_of(text, source)
+    models = entries_of(yaml.compose(text, yaml.CSafeLoader)).get("models")
+    entries = entries_of(models[1]) if models else {}
     if model not in entries:
         raise SettingsError(
             source, [f"models has no '{model}': it is served without an entry; add one to the file first"]
@@ -160,9 +161,9 @@ def _release(text: str, model: str, source: str) -> yaml.Node:
 def _entry_span(text: str, model: str, source: str) -> Span:
     """The entry of `model` with its key, and with the comments inside it."""
     _release(text, model, source)
-    models = _entries(yaml.compose(text, yaml.CSafeLoader))["models"][1]
-    key, value = _entries(models)[model]
-    return (key.start_mark.index, value.end_mark.index) if models.flow_style else _lines(text, key, value)  # type: ignore[attr-defined]
+    models = entries_of(yaml.compose(text, yaml.CSafeLoader))["models"][1]
+    key, value = entries_of(models)[model]
+    return (key.start_mark.index, value.end_mark.index) if models.flow_style else lines_of(text, key, value)  # type: ignore[attr-defined]
 
 
 def _promoted_entry(before: str, model: str, source: str, keep_routes: bool) -> str | None:
@@ -181,7 +182,7 @@ def _commented(lines: str, column: int) -> str:
     )
 
 
-def _entries(node: yaml.Node | None) -> Mapping[str, tuple[yaml.Node, yaml.Node]]:
+def entries_of(node: yaml.Node | None) -> Mapping[str, tuple[yaml.Node, yaml.Node]]:
     """A mapping's key and value nodes, by key; empty if the node is no mapping."""
     if not isinstance(node, yaml.MappingNode):
         return {}
@@ -196,20 +197,20 @@ def _removals(text: str, mapping: yaml.Node, keys: tuple[str, ...]) -> Iterator[
         if kept[index]:
             continue
         if not mapping.flow_style:  # type: ignore[attr-defined]
-            yield _lines(text, key, value)
+            yield lines_of(text, key, value)
         elif any(kept[:index]):
             yield entries[index - 1][1].end_mark.index, value.end_mark.index
         else:
             yield key.start_mark.index, entries[index + 1][0].start_mark.index
 
 
-def _lines(text: str, key: yaml.Node, value: yaml.Node) -> Span:
+def lines_of(text: str, key: yaml.Node, value: yaml.Node) -> Span:
     """The lines of a block entry, including the comments inside it, which are indented deeper than its key."""
     begin = text.rfind("\n", 0, key.start_mark.index) + 1
-    end = _line_end(text, _end(text, value))
+    end = line_end(text, end_of(text, value))
     inside = end
     while inside < len(text):
-        after = _line_end(text, inside)
+        after = line_end(text, inside)
         line = text[inside:after]
         indent = len(line) - len(line.lstrip(" "))
         if line.strip() and not (line.lstrip().startswith("#") and indent > key.start_mark.column):
@@ -220,31 +221,35 @@ def _lines(text: str, key: yaml.Node, value: yaml.Node) -> Span:
     return begin, end
 
 
-def _line_end(text: str, position: int) -> int:
+def line_end(text: str, position: int) -> int:
+    """The position after the line that holds `position`."""
     newline = text.find("\n", position)
     return len(text) if newline < 0 else newline + 1
 
 
-def _end(text: str, node: yaml.Node) -> int:
+def end_of(text: str, node: yaml.Node) -> int:
     """The end of a value's last character; a block node's own end mark is only where the next token begins."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
-        return _end(text, last[1] if isinstance(last, tuple) else last)
-    begin, end = _span(node)
+        return end_of(text, last[1] if isinstance(last, tuple) else last)
+    begin, end = span_of(node)
     return begin + len(text[begin:end].rstrip())
 
 
-def _span(node: yaml.Node) -> Span:
+def span_of(node: yaml.Node) -> Span:
+    """Where the parser says that a node begins and ends."""
     return node.start_mark.index, node.end_mark.index
 
 
-def _replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
+def replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
+    """`text` with each span, given as begin and end, replaced by its new text."""
     for begin, end, new in sorted(spans, reverse=True):
         text = text[:begin] + new + text[end:]
     return text
 
 
-def _checked(text: str, meant: Any, source: str) -> str:
+def checked(text: str, meant: Any, source: str) -> str:
+    """`text`, if it says what is `meant`. Raises SettingsError."""
     try:
         exact = parse_yaml(text, source) == meant
     except SettingsError:

@@ -1,0 +1,267 @@
+"""Proposes versions: from an uploaded archive to the candidate in the routing file, or nothing of it is left.
+
+    hidden folder         written and synced as it arrives; the repository never serves it
+    MODEL/N               the folder's new name, once it is complete
+    load trial            in a process of its own, beside stable, as for every edit
+    routing file          names N as the candidate, by the editor, which tries and applies it as any edit
+
+Before each step the journal says how to undo it.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.backends.trial import LoadResult, LoadTrial, TrialProcess
+from gateway.control.config.editor import Edit, EditResult, RoutingEditor
+from gateway.control.config.named_versions import named_by
+from gateway.control.config.yaml_candidate import Weight, name_candidate, refuse_other_release
+from gateway.control.control_plane import ControlPlane
+from gateway.control.proposals.journal import ProposalJournal, VersionTaken, next_version
+from gateway.control.proposals.staged_version import StagedVersion, VersionFile, content_digest
+from gateway.control.release.disk import DiskThread, DiskTimeout
+from gateway.errors import Conflict, NotFound, NotReady, SettingsError
+from gateway.settings.routing_file import routing_text
+from gateway.settings.units import LARGEST_VERSION
+
+DISK_TIMEOUT_S: Final = 60.0  # of one step; syncing some ten MiB takes seconds on a slow disk
+MAX_RECORDED_FILES: Final = 100  # files named in the decision, each with its hash; the digest covers all
+ACTION: Final = "propose"
+log: Final = logging.getLogger("gateway.control.proposals")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What is asked. `version`: None for the next free number; `weight`: see `name_candidate`; `replace`: also if
+    another candidate is under way.
+    """
+
+    model: str
+    version: int | None
+    weight: Weight | None
+    replace: bool
+    by: str
+    reason: str
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedProposal:
+    """The version that is the candidate now. `replaced`: the candidate before, or None."""
+
+    version: int
+    stable: int
+    replaced: int | None
+    files: tuple[VersionFile, ...]
+    total_bytes: int
+    edited: EditResult
+
+
+class Proposals:
+    """One at a time. `ended`: whether the gateway is shutting down; called from any thread."""
+
+    def __init__(self, control: ControlPlane, editor: RoutingEditor, ended: Callable[[], bool]) -> None:
+        self._control = control
+        self._editor = editor
+        self._ended = ended
+        self._journal = ProposalJournal(control.state)
+        self._disk = DiskThread("proposals", DISK_TIMEOUT_S)
+        self._staged: StagedVersion | None = None
+        self._under_way = ""
+
+    async def propose(self, ask: Proposal, archive: AsyncIterator[bytes]) -> AcceptedProposal:
+        """Receive the version and make it the candidate. Raises NotFound, Conflict, NotReady, InvalidRequest,
+        BodyTooLarge, and the errors of `archive`; then nothing of it is left. If the gateway ends meanwhile, its next
+        start removes it.
+        """
+        if self._under_way:
+            raise Conflict(
+                f"a version of '{self._under_way}' is being proposed now, and one is at a time; try again after it"
+            )
+        self._under_way = ask.model
+        try:
+            return await self._undone_unless_accepted(ask, archive)
+        except DiskTimeout as error:
+            raise Conflict(f"the disk of the model repository does not answer: {error.strerror}") from None
+        except OSError as error:
+            raise Conflict(f"the version cannot be written into the model repository: {error}") from None
+        finally:
+            self._under_way = ""
+
+    async def _undone_unless_accepted(self, ask: Proposal, archive: AsyncIterator[bytes]) -> AcceptedProposal:
+        stable, replaced = await self._check(ask)
+        await self._disk.run(self._check_files, ask, stable)
+        await self._undo()  # what a killed proposal, or one on a disk that did not answer, has left
+        stops = self._stops_of(ask.model)
+        try:
+            staged = await self._receive(ask, archive)
+            version = await self._place(ask)
+            await self._try(ask.model, version, stable)
+            if self._release(ask, stable) != (stable, replaced) or self._stops_of(ask.model) != stops:
+                raise Conflict(f"the release of '{ask.model}' has changed while version {version} was being tried")
+            edited = await self._name(ask, version, stable, replaced, staged)
+        except Exception:
+            await self._undo()
+            raise
+        try:
+            await self._disk.run(self._journal.complete)
+        except OSError as error:  # it is named, so neither the next proposal nor the next start undoes it
+            log.error("the journal of proposals cannot be removed now: %s", error)
+        return AcceptedProposal(
+            version=version,
+            stable=stable,
+            replaced=replaced,
+            files=tuple(staged.files),
+            total_bytes=staged.total_bytes,
+            edited=edited,
+        )
+
+    async def _check(self, ask: Proposal) -> tuple[int, int | None]:
+        """The stable version, and the candidate to be replaced. Raises NotFound, Conflict."""
+        control, status = self._control, self._control.routing_file.status
+        if status.error or status.candidates_closed:
+            raise Conflict(f"the routing file is refused; fix it first: {status.error}")
+        if ask.version is not None and control.decision_log.stopped(ask.model, ask.version) is not None:
+            raise Conflict(f"version {ask.version} of '{ask.model}' is stopped; choose another number")
+        if ask.model in control.served:
+            return self._release(ask)
+        if not (versions := await self._disk.run(control.repository.versions, ask.model)):
+            raise NotFound(
+                f"there is no model '{ask.model}'; there are {', '.join(sorted(control.served))}; the first version of"
+                f" a new model is put into {control.repository.path} by hand, with its model.yaml"
+            )
+        return self._release(ask, versions[-1])
+
+    def _release(self, ask: Proposal, highest: int = 0) -> tuple[int, int | None]:
+        """The stable version, `highest` of a model that is not served yet, and the candidate to be replaced. Raises
+        Conflict if it must not be.
+        """
+        release = self._control.served.get(ask.model)
+        if release is None:
+            return highest, None
+        candidate = release.candidate
+        under_way = candidate is not None and self._control.decision_log.stopped(ask.model, candidate) is None
+        if under_way and not ask.replace:
+            raise Conflict(
+                f"candidate {candidate} of '{ask.model}' is under way; stop or promote it first, or replace it with"
+                " --replace"
+            )
+        return release.stable, candidate
+
+    def _check_files(self, ask: Proposal, stable: int) -> None:
+        """Refuse early what the edit would refuse after the upload; for a thread."""
+        path = self._control.routing_file.path
+        if ask.version is not None:
+            named = named_by(path, self._control.served)((ask.model, ask.version))
+            if named or os.path.lexists(self._folder(ask) / str(ask.version)):
+                raise Conflict(self._taken(ask, ask.version))
+        content = path.read_bytes()
+        try:
+            _, text = routing_text(content, self._source)
+            self._named_text(ask, ask.version or LARGEST_VERSION, stable, text)
+        except SettingsError as error:
+            raise Conflict(str(error)) from None
+
+    async def _receive(self, ask: Proposal, archive: AsyncIterator[bytes]) -> StagedVersion:
+        staged = await self._disk.run(self._begin, ask)
+        async for piece in archive:
+            await self._disk.run(staged.write, piece)
+        await self._disk.run(staged.finish)
+        return staged
+
+    def _begin(self, ask: Proposal) -> StagedVersion:
+        self._staged = StagedVersion(self._journal.begin(self._folder(ask)), self._control.max_proposal)
+        return self._staged
+
+    async def _place(self, ask: Proposal) -> int:
+        """Give the version its number. Raises Conflict."""
+        taken = [version for model, version in self._control.decision_log.stopped_keys() if model == ask.model]
+        if release := self._control.served.get(ask.model):  # even if somebody has removed their folders
+            taken += [release.stable, release.candidate or 0]
+        while True:
+            if (version := ask.version) is None:
+                version = await self._disk.run(next_version, self._folder(ask), taken)
+            if version > LARGEST_VERSION:
+                raise Conflict(f"no number is free after {LARGEST_VERSION}; choose one with --version")
+            try:
+                await self._disk.run(self._journal.place, version)
+            except VersionTaken:
+                if ask.version is not None:
+                    raise Conflict(self._taken(ask, version)) from None
+                continue
+            return version
+
+    async def _try(self, model: str, version: int, stable: int) -> None:
+        """Load and warm up the version, and compare it with stable, as every edit does. Raises Conflict, NotReady."""
+        trial = LoadTrial(model, version, stable)
+        process = TrialProcess(self._control.repository.path)  # its own: an edit must not wait for this
+        results = await asyncio.to_thread(self._run_trial, process, trial)
+        if process.cancel_reason:
+            raise NotReady(process.cancel_reason)
+        if results[0].error:
+            raise Conflict(f"version {version} of '{model}' is refused, and removed again: {results[0].error}")
+
+    def _run_trial(self, process: TrialProcess, trial: LoadTrial) -> list[LoadResult]:
+        timeout_s = self._control.routing_file.trial_runner.timeout_s
+        return list(process.try_versions([trial], timeout_s, lambda: "the gateway ends" if self._ended() else ""))
+
+    async def _name(
+        self, ask: Proposal, version: int, stable: int, replaced: int | None, staged: StagedVersion
+    ) -> EditResult:
+        evidence = ask.evidence | {
+            "version": version,
+            "stable": stable,
+            "replaced": replaced,
+            "bytes": staged.total_bytes,
+            "files_in_all": len(staged.files),
+            "files": [asdict(file) for file in staged.files[:MAX_RECORDED_FILES]],
+            "sha256": content_digest(staged.files),
+        }
+        edit = Edit(
+            model=ask.model,
+            candidate=version,
+            action=ACTION,
+            make=partial(self._named_instead, ask, version, stable, replaced),
+            by=ask.by,
+            reason=ask.reason,
+            evidence=evidence,
+        )
+        with self._control.command_priority.command():
+            return await self._editor.apply(edit, dry_run=False)
+
+    def _named_text(self, ask: Proposal, version: int, stable: int, text: str) -> str:
+        return name_candidate(text, ask.model, stable=stable, candidate=version, weight=ask.weight, source=self._source)
+
+    def _named_instead(self, ask: Proposal, version: int, stable: int, replaced: int | None, text: str) -> str:
+        refuse_other_release(text, ask.model, stable=stable, candidate=replaced, source=self._source)
+        return self._named_text(ask, version, stable, text)
+
+    async def _undo(self) -> None:
+        try:
+            await self._disk.run(self._undo_on_disk)
+        except OSError as error:  # the journal keeps it for the next proposal, or the next start
+            log.error("what is left of a proposal cannot be removed now: %s", error)
+
+    def _undo_on_disk(self) -> None:
+        if self._staged is not None:
+            self._staged.close()
+        self._journal.undo(named_by(self._control.routing_file.path, self._control.served))
+
+    def _stops_of(self, model: str) -> int:
+        """The number of stops of the model's candidates so far: one made meanwhile is meant for this one, too."""
+        return self._control.decision_log.counts[model, "stop"]
+
+    def _taken(self, ask: Proposal, version: int) -> str:
+        return f"version {version} of '{ask.model}' is there already; leave --version out to get the next free number"
+
+    def _folder(self, ask: Proposal) -> Path:
+        return self._control.repository.path / ask.model
+
+    @property
+    def _source(self) -> str:
+        return str(self._control.routing_file.path)
