@@ -90,10 +90,10 @@ class FleetRouting:
             finally:
                 own.accept = own.accept or False
                 await self.tick()
-            found = await self._spread(own)
+            reached = await self._spread(own)
             if own.lost:
                 raise Conflict(own.problem or f"not in force: {TAKEN_BACK}; try again")
-            return result, found
+            return result, reached
 
     async def tick(self) -> None:
         """One exchange, and the edits of one model that are due here."""

@@ -46,6 +46,8 @@ class RoutingExchange:
         self._memory = memory
         self._absent_ns: dict[str, int] = {}  # since when hosts that have a record are no members
         self._known: Mapping[str, tuple[RoutingEdit, ...]] = {}  # the edits that the store has had
+        self._core = b"", RoutingCore()
+        self._records: dict[str, tuple[bytes, RoutingRecord]] = {}
         self.core = RoutingCore()
         self.records: Mapping[str, RoutingRecord] = {}
         self.refused: dict[str, str] = {}
@@ -104,7 +106,7 @@ class RoutingExchange:
         async with asyncio.timeout(self._member.timing.lease_ns / 1e9):  # no beat waits for it
             snapshot = await self._store.commit(None)
             while True:
-                before = decoded_core(snapshot.core)
+                before = self._core_of(snapshot.core)
                 self._read(snapshot)
                 self.core = change(brought_back(before, self._known))
                 applied = self._applied()
@@ -131,7 +133,18 @@ class RoutingExchange:
         await self._store.close()
 
     def _read(self, snapshot: Snapshot) -> None:
-        self.records = {name: decoded_record(record) for name, record in snapshot.members.items()}
+        """Only what has changed is decoded: it is much, and most ticks bring nothing new."""
+        read = self._records
+        self._records = {
+            name: read[name] if name in read and read[name][0] == record else (record, decoded_record(record))
+            for name, record in snapshot.members.items()
+        }
+        self.records = {name: record for name, (_, record) in self._records.items()}
+
+    def _core_of(self, data: bytes) -> RoutingCore:
+        if self._core[0] != data:
+            self._core = data, decoded_core(data)
+        return self._core[1]
 
     def _applied(self) -> Mapping[str, str]:
         """By model the newest edit that this host has made, or that was undone by hand since."""

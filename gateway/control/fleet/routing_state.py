@@ -152,7 +152,7 @@ def _proposal(found: dict[str, Any]) -> Proposal:
 
 def _edit(found: dict[str, Any]) -> RoutingEdit:
     fields = [found.get(name, RoutingEdit._field_defaults.get(name)) for name in RoutingEdit._fields]
-    fields[5] = float(fields[5])
+    fields[5] = float(found["percent"])
     return RoutingEdit(*typed(fields, (str, str, int, str, str, float, str, str, str, str, str, int)))
 
 
