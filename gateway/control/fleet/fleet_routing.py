@@ -25,7 +25,9 @@ from gateway.errors import Conflict, GatewayError
 TICK_S: Final = 0.5
 SOON_S: Final = 0.1  # between looks while a command waits for the other hosts
 PATIENCE_S: Final = 10.0  # that a command has with them
+TURN_S: Final = 10.0  # that it waits for an exchange under way
 RETRY_S: Final = 5.0  # until an edit that was refused here is tried again
+REASON_LENGTH: Final = 200  # of what the store keeps
 LEAVE_S: Final = 2.0
 SUFFIX: Final = ":routing"  # of the fleet's name in the store
 TAKEN_BACK: Final = "another edit of the model came first in the fleet"
@@ -71,6 +73,9 @@ class FleetRouting:
         """Make the edit here, then on all hosts; None if nothing was changed. Raises Conflict if it is not in force
         here, with the reason.
         """
+        if dry_run:
+            make = EntryEdit(change, self.exchange.source).first
+            return await self._editor.apply(replace(edit, make=make), dry_run=True), None
         async with self._command:
             if self._leaving:
                 raise Conflict("nothing was changed: this host is leaving the fleet")
@@ -79,7 +84,7 @@ class FleetRouting:
             self._refuse_out_of_contact(edit)
             entry = EntryEdit(change, self.exchange.source)
             found = await self._editor.apply(replace(edit, make=entry.first), dry_run=True)
-            if dry_run or not found.difference:
+            if not found.difference:
                 return found, None
             own = _Own(await self._propose(edit, change, entry), entry)
             self._own[own.proposal.edit.id] = own
@@ -144,7 +149,7 @@ class FleetRouting:
         exchange, refused = self.exchange, ""
         new = RoutingEdit(
             "", edit.model, edit.candidate, change.action, change.route, change.percent,
-            entry.before, entry.after, edit.by, exchange.host.name, edit.reason, change.stable
+            entry.before, entry.after, edit.by, exchange.host.name, edit.reason[:REASON_LENGTH], change.stable
         )  # fmt: skip
 
         def propose(core: RoutingCore) -> RoutingCore:
@@ -155,7 +160,12 @@ class FleetRouting:
             core, refused = proposed(core, numbered, exchange.me, exchange.present, applied, others)
             return core
 
-        async with self._turn:
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Conflict("nothing was changed: edits of other hosts are still being made here; try again") from None
+        try:
             try:
                 await exchange.commit(propose)
             except (StoreUnavailable, TimeoutError, ValueError) as error:
@@ -164,6 +174,8 @@ class FleetRouting:
             if refused:
                 raise Conflict(f"nothing was changed: {refused}")
             return exchange.core.proposals[new.model]
+        finally:
+            self._turn.release()
 
     async def _settle(self) -> None:
         """Bring what became of this host's edits to the store, with its record."""
@@ -257,10 +269,13 @@ class FleetRouting:
     async def _spread(self, own: _Own) -> Spread:
         """Wait until all hosts that are present have the edit, or say why not."""
         loop, exchange, edit = asyncio.get_running_loop(), self.exchange, own.proposal.edit
-        end_s = loop.time() + PATIENCE_S
+        end_s, enough_s = loop.time() + PATIENCE_S, loop.time() + 3 * TICK_S
         while True:
+            waited = loop.time() >= enough_s
             members = exchange.host.members
-            found = spread(edit, exchange.core, exchange.records, members, exchange.present, self.problem)
+            found = spread(
+                edit, exchange.core, exchange.records, members, exchange.present, self.problem, waited=waited
+            )
             if found.is_final or own.lost or self._left or loop.time() >= end_s:
                 return found
             await asyncio.sleep(SOON_S)

@@ -46,6 +46,7 @@ class RoutingExchange:
         self._memory = memory
         self._absent_ns: dict[str, int] = {}  # since when hosts that have a record are no members
         self._known: Mapping[str, tuple[RoutingEdit, ...]] = {}  # the edits that the store has had
+        self._others: frozenset[str] = frozenset()  # in contact when the records were read
         self._core = b"", RoutingCore()
         self._records: dict[str, tuple[bytes, RoutingRecord]] = {}
         self.core = RoutingCore()
@@ -86,7 +87,7 @@ class RoutingExchange:
 
     def elsewhere(self, model: str) -> list[Elsewhere]:
         """The entry on the other hosts in contact."""
-        others = [self.records[name] for name in self.records.keys() & self.present - {self.me}]
+        others = [self.records[name] for name in self.records.keys() & self._others]
         return [
             Elsewhere(other.entries.get(model), other.applied.get(model, "")) for other in others if other.revision
         ]  # without a revision its entries are not known
@@ -134,7 +135,7 @@ class RoutingExchange:
 
     def _read(self, snapshot: Snapshot) -> None:
         """Only what has changed is decoded: it is much, and most ticks bring nothing new."""
-        read = self._records
+        read, self._others = self._records, self.present - {self.me}
         self._records = {
             name: read[name] if name in read and read[name][0] == record else (record, decoded_record(record))
             for name, record in snapshot.members.items()

@@ -111,9 +111,9 @@ class RoutingHost:
     async def promote(self) -> tuple[int, int]:
         return await self.edit(RoutingChange(PROMOTE, "m"))
 
-    async def edit(self, change: RoutingChange) -> tuple[int, int]:
+    async def edit(self, change: RoutingChange, reason: str = "a test") -> tuple[int, int]:
         action, make = change.action, change.made
-        edit = Edit(model="m", candidate=2, action=action, make=make, by="ann", reason="a test", evidence={})
+        edit = Edit(model="m", candidate=2, action=action, make=make, by="ann", reason=reason, evidence={})
         _, spread = await self.routing.apply(edit, change, dry_run=False)
         assert spread is not None
         return spread.applied, spread.hosts
@@ -351,6 +351,38 @@ async def test_second_edit_waits_until_the_store_has_the_first(
         a.wire.forget()
         await fleet.ticks()
         assert fleet.weights == [7, 7]
+
+
+@asynchronous
+async def test_edit_does_not_wait_for_ever_for_an_exchange_under_way(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_routing, "TURN_S", 0.0)
+    async with fleet_of("ab", redis, tmp_path) as fleet:
+        a = fleet.hosts[0]
+        held = a.wire.hold_request(lambda _: True)
+        a.edit_by_hand(f"{ROUTING}# a comment\n")
+        await held.reached.wait()
+        with pytest.raises(Conflict, match="nothing was changed: edits of other hosts are still being made"):
+            await a.weigh(7)
+        held.go.set()
+        assert a.weight == 5
+
+
+@asynchronous
+async def test_dry_run_does_not_wait_for_an_edit_and_a_reason_is_kept_short(redis: RedisServer, tmp_path: Path) -> None:
+    async with fleet_of("ab", redis, tmp_path) as fleet:
+        a, b = fleet.hosts
+        held = a.wire.hold_request(changes_core)
+        change = RoutingChange(WEIGHT, "m", "everyone", 7)
+        task = asyncio.create_task(a.edit(change, "why " * 100))
+        await held.reached.wait()
+        edit = Edit(model="m", candidate=2, action=WEIGHT, make=change.made, by="ann", reason="", evidence={})
+        found, spread = await a.routing.apply(edit, change, dry_run=True)
+        assert "weight: 7" in found.difference and spread is None and not task.done()
+        held.go.set()
+        assert await task == (2, 2)
+        assert len(b.routing.exchange.core.edits["m"][0].reason) == 200
 
 
 @asynchronous
