@@ -385,22 +385,26 @@ async def test_dry_run_does_not_wait_for_an_edit_and_a_reason_is_kept_short(redi
         assert len(b.routing.exchange.core.edits["m"][0].reason) == 200
 
 
+@pytest.mark.parametrize("restart", [False, True])
 @asynchronous
-async def test_store_that_returns_to_an_older_snapshot_makes_no_edit_again(redis: RedisServer, tmp_path: Path) -> None:
+async def test_store_that_returns_to_an_older_snapshot_makes_no_edit_again(
+    redis: RedisServer, tmp_path: Path, restart: bool
+) -> None:
     async with fleet_of("ab", redis, tmp_path) as fleet:
         a, _b = fleet.hosts
         assert await a.weigh(50) == (2, 2)
         store = open_store(redis.url, fleet.name + SUFFIX, LONG_S)
         old = (await store.commit(None)).core
         assert await a.weigh(5) == (2, 2)
-        for host in fleet.hosts:
+        for host in list(fleet.hosts) if restart else []:
             await host.restarted()  # their lists are lost too
         now = await store.commit(None)
         assert (await store.commit(Transaction(now.run_id, now.tag, old, "old", (), urgent=False))).committed
         await store.close()
         await fleet.ticks()
         assert fleet.weights == [5, 5]
-        for host in fleet.hosts:
+        assert len(fleet.hosts[0].routing.exchange.core.edits["m"]) == (1 if restart else 2)
+        for host in fleet.hosts if restart else []:
             host.start()
         assert await fleet.hosts[1].weigh(6) == (2, 2) and fleet.weights == [6, 6]
 
