@@ -5,6 +5,7 @@ Everything here runs on the control process's event loop.
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -202,6 +203,7 @@ class ControlPlane:
                 if now is None:
                     return
                 validated = await asyncio.to_thread(self.acceptance.validate, now, self.served.keys())
+                validated = replace(validated, stopped=validated.stopped - {self.editor.promoting})
                 self.stopper.edit_validated(began, now, validated.resolved.routing.models)
                 needed = self.routing_file.needed_trials
                 trials = await asyncio.to_thread(needed, validated.resolved.routing, self.pool.loaded())

@@ -13,11 +13,13 @@ from typing import Any
 from gateway.control.config.file_history import RoutingHistory, shortened_diff
 from gateway.control.config.file_snapshot import revision_of, snapshot
 from gateway.control.config.watcher import RoutingFileWatcher
+from gateway.control.config.yaml_edit import PROMOTE
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.disk import CancelFlag, DiskThread, DiskTimeout
 from gateway.errors import Conflict, SettingsError
 from gateway.settings.routing_file import parse_routing, routing_text
 from gateway.system.durable_files import replacing, write_all
+from gateway.version_key import VersionKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,8 @@ class RoutingEditor:
     `reload` applies the file. It receives the text that was written, to recognize another's edit in its place, and a
     callback that records the decision; it calls that once the edit can no longer fail and before it counts as accepted.
 
-    The file is handled as bytes: line endings and a byte order mark stay as they are.
+    The file is handled as bytes: line endings and a byte order mark stay as they are. `promoting`: the release that an
+    edit under way is making stable; a stop of it refuses the edit, however late it comes.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class RoutingEditor:
         self._reload = reload
         self._history = history
         self._editing = asyncio.Lock()
+        self.promoting: VersionKey | None = None
         self._disk = DiskThread("edits")
 
     async def apply(self, edit: Edit, *, dry_run: bool) -> EditResult:
@@ -80,25 +84,38 @@ class RoutingEditor:
         the file was left, rolled back, or edited by another.
         """
         async with self._editing:
-            before = await self._current_text()
-            after, changes = await asyncio.to_thread(self._edited_text, edit, before)
-            if dry_run or after == before:
-                return EditResult(changes, None)
-            kept = await self._save_to_history(before)
-            if await self._current_text() != before:
-                raise Conflict(
-                    f"{self._routing_file.path} has just been edited by someone else; nothing was changed, try again"
-                )
-            await self._write(after)
-            recorded = _RecordOnce(lambda: self._record(edit, before, after, changes, kept))
-            await self._reload(after, recorded)
-            if self._routing_file.status.error:
-                raise Conflict(await self._roll_back(before, after, recorded))
-            if self._routing_file.status.revision != revision_of(after):
-                raise Conflict(f"{self._routing_file.path} has been edited again since, and that edit is in force")
-            decision = recorded()
-            await self._decision_log.wait_durable()
-            return EditResult(changes, decision)
+            try:
+                if edit.action == PROMOTE:
+                    self._refuse_if_stopped(edit.model, edit.candidate)
+                    self.promoting = edit.model, edit.candidate
+                return await self._apply(edit, dry_run=dry_run)
+            finally:
+                self.promoting = None
+
+    def _refuse_if_stopped(self, model: str, candidate: int) -> None:
+        if self._decision_log.stopped(model, candidate) is not None:
+            raise Conflict(f"candidate {candidate} of '{model}' is stopped; resume it first")
+
+    async def _apply(self, edit: Edit, *, dry_run: bool) -> EditResult:
+        before = await self._current_text()
+        after, changes = await asyncio.to_thread(self._edited_text, edit, before)
+        if dry_run or after == before:
+            return EditResult(changes, None)
+        kept = await self._save_to_history(before)
+        if await self._current_text() != before:
+            raise Conflict(
+                f"{self._routing_file.path} has just been edited by someone else; nothing was changed, try again"
+            )
+        await self._write(after)
+        recorded = _RecordOnce(lambda: self._record(edit, before, after, changes, kept))
+        await self._reload(after, recorded)
+        if self._routing_file.status.error:
+            raise Conflict(await self._roll_back(before, after, recorded))
+        if self._routing_file.status.revision != revision_of(after):
+            raise Conflict(f"{self._routing_file.path} has been edited again since, and that edit is in force")
+        decision = recorded()
+        await self._decision_log.wait_durable()
+        return EditResult(changes, decision)
 
     def _record(self, edit: Edit, before: bytes, after: bytes, changes: str, kept: str) -> ReleaseDecision:
         evidence = {

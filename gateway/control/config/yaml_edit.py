@@ -92,8 +92,7 @@ def restore_entry(text: str, before: str, model: str, source: str = "routing.yam
     """`text` with `model`'s entry as in `before`, the text before its promotion. Raises SettingsError if the
     entry, with the comments in it, is not what a promotion makes of that.
     """
-    here, there = _entry_span(text, model, source), _entry_span(before, model, source)
-    entry = text[slice(*here)].rstrip("\r\n")  # the last entry may end with the file
+    entry = text[slice(*_entry_span(text, model, source))].rstrip("\r\n")  # the last entry may end with the file
     if not any(entry == _promoted_entry(before, model, source, keep_routes) for keep_routes in (False, True)):
         raise SettingsError(
             source,
@@ -102,10 +101,17 @@ def restore_entry(text: str, before: str, model: str, source: str = "routing.yam
                 " back; undo it without them (--drop-routes), or edit it by hand"
             ],
         )
+    return replace_entry(text, before, model, source)
+
+
+def replace_entry(text: str, other: str, model: str, source: str = "routing.yaml") -> str:
+    """`text` with `model`'s entry, and the comments in it, as in the `other` one. Raises SettingsError."""
+    here, there = _entry_span(text, model, source), _entry_span(other, model, source)
+    entry = text[slice(*here)].rstrip("\r\n")  # the last entry may end with the file
     meant = document_of(text, source)
-    meant["models"][model] = document_of(before, source)["models"][model]
+    meant["models"][model] = document_of(other, source)["models"][model]
     end = text[here[0] + len(entry) : here[1]]
-    return checked(replaced(text, [(*here, before[slice(*there)].rstrip("\r\n") + end)]), meant, source)
+    return checked(replaced(text, [(*here, other[slice(*there)].rstrip("\r\n") + end)]), meant, source)
 
 
 def set_weight(text: str, model: str, route: str, percent: float, source: str = "routing.yaml") -> str:

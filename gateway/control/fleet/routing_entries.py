@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.control.config.file_snapshot import snapshot
 from gateway.control.config.watcher import RoutingFileWatcher
-from gateway.control.config.yaml_edit import RoutingChange
+from gateway.control.config.yaml_edit import RoutingChange, replace_entry
 from gateway.control.fleet.routing_state import NOTHING, fingerprint
 from gateway.errors import SettingsError
 from gateway.settings.document import parse_yaml
@@ -50,7 +50,7 @@ class EntryEdit:
         self._source = source
         self.before = before
         self.after = after
-        self._texts = "", ""
+        self._text = ""
 
     def first(self, text: str) -> str:
         """The edited text. Raises SettingsError."""
@@ -65,15 +65,14 @@ class EntryEdit:
         edited = self._change.made(text, self._source)
         if self._print(edited) != self.after:
             raise self._problem("would not become the same as on the host where the edit was given")
-        self._texts = text, edited
+        self._text = text
         return edited
 
     def back(self, text: str) -> str:
-        """The text before the edit, if this is the one after it. Raises SettingsError."""
-        before, after = self._texts
-        if text != after:
-            raise self._problem("has been edited since")
-        return before
+        """The text with the entry as before the edit, if it is as after it, else as it is. Raises SettingsError."""
+        if self._print(text) != self.after:
+            return text
+        return replace_entry(text, self._text, self._change.model, self._source)
 
     def _print(self, text: str) -> str:
         return fingerprint(_entries(text.encode(), self._source).get(self._change.model))
@@ -85,4 +84,4 @@ class EntryEdit:
 def _entries(content: bytes, source: str) -> Mapping[str, Any]:
     document = parse_yaml(routing_text(content, source)[1], source)
     models = document.get("models") if isinstance(document, dict) else None
-    return models if isinstance(models, dict) else NOTHING
+    return {str(model): entry for model, entry in models.items()} if isinstance(models, dict) else NOTHING

@@ -10,13 +10,14 @@ from gateway.control.fleet.routing_entries import RoutingEntries
 from gateway.control.fleet.routing_memory import RoutingMemory
 from gateway.control.fleet.routing_state import (
     RoutingCore,
+    RoutingEdit,
     RoutingRecord,
     decoded_core,
     decoded_record,
     encoded_core,
     encoded_record,
 )
-from gateway.control.fleet.routing_step import Due, Elsewhere, Stand, differs, due
+from gateway.control.fleet.routing_step import Due, Elsewhere, Stand, brought_back, differs, due, undone
 from gateway.control.fleet.store import OwnDocument, RecordChange, Snapshot, Transaction
 from gateway.control.fleet.timing import Timing
 
@@ -44,6 +45,10 @@ class RoutingExchange:
         self._entries = entries
         self._memory = memory
         self._absent_ns: dict[str, int] = {}  # since when hosts that have a record are no members
+        self._known: Mapping[str, tuple[RoutingEdit, ...]] = {}  # the edits that the store has had
+        self._others: frozenset[str] = frozenset()  # in contact when the records were read
+        self._core = b"", RoutingCore()
+        self._records: dict[str, tuple[bytes, RoutingRecord]] = {}
         self.core = RoutingCore()
         self.records: Mapping[str, RoutingRecord] = {}
         self.refused: dict[str, str] = {}
@@ -58,6 +63,12 @@ class RoutingExchange:
     def me(self) -> str:
         """This host's incarnation."""
         return self._member.host.incarnation
+
+    @property
+    def in_contact(self) -> bool:
+        """Whether all stops that the fleet has confirmed are known here."""
+        host = self._member.host
+        return host.open and self._member.now_ns() < host.contact_until_ns
 
     @property
     def source(self) -> str:
@@ -76,8 +87,10 @@ class RoutingExchange:
 
     def elsewhere(self, model: str) -> list[Elsewhere]:
         """The entry on the other hosts in contact."""
-        others = [self.records[name] for name in self.records.keys() & self.present - {self.me}]
-        return [Elsewhere(other.entries.get(model), other.applied.get(model, "")) for other in others]
+        others = [self.records[name] for name in self.records.keys() & self._others]
+        return [
+            Elsewhere(other.entries.get(model), other.applied.get(model, "")) for other in others if other.revision
+        ]  # without a revision its entries are not known
 
     def due(self, model: str) -> Due:
         """What is to be done here."""
@@ -94,10 +107,9 @@ class RoutingExchange:
         async with asyncio.timeout(self._member.timing.lease_ns / 1e9):  # no beat waits for it
             snapshot = await self._store.commit(None)
             while True:
-                before = decoded_core(snapshot.core)
+                before = self._core_of(snapshot.core)
                 self._read(snapshot)
-                # a store that has lost its data gets the edits back, for hosts that are away
-                self.core = change(before if snapshot.core else RoutingCore(self.core.edits))
+                self.core = change(brought_back(before, self._known))
                 applied = self._applied()
                 record = self._record(applied)
                 changes = [*self._own(snapshot, record), *self._gone(snapshot)]
@@ -108,6 +120,7 @@ class RoutingExchange:
                         continue
                     self._read(snapshot)
                 self._memory.keep(applied)
+                self._known = self.core.edits
                 return
 
     async def leave(self) -> None:
@@ -121,12 +134,24 @@ class RoutingExchange:
         await self._store.close()
 
     def _read(self, snapshot: Snapshot) -> None:
-        self.records = {name: decoded_record(record) for name, record in snapshot.members.items()}
+        """Only what has changed is decoded: it is much, and most ticks bring nothing new."""
+        read, self._others = self._records, self.present - {self.me}
+        self._records = {
+            name: read[name] if name in read and read[name][0] == record else (record, decoded_record(record))
+            for name, record in snapshot.members.items()
+        }
+        self.records = {name: record for name, (_, record) in self._records.items()}
+
+    def _core_of(self, data: bytes) -> RoutingCore:
+        if self._core[0] != data:
+            self._core = data, decoded_core(data)
+        return self._core[1]
 
     def _applied(self) -> Mapping[str, str]:
         """By model the newest edit that this host has made, or that was undone by hand since."""
         newest = {model: self.core.newest(model) for model in self.core.edits}
-        current = {model: id_ for model, id_ in newest.items() if self.due(model).stand is Stand.CURRENT}
+        known = [one for one in newest.items() if one[0] not in self.under_way]
+        current = {model: id_ for model, id_ in known if self.due(model).stand is Stand.CURRENT}
         return {**self._memory.applied, **current}
 
     def _record(self, applied: Mapping[str, str]) -> RoutingRecord:
@@ -135,6 +160,8 @@ class RoutingExchange:
             stand = self.due(model).stand
             if stand is Stand.DIFFERS:
                 waiting[model] = differs(edits[-1])
+            elif stand is Stand.UNDONE:
+                waiting[model] = undone(edits[-1])
             elif stand is Stand.BEHIND and model in self.refused:
                 waiting[model] = self.refused[model]
         # an entry in which an edit is half made says nothing of the edits before

@@ -8,6 +8,7 @@ from gateway.control.fleet.routing_state import RoutingCore, RoutingEdit, Routin
 from gateway.control.fleet.store_state import Member
 
 AWAY: Final = "is out of contact; it makes the edit when it is back"
+WITHOUT: Final = "runs a release without edits over the fleet, or has not had contact yet; edit its file"
 NOT_YET: Final = "has not said that it is in force there yet"
 
 
@@ -31,8 +32,10 @@ def spread(
     members: Mapping[str, Member],
     present: Collection[str],
     problem: str,
+    *,
+    waited: bool,
 ) -> Spread:
-    """What is known of an edit that this host has made."""
+    """What is known of an edit that this host has made. `waited`: hosts have had the time to write their records."""
     ids = [one.id for one in core.edits.get(edit.model, ())]
     if edit.id not in ids:
         return Spread(max(len(members), 1), 1, (), problem or "the fleet's store does not have it yet", False)
@@ -43,6 +46,8 @@ def spread(
         if record is not None and record.applied.get(edit.model) in since:
             continue
         why = record.waiting.get(edit.model, "") if record is not None else ""
+        if record is None and waited and incarnation in present:
+            why = WITHOUT
         waited_for |= incarnation in present and not why
         missing.append((member.name, why or (NOT_YET if incarnation in present else AWAY)))
     return Spread(len(members), len(members) - len(missing), tuple(missing), "", not waited_for)

@@ -5,6 +5,7 @@ before it and how it is after it, by fingerprints of the entry as it is written,
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +19,7 @@ NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class RoutingEdit(NamedTuple):
-    """An edit by command. `id`: random. `before`, `after`: fingerprints of the model's entry. `host`: where it was
+    """By command. `id`: see `new_id`. `before`, `after`: fingerprints of the model's entry. `host`: where it was
     given; `by`, `reason`: for the decision on each host. `route`, `percent`: of a weight. `stable`:
     of an undo, the version that is stable again.
     """
@@ -72,9 +73,30 @@ class RoutingRecord(NamedTuple):
     waiting: Mapping[str, str] = NOTHING
 
 
+def new_id(number: int, random: str) -> str:
+    """Of an edit. Of two edits of a model the later one has the larger number."""
+    return f"{number}-{random}"
+
+
+def number_of(id_: str) -> int:
+    """An edit's number; 0 of an empty text and of an edit by the release before, which has none."""
+    number, dash, _ = id_.partition("-")
+    return int(number) if dash and number.isdecimal() else 0
+
+
 def fingerprint(entry: Any) -> str:
     """Of a model's entry, as it was parsed from YAML: equal on all hosts and releases of the gateway."""
-    return hashlib.blake2b(orjson.dumps(entry, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+    try:
+        text = orjson.dumps(entry, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # such as an integer of more than 64 bits
+        text = json.dumps(_with_text_keys(entry), sort_keys=True, default=str).encode()
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def _with_text_keys(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return {str(key): _with_text_keys(value) for key, value in entry.items()}
+    return [_with_text_keys(item) for item in entry] if isinstance(entry, list) else entry
 
 
 def encoded_core(core: RoutingCore) -> bytes:
@@ -129,8 +151,8 @@ def _proposal(found: dict[str, Any]) -> Proposal:
 
 
 def _edit(found: dict[str, Any]) -> RoutingEdit:
-    fields = [found[name] for name in RoutingEdit._fields]
-    fields[5] = float(fields[5])
+    fields = [found.get(name, RoutingEdit._field_defaults.get(name)) for name in RoutingEdit._fields]
+    fields[5] = float(found["percent"])
     return RoutingEdit(*typed(fields, (str, str, int, str, str, float, str, str, str, str, str, int)))
 
 

@@ -3,6 +3,8 @@
 An edit is proposed, made on the host where it was given, and then accepted into the model's list, all by compare-and-
 set; so the lists are the same everywhere and in one order. Another host makes the edits that it has not made yet
 
+- if their numbers are above that of the edit that it has made last: what a store that went back to an older state has
+  once more is not made once more;
 - if its entry is as it was before one of them, and each later one goes on from the result of that before it: what was
   written by hand is never overwritten;
 - unless hosts that had made the newest one are present and none of them has its result: what all have undone by hand is
@@ -15,7 +17,14 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.control.fleet.routing_state import MOST_KEPT, Proposal, RoutingCore, RoutingEdit, RoutingRecord
+from gateway.control.fleet.routing_state import (
+    MOST_KEPT,
+    Proposal,
+    RoutingCore,
+    RoutingEdit,
+    RoutingRecord,
+    number_of,
+)
 
 
 class Stand(Enum):
@@ -43,8 +52,7 @@ class Due(NamedTuple):
 
 def due(edits: tuple[RoutingEdit, ...], applied: str, here: str | None, elsewhere: Collection[Elsewhere]) -> Due:
     """`applied`: id of the edit that this host has made last. `here`: the entry's fingerprint, None without one."""
-    known = next((place for place, edit in enumerate(edits) if edit.id == applied), -1)
-    pending = edits[known + 1 :]
+    pending = _pending(edits, applied)
     if not pending or here == pending[-1].after:
         return Due(Stand.CURRENT)
     newest = pending[-1]
@@ -59,6 +67,29 @@ def due(edits: tuple[RoutingEdit, ...], applied: str, here: str | None, elsewher
     return Due(Stand.DIFFERS)
 
 
+def _pending(edits: tuple[RoutingEdit, ...], applied: str) -> tuple[RoutingEdit, ...]:
+    for place, edit in enumerate(edits):
+        if edit.id == applied:
+            return edits[place + 1 :]
+    made = number_of(applied)
+    return tuple(edit for edit in edits if number_of(edit.id) > made) if made else edits
+
+
+def next_number(core: RoutingCore, model: str, known: Collection[str]) -> int:
+    """Of a model's next edit. `known`: ids of the edits that the hosts have made last; the store may have lost them."""
+    return max(map(number_of, (core.newest(model), *known))) + 1
+
+
+def brought_back(core: RoutingCore, known: Mapping[str, tuple[RoutingEdit, ...]]) -> RoutingCore:
+    """The core with the lists that a host has seen in the store, where those are newer: it has lost its latest data."""
+    lost = {
+        model: edits
+        for model, edits in known.items()
+        if edits and (not core.newest(model) or number_of(edits[-1].id) > number_of(core.newest(model)))
+    }
+    return core._replace(edits={**core.edits, **lost}) if lost else core
+
+
 def proposed(
     core: RoutingCore,
     edit: RoutingEdit,
@@ -69,7 +100,7 @@ def proposed(
 ) -> tuple[RoutingCore, str]:
     """The core with the proposal, or why not. `present`: incarnations of hosts that have not ended."""
     stands = core.proposals.get(edit.model)
-    if stands is not None and stands.incarnation != incarnation and stands.incarnation in present:
+    if stands is not None and stands.incarnation in present:
         return core, f"an edit of '{edit.model}' by {stands.edit.by} on {stands.edit.host} is under way; try again"
     edits = core.edits.get(edit.model, ())
     match due(edits, applied, edit.before, others).stand:
@@ -98,6 +129,12 @@ def accepted(core: RoutingCore, proposal: Proposal) -> tuple[RoutingCore, bool]:
     return core._replace(edits={**core.edits, edit.model: (*edits, edit)[-MOST_KEPT:]}), True
 
 
+def undoes(core: RoutingCore, edit: RoutingEdit) -> bool:
+    """Whether a host takes back an edit of its own that came second: not if the newest one's result is the same."""
+    edits = core.edits.get(edit.model, ())
+    return not edits or edits[-1].after != edit.after
+
+
 def withdrawn(core: RoutingCore, edit: RoutingEdit) -> RoutingCore:
     """The core without the edit's proposal."""
     left = {model: one for model, one in core.proposals.items() if one.edit.id != edit.id}
@@ -110,6 +147,11 @@ def differs(edit: RoutingEdit) -> str:
         f"the routing file's entry of '{edit.model}' is neither as before the edit by {edit.by} on {edit.host} nor as"
         " after it: it was edited by hand; make it the same as on the other hosts"
     )
+
+
+def undone(edit: RoutingEdit) -> str:
+    """Why an edit is not made once more."""
+    return f"the edit by {edit.by} on {edit.host} was undone by hand on the hosts that had made it"
 
 
 def drifts(me: str, records: Mapping[str, RoutingRecord], present: Collection[str]) -> Iterator[tuple[str, str]]:
