@@ -136,3 +136,16 @@ def shrunk(mean: Mean, everything: Mean) -> Mean:
     own, of_all = mean.error**2 * mean.units, everything.error**2 * everything.units
     variance = ((mean.units - 1) * own + SHRINKAGE * of_all) / (mean.units - 1 + SHRINKAGE)
     return Mean(mean.value, math.sqrt(variance / mean.units), mean.count, mean.units)
+
+
+def smoothed(share: Mean) -> Mean:
+    """A mean of values from 0 to 1 with one unit of 0 and one of 1 more: twenty right answers are no certainty.
+
+    Source: Agresti & Caffo, The American Statistician 54(4), 2000, for the difference of two shares.
+    """
+    if not share.units or not math.isfinite(share.error):
+        return share
+    value = (share.units * share.value + 1) / (share.units + 2)
+    own = share.error**2 * share.units + (share.value - value) ** 2
+    variance = (share.units * own + value**2 + (1 - value) ** 2) / (share.units + 2)
+    return Mean(value, math.sqrt(variance / (share.units + 2)), share.count, share.units)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.offline.unit_means import NO_MEAN, Mean, Sums, difference, shrunk
+from gateway.offline.unit_means import NO_MEAN, Mean, Sums, difference, shrunk, smoothed
 
 
 def sums(values: Any, units: Any = None, groups: Any = None, weights: Any = None, size: int = 1) -> Sums:
@@ -87,3 +87,20 @@ def test_false_discoveries_of_heavy_tails_are_as_few_as_announced() -> None:
                 tested += 1
     assert tested > 3000
     assert hits / tested < 0.06
+
+
+def test_fifteen_right_answers_are_no_certainty() -> None:
+    right = smoothed(sums([1.0] * 15).mean(0))
+    assert right.value == pytest.approx(16 / 17) and right.low < 0.83 and (right.count, right.units) == (15, 15)
+    assert smoothed(NO_MEAN) is NO_MEAN
+
+
+def test_false_discoveries_of_shares_are_as_few_as_announced() -> None:
+    """Fifteen units of one version beside 300 of the other, equally often wrong: at most about 5% have p < 0.05."""
+    generator = np.random.default_rng(5)
+    for rate in (0.1, 0.3):
+        means = [[sums(generator.binomial(1, rate, size)).mean(0) for size in (15, 300)] for _ in range(2000)]
+        hits = [difference(smoothed(few), smoothed(many)).p_two_sided() < 0.05 for few, many in means]
+        assert np.mean(hits) < 0.06
+        naive = [difference(few, many).p_two_sided() < 0.05 for few, many in means]
+        assert rate > 0.1 or np.mean(naive) > 0.15

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from gateway.offline.examples import METRIC
-from gateway.offline.unit_means import Floats, Mean
+from gateway.offline.unit_means import Floats, Mean, smoothed
 
 
 class Better(StrEnum):
@@ -69,7 +69,8 @@ class Metric:
 
     def of(self, mean: Mean) -> tuple[float, float, float]:
         """The metric's value and the ends of its 95% interval, lower first."""
-        low, high = self.transform(mean.low), self.transform(mean.high)
+        likely = smoothed(mean) if self.share else mean
+        low, high = self.transform(likely.low), self.transform(likely.high)
         if self.share:
             low, high = (min(max(end, 0.0), 1.0) for end in (low, high))
         return self.transform(mean.value), min(low, high), max(low, high)

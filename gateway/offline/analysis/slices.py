@@ -11,7 +11,7 @@ from gateway.offline.analysis.dimensions import Dimension, dimensions_of
 from gateway.offline.analysis.metrics import Metric, metrics_of
 from gateway.offline.analysis.table import Columns
 from gateway.offline.statistics import Fisher, Rate, percent, q_values
-from gateway.offline.unit_means import Floats, Integers, Mean, Sums, difference, shrunk
+from gateway.offline.unit_means import Floats, Integers, Mean, Sums, difference, shrunk, smoothed
 from gateway.records.prediction import Prediction
 
 MIN_ROWS: Final = 10  # rows, and units of them; smaller slices are not tested
@@ -134,7 +134,10 @@ def _tested(columns: Columns, dimension: Dimension, metric: Metric) -> Iterator[
         if min(sums.units[code], everything.units - sums.units[code]) < MIN_ROWS:
             continue
         mean, rest = sums.mean(code), sums.rest(code)
-        apart = difference(shrunk(mean, everything), shrunk(rest, everything))
+        if metric.share:
+            apart = difference(smoothed(mean), smoothed(rest))
+        else:
+            apart = difference(shrunk(mean, everything), shrunk(rest, everything))
         than = Than.WORSE if metric.harm else Than.HIGHER if apart.value > 0 else Than.LOWER
         p_value = apart.p_two_sided() if not metric.harm else apart.p_greater(metric.harm)
         yield Slice(

@@ -15,7 +15,7 @@ from gateway.offline.analysis.metrics import Metric, metrics_of
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, MIN_ROWS
 from gateway.offline.analysis.table import Columns
 from gateway.offline.statistics import q_values
-from gateway.offline.unit_means import Mean, Sums, difference, shrunk
+from gateway.offline.unit_means import Mean, Sums, difference, shrunk, smoothed
 
 OF_THE_DRAW: Final = frozenset({"variant", "version"})  # dimensions that tell the versions apart
 OF_THE_ANSWER: Final = frozenset({"predicted class"})  # a version chooses it: rows of it are no equal rows
@@ -176,7 +176,10 @@ def _of_dimension(columns: Columns, dimension: Dimension, metric: Metric, weight
         if is_all or min(side.units[code] for side in sides) < MIN_ROWS:
             continue
         stable, candidate = (side.mean(code) for side in sides)
-        apart = difference(shrunk(candidate, everything[1]), shrunk(stable, everything[0]))
+        if metric.share:
+            apart = difference(smoothed(candidate), smoothed(stable))
+        else:
+            apart = difference(shrunk(candidate, everything[1]), shrunk(stable, everything[0]))
         made = _made(metric, stable, candidate, apart.value, apart.low, apart.high)
         yield replace(made, dimension=dimension.name, slice=dimension.values[code], p_value=apart.p_two_sided())
 
