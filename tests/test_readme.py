@@ -43,6 +43,7 @@ NOT_RUN: Final = {
     ".venv/bin/ruff": "CI runs it on the whole checkout",
     "prometheus ": "tests/monitoring runs it, with this file",
     "podman ": "tests/installation checks the file; an image takes minutes and the network",
+    ".venv/bin/gateway propose": "tests/processes/test_propose.py runs it, with versions of its own",
     "kubectl ": "tests/installation validates the manifests; there is no cluster",
     ".venv/bin/python -m loadtests overhead": "takes minutes and all cores; CI runs it, shortened",
 }

@@ -114,9 +114,13 @@ def test_crashing_stable_version_does_not_affect_other_models(tmp_path: Path) ->
         file = tmp_path / "models" / "flawed" / "1" / "model.onnx"
         good = file.read_bytes()
         crashing(file)
-        for pid in workers(running):
+        killed = workers(running)
+        for pid in killed:
             kill(pid)
-        until(lambda: ready(running) >= 1 and metric(running, "gateway_worker_restarts_total") >= 1, "a worker")
+        until(
+            lambda: ready(running) >= 1 and metric(running, "gateway_worker_restarts_total") >= len(killed),
+            "a worker that is none of those, whose deaths control may not have seen yet",
+        )
         assert (infer(running, "other"), predict(running)) == (200, 404)
         file.write_bytes(good)
         assert model(running, "flawed", "load").status_code == 200
