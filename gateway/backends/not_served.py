@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.settings.units import LARGEST_VERSION
+from gateway.system.printable import printable
 
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 VERSION_NAME: Final = re.compile(r"[1-9][0-9]*")
@@ -79,11 +80,7 @@ def unserved_reason(folder: Path) -> str:
 
 def _printable(found: UnservedEntry) -> UnservedEntry:
     """The entry with characters escaped that a terminal or JSON cannot show, as in names that are not UTF-8."""
-    return UnservedEntry(*("".join(map(_escaped, text)) for text in (found.name, found.version, found.reason)))
-
-
-def _escaped(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+    return UnservedEntry(*map(printable, (found.name, found.version, found.reason)))
 
 
 def _safe_check_entry(entry: Path) -> Iterator[UnservedEntry]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 
 from gateway.cli.refusal import AccessDenied, CommandError
-from gateway.settings.gateway import GatewaySettings, TlsSettings
+from gateway.settings.gateway import ControlSettings, GatewaySettings, ServerSettings, TlsSettings
 from gateway.settings.load import load_gateway
 
 WITHIN_S: Final = (
@@ -60,14 +60,19 @@ def _answer(settings: GatewaySettings, method: str, path: str, timeout_s: float,
 def control_client(settings: GatewaySettings, key: str | None) -> httpx.Client:
     """Return a client of the control plane that `settings` describe."""
     control = settings.control
-    host = ANY_ADDRESS.get(control.host, control.host)
-    address = f"[{host}]:{control.port}" if ":" in host else f"{host}:{control.port}"
     return httpx.Client(
-        base_url=f"{'https' if control.tls else 'http'}://{address}",
+        base_url=plane_url(control),
         headers={"x-gateway-client": "cli"} | ({"authorization": f"Bearer {key}"} if key else {}),
         verify=with_certificate_only(control.tls, "control") if control.tls else True,
         trust_env=False,  # otherwise commands and the key would be sent to $HTTP_PROXY
     )
+
+
+def plane_url(plane: ControlSettings | ServerSettings) -> str:
+    """Return where a client on this host reaches the plane."""
+    host = ANY_ADDRESS.get(plane.host, plane.host)
+    address = f"[{host}]:{plane.port}" if ":" in host else f"{host}:{plane.port}"
+    return f"{'https' if plane.tls else 'http'}://{address}"
 
 
 def with_certificate_only(tls: TlsSettings, plane: str) -> ssl.SSLContext:

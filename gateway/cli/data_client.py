@@ -4,7 +4,7 @@ import os
 
 import httpx
 
-from gateway.cli.control_client import ANY_ADDRESS, KEY_VARIABLE, with_certificate_only
+from gateway.cli.control_client import KEY_VARIABLE, plane_url, with_certificate_only
 from gateway.settings.gateway import GatewaySettings
 
 TIMEOUT_S = 120.0  # a list of 10,000 entries waits for room in the records
@@ -19,9 +19,7 @@ def data_client(settings: GatewaySettings | None, url: str | None) -> httpx.Clie
     tls = None
     if url is None:
         server = (settings or GatewaySettings()).server
-        host = ANY_ADDRESS.get(server.host, server.host)
-        address = f"[{host}]:{server.port}" if ":" in host else f"{host}:{server.port}"
-        url, tls = f"{'https' if server.tls else 'http'}://{address}", server.tls
+        url, tls = plane_url(server), server.tls
     return httpx.Client(
         base_url=url,
         headers={"authorization": f"Bearer {key}"} if key else {},

@@ -10,17 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.records.measures import SHARE, value_text
+from gateway.system.printable import printable
 
 LOWEST_RECALLS: Final = 3  # classes shown for each version
 MIN_ROWS: Final = 10  # of a class, for its recall to be shown
 MOST_ROUTE_ROWS: Final = 20  # differences on single routes
 UNKNOWN: Final = "not known yet"
 COLORS: Final = {"better": "green", "no worse": "green", "worse": "red"}
-
-
-def plain(name: str) -> str:
-    """The name for a terminal: whoever gives feedback names business metrics, and must not steer the terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
 
 
 def feedback_lines(release: dict[str, Any]) -> Iterator[str]:
@@ -34,7 +30,7 @@ def feedback_lines(release: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: {_measures(version) or 'no feedback yet'}"
         often = [one for one in version.get("classes", ()) if one["rows"] >= MIN_ROWS and one["recall"] < 1]
         if lowest := sorted(often, key=lambda one: one["recall"])[:LOWEST_RECALLS]:
-            recalls = ", ".join(f"{plain(one['name'])} {one['recall']:.1%} (n={one['rows']:,})" for one in lowest)
+            recalls = ", ".join(f"{printable(one['name'])} {one['recall']:.1%} (n={one['rows']:,})" for one in lowest)
             yield f"{name}: lowest recall: {recalls}"
 
 
@@ -45,7 +41,7 @@ def _measures(version: dict[str, Any]) -> str:
 
 
 def _measure(one: dict[str, Any]) -> str:
-    return f"{plain(one['label'])} {value_text(one['value'], one['form'])}"
+    return f"{printable(one['label'])} {value_text(one['value'], one['form'])}"
 
 
 def known_text(release: dict[str, Any]) -> RenderableType:
@@ -54,7 +50,7 @@ def known_text(release: dict[str, Any]) -> RenderableType:
     effects = release.get("effects") or []
     if not effects:
         return Text(f"nothing is known of {candidate} from feedback: whether it is better cannot be said")
-    worse = [plain(one["label"]) for one in effects if one["verdict"] == "worse" and one["route"] is None]
+    worse = [printable(one["label"]) for one in effects if one["verdict"] == "worse" and one["route"] is None]
     warning = [Text(f"{candidate} is worse in {', '.join(worse)}", style="red")] if worse else []
     return Group(effects_table(effects), *warning)
 
@@ -69,7 +65,7 @@ def effects_table(effects: Sequence[dict[str, Any]]) -> Table:
         color = COLORS.get(one["verdict"], "default")
         route = [escape(one["route"] or "")] if certain else []
         table.add_row(
-            escape(plain(one["label"])), *route, _mean(one, "stable"), _mean(one, "candidate"),
+            escape(printable(one["label"])), *route, _mean(one, "stable"), _mean(one, "candidate"),
             _difference(one, "effect"), _interval(one), f"[{color}]{escape(one['words'])}[/{color}]",
         )  # fmt: skip
     if len(certain) > MOST_ROUTE_ROWS:

@@ -138,7 +138,7 @@ def test_names_of_metrics_and_classes_do_not_steer_the_terminal() -> None:
     effects = [effect(hostile, 2.0, verdict="worse", words="worse")]
     release = {**RELEASE, "candidate": 2, "versions": versions, "effects": effects}
     shown = "".join([*printed(status_text(release)), *printed(known_text(release))])
-    assert shown.isprintable() and shown.count("a\ufffd[2J\ufffd\ufffd") == 5
+    assert shown.isprintable() and shown.count("a\\x1b[2J\\r\\x9b") == 5
 
 
 def test_status_without_a_candidate_shows_only_versions() -> None:

@@ -51,15 +51,14 @@ def promote(text: str, model: str, source: str = "routing.yaml", *, keep_routes:
     """`text` with `model`'s candidate as its stable version. Raises SettingsError if that cannot be done exactly.
 
     `candidate` and `split` are removed: they say which requests go to which version, and the schema refuses routes that
-    lead nowhere. With `keep_routes` the split stays as a comment, for the next
-    candidate. `ramp`, `mirror`, `rescue` and `guards` stay for the next candidate: they say how any candidate is
-    treated. Comments stay, except those inside what is removed.
+    lead nowhere. With `keep_routes` the split stays as a comment. `ramp`, `mirror`, `rescue` and `guards` stay: they
+    say how any candidate is treated. Comments stay, except those inside what is removed.
     """
-    entries = entries_of(_release(text, model, source))
+    release_node = _release(text, model, source)
+    entries = entries_of(release_node)
     candidate = entries.get("candidate") or entries.get("canary")
     if candidate is None or "stable" not in entries:
         raise SettingsError(source, [f"models.{model} does not name both stable and candidate itself; edit it by hand"])
-    release_node = _release(text, model, source)
     spans = [(*span_of(entries["stable"][1]), candidate[1].value)]
     if keep_routes and "split" in entries:
         if release_node.flow_style:  # type: ignore[attr-defined]

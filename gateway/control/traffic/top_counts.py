@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 
 from gateway.records.line import LF
+from gateway.system.printable import printable
 
 CAPACITY: Final = 128  # keys counted of each model and kind
 MAX_MODELS: Final = 1000
@@ -143,7 +144,7 @@ def _name(encoded: bytes | None) -> str:
     name = TOO_LONG if encoded is None else orjson.loads(encoded) or NO_CUSTOMER
     if len(name) > MAX_NAME:
         return TOO_LONG
-    return name if name.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in name)
+    return printable(name)
 
 
 def _starts(data: bytes | memoryview) -> list[int]:

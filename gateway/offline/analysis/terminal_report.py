@@ -15,6 +15,7 @@ from gateway.offline.analysis.version_text import metric_rows, more_text, summar
 from gateway.offline.analysis.versions import Comparison
 from gateway.offline.statistics import percent
 from gateway.records.time_range import format_time
+from gateway.system.printable import printable
 
 MAX_SHOWN: Final = 10  # entries of each list; the JSON and HTML reports have all
 ID_WIDTH: Final = 12  # enough to distinguish ids; a whole id would take six lines of a narrow terminal
@@ -69,7 +70,7 @@ def _about_q() -> str:
 def _summary(analysis: Analysis) -> Table:
     table = Table(title=f"{analysis.model}: error analysis", title_justify="left", show_header=False)
     for name, value in facts(analysis):
-        table.add_row(name, escape(value))
+        table.add_row(name, _cell(value))
     return table
 
 
@@ -122,14 +123,14 @@ def slice_rows(slices: Sequence[Slice]) -> Iterator[tuple[str, ...]]:
 def _filled(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = _table(title, headings)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(_cell, row))
     return table
 
 
 def _conflicts(analysis: Analysis) -> Table:
     table = _table(f"Equal inputs, contradicting labels: {analysis.contradicted:,}", ("input", "labels, by whom"))
     for conflict in analysis.conflicts[:MAX_SHOWN]:
-        table.add_row(escape(shown_input(conflict)), escape(labels_text(analysis, conflict)))
+        table.add_row(_cell(shown_input(conflict)), _cell(labels_text(analysis, conflict)))
     return table
 
 
@@ -171,7 +172,7 @@ def _examples(title: str, analysis: Analysis, examples: Sequence[HardExample]) -
         margin = "-" if one.margin is None else f"{one.margin:.3f}"
         more = (truth_text(one.truth), f"{one.loss:.4g}") if known else (margin, name_of(one.other))
         cells = (one.customer or "-", name_of(one.predicted), *more, one.input.text or "--html")
-        table.add_row(one.prediction_id, *map(escape, cells))
+        table.add_row(one.prediction_id, *map(_cell, cells))
     return table
 
 
@@ -180,3 +181,8 @@ def _table(title: str, headings: Sequence[str]) -> Table:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
+
+
+def _cell(text: str) -> str:
+    """The text for a cell of a table: customers and labels are what clients have sent."""
+    return escape(printable(text))
