@@ -30,7 +30,14 @@ pytestmark = pytest.mark.slow
 
 ROOT: Final = Path(__file__).parents[1]
 # In the order in which they are run: OPERATING.md ends with API keys, without which all others would be refused.
-PAGES: Final = ("README.md", "config/CLIENTS.md", "models/README.md", "loadtests/README.md", "config/OPERATING.md")
+PAGES: Final = (
+    "README.md",
+    "config/CLIENTS.md",
+    "models/README.md",
+    "loadtests/README.md",
+    "config/LIFECYCLE.md",
+    "config/OPERATING.md",
+)
 TEXTS: Final = {page: (ROOT / page).read_text() for page in PAGES}
 README_BYTES: Final = 12_000
 SERVE: Final = ".venv/bin/gateway serve"
