@@ -1,7 +1,7 @@
 """Virtual environments for other people's tools, which tests run unmodified. `python -m tests.tools` makes them.
 
-They lie in `.tools/NAME` of the checkout, or below the folder that GATEWAY_TEST_TOOLS names. What a tool needs is listed
-in `NAME.txt` beside this file; an environment that was made from another list is made anew.
+They lie in `.tools/NAME` of the checkout, or below the folder that GATEWAY_TEST_TOOLS names. What a tool needs is
+listed in `NAME.txt` beside this file; an environment that was made from another list is made anew.
 """
 
 import hashlib
