@@ -60,6 +60,7 @@ def _dataset(job: RecordsJob, scratch: Path) -> Result:
     if find_spec("pyarrow") is None:
         raise Unimplemented(NEEDS_PYARROW)
     from gateway.offline.dataset.export import ExportSource, Meters, export
+    from gateway.offline.dataset.form import Form
     from gateway.offline.dataset.manifest_file import MANIFEST
     from gateway.offline.disk_space import checking_space
     from gateway.offline.reader import Query
@@ -70,9 +71,8 @@ def _dataset(job: RecordsJob, scratch: Path) -> Result:
     query = Query(job.model, time_range, job.variant, job.with_feedback, job.feedback_until_ns)
     out = scratch / "dataset"
     checked = checking_space(scratch)
-    export(
-        ExportSource(recorded.records, recorded.raw_input), query, out, job.format, Meters(checked, checked, checked)
-    )
+    source = ExportSource(recorded.records, recorded.raw_input, recorded.predicting, recorded.features)
+    export(source, query, out, Form(job.format, job.flat), Meters(checked, checked, checked))
     paths = sorted((path for path in out.rglob("*") if path.is_file()), key=lambda path: (path.name != MANIFEST, path))
     files = [ArchivedFile(path, path.relative_to(out).as_posix(), path.stat().st_size) for path in paths]
     return Result(archive_size(files), archive_chunks(files))
