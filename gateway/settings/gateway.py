@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from gateway.settings.base import Settings
 from gateway.settings.fleet import FleetSettings
-from gateway.settings.units import Address, Bytes, Count, Rate, Seconds, Share, Whole
+from gateway.settings.units import Address, Bytes, Count, Name, Rate, Seconds, Share, Version, Whole
 
 LogForm = Literal["human", "json"]
 
@@ -71,11 +71,27 @@ class ControlSettings(Settings):
     """Serve HTTPS, as in `server.tls`."""
 
 
+class MountedSettings(Settings):
+    """Models in a folder that is read-only and filled by others, such as KServe's storage initializer.
+
+    At each start they are linked into `models.path`, which must be a folder that the gateway may write to.
+    """
+
+    path: str = "/mnt/models"
+    """The folder: `model.onnx` itself, or `VERSION/model.onnx`, or `NAME/VERSION/model.onnx`."""
+    name: Name | None = None
+    """The model's name, unless the folder names its models; `gateway serve --model-name` comes before it."""
+    version: Version = 1
+    """The version of a model without a version's folder; `gateway serve --model-version` comes before it."""
+
+
 class ModelsSettings(Settings):
     """The model repository."""
 
     path: str = "models"
     """Folder of the models: `NAME/VERSION/model.onnx`, with an optional `NAME/model.yaml`."""
+    mounted: MountedSettings | None = None
+    """A read-only folder with more models, which others fill, as with KServe; null: none."""
     load_timeout: Seconds = Field(default=300.0, gt=0)
     """How long a version may take to load and warm up; if it takes longer, it is refused, or at a start not served."""
     max_proposal: Bytes = 4 * 1024**3
