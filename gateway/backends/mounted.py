@@ -1,22 +1,34 @@
 """Finds the models in a folder that others fill, as KServe's storage initializer does: the layouts that users bring.
 
-    model.onnx, or one file of another name     a version without a number; its weights and model.yaml beside it
-    VERSION/model.onnx                          versions of one model; model.yaml beside them
-    NAME/VERSION/model.onnx                     models, as in `models.path`
+    model.onnx                  a version without a number; its weights and model.yaml beside it
+    FOLDER/model.onnx           the same, as an archive or a Hugging Face repository holds it
+    VERSION/model.onnx          versions of one model; model.yaml beside them
+    NAME/VERSION/model.onnx     models, as in `models.path`
 
-Ignored are hidden entries, `lost+found` of a volume, and whatever else lies beside the models.
+The only .onnx file of a folder may have another name. Ignored are hidden entries, `lost+found` of a volume, and
+whatever else lies beside the models.
 """
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.backends.not_served import MODEL_FILE, MODEL_NAME, REMOTE_FILE, is_hidden, is_version, unserved_reason
+from gateway.backends.not_served import (
+    MODEL_FILE,
+    MODEL_NAME,
+    REMOTE_FILE,
+    is_hidden,
+    is_version,
+    unserved_entries,
+    unserved_reason,
+)
 from gateway.errors import SettingsError
 from gateway.settings.gateway import MountedSettings
 
 SHARED_FILES: Final = ("model.yaml", "warmup.json")  # of a model, for all its versions
 _SHOWN_NAMES: Final = 5
+_NO_FOLDER: Final = (NotADirectoryError, FileNotFoundError, PermissionError)  # a link that leads nowhere among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +57,18 @@ def find_mounted(mounted: MountedSettings) -> MountedModels:
         raise _problem(f"{folder} holds both {' and '.join(found)}; leave only what is meant to be served")
     if models:
         return MountedModels(models, {name: folder / name for name in models})
-    if not found:
+    inner = {} if found else _inner(entries)
+    if not found and len(inner) != 1:
         raise _problem(f"{folder} holds no model that can be served{_instead(folder, entries)}")
     if mounted.name is None:
         raise SettingsError(
             "gateway.yaml",
             [f"models.mounted.name: {folder} does not say the model's name; give it, or serve --model-name NAME"],
         )
-    versions = {mounted.version: _the_one(bare)} if bare else numbers
-    return MountedModels({mounted.name: versions}, {mounted.name: folder})
+    if not numbers:
+        folder, files = (folder, bare) if bare else next(iter(inner.items()))
+        numbers = {mounted.version: _the_one(files)}
+    return MountedModels({mounted.name: numbers}, {mounted.name: folder})
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -74,7 +89,7 @@ def _versions(folder: Path) -> dict[int, Path]:
     try:
         there = [entry for entry in folder.iterdir() if is_version(entry.name) and entry.is_dir()]
         files = {int(entry.name): _model_files(_visible(entry)) for entry in there}
-    except (NotADirectoryError, PermissionError):
+    except _NO_FOLDER:
         return {}
     return {number: _the_one(files[number]) for number in sorted(files) if files[number]}
 
@@ -86,23 +101,28 @@ def _the_one(files: list[Path]) -> Path:
     raise _problem(f"{files[0].parent} holds {names}; call the one to serve {MODEL_FILE}")
 
 
+def _inner(entries: list[Path]) -> dict[Path, list[Path]]:
+    """The model files one folder below, by their folders."""
+    found = {}
+    for entry in entries:
+        with contextlib.suppress(*_NO_FOLDER):
+            found[entry] = _model_files(_visible(entry))
+    return {entry: files for entry, files in found.items() if files}
+
+
 def _instead(folder: Path, entries: list[Path]) -> str:
     """What is there instead of a model, with the remedy as far as it is plain."""
     if not entries:
         return ": it is empty"
-    for entry in entries:
-        if not is_version(entry.name) and (files := _safe_model_files(entry)):
-            return f": the model is one folder below, {entry.name}/{files[0].name}; mount {entry.name} itself"
+    if inner := _inner(entries):
+        return f"; its folders {', '.join(entry.name for entry in inner)} do: mount one of them"
     versions = [entry for entry in entries if is_version(entry.name) and entry.is_dir()]
+    misnamed = [] if versions else [over for over in unserved_entries(folder) if over.name != MODEL_FILE]
+    if misnamed:
+        return f": {misnamed[0]}"
     found = versions[0] if versions else folder
-    return f": {found} {unserved_reason(found)}"
-
-
-def _safe_model_files(folder: Path) -> list[Path]:
-    try:
-        return _model_files(_visible(folder))
-    except OSError:
-        return []
+    reason = unserved_reason(found)
+    return f": {found}{'/' if reason.startswith(MODEL_FILE) else ' '}{reason}"
 
 
 def _problem(text: str) -> SettingsError:

@@ -104,6 +104,7 @@ class _Links:
                 self._link_version(folder / str(number), file.absolute())
                 digests[f"{model}/{number}"] = _digest(folder / str(number) / MODEL_FILE)
             versions[model] = [number for number in files if not unserved_reason(folder / str(number))]
+            log.info("mounted in %s: %s, version %s", self._source, model, ", ".join(map(str, versions[model])))
         for name in self._links_before.keys() - self._links.keys():
             if self._is_own(link := self._repository / name):
                 link.unlink()

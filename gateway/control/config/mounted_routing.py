@@ -50,10 +50,14 @@ def _follow(path: Path, repository: Path, linked: LinkedModels) -> None:
         releases = parse_routing(content, str(path)).models
         for model, versions in linked.versions.items():
             release, highest = releases.get(model), versions[-1]
-            if release is None or (repository / model / str(release.stable)).is_dir():
+            if release is None or highest in (release.stable, release.candidate):
+                continue  # of a candidate whose stable version is gone the start says so: it may be stopped
+            if (repository / model / str(release.stable)).is_dir():
+                log.warning(
+                    "version %d of '%s' is mounted and not served: %s names version %d; a new state folder would begin"
+                    " with the mounted one", highest, model, path, release.stable,
+                )  # fmt: skip
                 continue
-            if release.candidate == highest:
-                continue  # it has not been promoted, and may be stopped: the start says that stable is missing
             text = set_stable(text, model, highest, str(path))
             log.warning(
                 "%s: version %d of '%s', its stable version, is not mounted any more; now it is %d",
