@@ -1,8 +1,10 @@
-"""Makes kserve_schemas.json from KServe's custom resource definitions (config/crd/full of github.com/kserve/kserve, Apache
-2.0): python -m tests.installation.kserve_schemas FOLDER
+"""Makes kserve_schemas.json: python -m tests.installation.kserve_schemas FOLDER
 
-Only the parts that the manifests use are kept, without descriptions: the whole is two megabytes. What the definitions do
-not name is refused, as the API server does with `--validate=strict`; so is what has been left out here.
+FOLDER: the custom resource definitions of github.com/kserve/kserve (Apache 2.0); the file was made from those of
+commit aaac4e294. Only what the manifests use is kept, without descriptions: the whole is two megabytes.
+
+What the definitions do not name is refused, as the API server does with `--validate=strict`; so is what has been left
+out here.
 """
 
 import json
@@ -17,7 +19,16 @@ LEFT_OUT = {
     "ServingRuntime": {"workerSpec", "affinity"},
     "ClusterServingRuntime": {"workerSpec", "affinity"},
     "InferenceService": {
-        *("canary", "explainer", "transformer", "affinity", "autoScaling", "containers", "huggingface", "initContainers"),
+        *(
+            "canary",
+            "explainer",
+            "transformer",
+            "affinity",
+            "autoScaling",
+            "containers",
+            "huggingface",
+            "initContainers",
+        ),
         *("lightgbm", "onnx", "paddle", "pmml", "pytorch", "sklearn", "tensorflow", "triton", "workerSpec", "xgboost"),
     },
 }
@@ -46,7 +57,9 @@ def _strict(schema: Any) -> Any:
         return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: _strict(value) for key, value in schema.items() if not (key == "description" and isinstance(value, str))}
+    made = {
+        key: _strict(value) for key, value in schema.items() if not (key == "description" and isinstance(value, str))
+    }
     if made.get("x-kubernetes-int-or-string"):
         made["type"] = ["integer", "string"]
     if isinstance(made.get("properties"), dict) and not made.get("x-kubernetes-preserve-unknown-fields"):
