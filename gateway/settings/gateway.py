@@ -65,6 +65,8 @@ class ControlSettings(Settings):
     """Address on which the control plane listens; any other than loopback needs `auth.keys`."""
     port: Whole = Field(default=8002, ge=0, le=65535)
     """Port of the control plane; 0: any free port."""
+    metrics_port: Whole | None = Field(default=None, ge=1, le=65535)
+    """Port on `server.host` that serves `GET /metrics` alone, without keys, for scrapers that have none; null: none."""
     heartbeat_timeout: Seconds = Field(default=5.0, gt=0)
     """Without a heartbeat of the control process for this long, workers send no traffic to candidates."""
     tls: TlsSettings | None = None
@@ -183,4 +185,7 @@ class GatewaySettings(Settings):
         port, hosts = self.server.port, {_NAMES.get(host, host) for host in (self.server.host, self.control.host)}
         if port and port == self.control.port and (len(hosts) == 1 or hosts & _ALL_INTERFACES):
             raise ValueError(f"server.port and control.port are both {port}; give each plane its own port")
+        other = self.control.metrics_port
+        if other is not None and other in (port, self.control.port):
+            raise ValueError(f"control.metrics_port is {other}, which another plane has; give it a port of its own")
         return self

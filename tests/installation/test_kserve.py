@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from gateway.control.api.access import METRICS_PATH
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import parse
 from gateway.settings.units import parse_bytes
@@ -170,3 +171,10 @@ def test_pod_s_grace_is_longer_than_the_drain() -> None:
 def test_workers_fit_the_cores_that_are_asked_for() -> None:
     assert settings().server.workers == int(container()["resources"]["requests"]["cpu"])
     assert "cpu" not in container()["resources"]["limits"]
+
+
+def test_annotations_lead_prometheus_to_the_metrics() -> None:
+    annotations = runtime()["annotations"]
+    assert annotations["prometheus.kserve.io/port"] == str(settings().control.metrics_port)
+    assert annotations["prometheus.kserve.io/path"] == METRICS_PATH
+    assert settings().control.host == "127.0.0.1", "the rest of the control plane stays in the pod"

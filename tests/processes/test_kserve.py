@@ -12,6 +12,7 @@ import pytest
 import yaml
 from sklearn.datasets import load_digits
 
+from loadtests.free_port import free_port
 from tests.installation.test_kserve import FOLDER, container
 from tests.running import GatewayProcess
 from tests.tools import tool
@@ -33,6 +34,7 @@ class Pod(GatewayProcess):
         for plane in ("server", "control"):  # the ports are free ones
             del settings[plane]["port"]
         settings["server"] |= {"host": "127.0.0.1", "workers": 1}
+        self.metrics_port = settings["control"]["metrics_port"] = free_port()
         paths = {key: settings.pop(key) for key in ("models", "routing", "state")}
         super().__init__(folder, folder / "unused", **settings)
         (folder / "routing.yaml").unlink()
@@ -80,6 +82,16 @@ def test_kserve_s_client_is_served_a_bare_model(tmp_path: Path) -> None:
         assert ran.returncode == 0, ran.stderr
         said = json.loads(ran.stdout)
         metadata = httpx.get(f"{pod.url}/v2/models/my-digits").json()
+        scraped = httpx.get(f"http://127.0.0.1:{pod.metrics_port}/metrics", headers={"host": "10.0.0.7:8082"})
+        others = [
+            ("GET", "/api/releases"),
+            ("GET", "/"),
+            ("POST", "/api/releases/my-digits/stop"),
+            ("POST", "/metrics"),
+        ]
+        refused = [httpx.request(how, f"http://127.0.0.1:{pod.metrics_port}{path}") for how, path in others]
+    assert 'gateway_predictions_total{model="my-digits"' in scraped.text
+    assert [answer.status_code for answer in refused] == [404] * 4, "the port has metrics alone"
     assert {said[question] for question in ("live", "ready", "model_ready")} == {True}
     assert said["other_ready"] is False
     for kind in ("json", "binary"):
