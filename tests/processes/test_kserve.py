@@ -110,6 +110,12 @@ def test_kserve_s_client_is_served_a_bare_model(tmp_path: Path) -> None:
     assert [one["name"] for one in metadata["inputs"]] == ["image"]
 
 
+def evidence_began_ns(folder: Path) -> int:
+    """When the evidence of the release began that the last gateway has saved."""
+    saved = json.loads((folder / "state/ramps.json").read_bytes())
+    return saved["digits"]["place"]["epoch_began_ns"]
+
+
 def test_versions_are_proposed_promoted_and_kept_beside_the_mounted_model(tmp_path: Path) -> None:
     provision(tmp_path, MODELS / "digits/1/model.onnx")
     before = snapshot(tmp_path)
@@ -118,14 +124,14 @@ def test_versions_are_proposed_promoted_and_kept_beside_the_mounted_model(tmp_pa
         cli(pod, "propose", "digits", str(MODELS / "digits/2"), "--weight", "100")
         assert answering_version(pod, "digits") == "2"
     assert snapshot(tmp_path) == before
-    evidence = tmp_path / "state/ramps.json"
-    assert "digits" in json.loads(evidence.read_bytes())
+    began_ns = evidence_began_ns(tmp_path)
     provision(tmp_path, MODELS / "digits/2/model.onnx")
     with Pod(tmp_path, "digits") as pod:
         (told,) = [one for one in httpx.get(f"{pod.control_url}/api/decisions").json() if one["action"] == "mounted"]
         assert (told["model"], told["candidate"]) == ("digits", 1)
         assert answering_version(pod, "digits") == "2", "the candidate is what it was"
-        cli(pod, "promote", "digits")
+    assert evidence_began_ns(tmp_path) > began_ns, "it was against another stable version"
     with Pod(tmp_path, "digits") as pod:
+        assert "others than before" not in pod.log
+        cli(pod, "promote", "digits")
         assert answering_version(pod, "digits") == "2"
-        assert "version 1 of 'digits' is mounted and not served" in pod.log
