@@ -105,8 +105,8 @@ class _Links:
                 digests[f"{model}/{number}"] = _digest(folder / str(number) / MODEL_FILE)
             versions[model] = [number for number in files if not unserved_reason(folder / str(number))]
             log.info("mounted in %s: %s, version %s", self._source, model, ", ".join(map(str, versions[model])))
-        for name in self._links_before.keys() - self._links.keys():
-            if self._is_own(link := self._repository / name):
+        for link in self._repository.glob("*/*"):
+            if self._is_own(link) and self._name(link) not in self._links:
                 link.unlink()
                 shutil.rmtree(_renamed_folder(link), ignore_errors=True)
         if not any(versions.values()):
@@ -141,16 +141,18 @@ class _Links:
             return False
         else:
             link.symlink_to(target)
-        self._links[link.relative_to(self._repository).as_posix()] = str(target)
+        self._links[self._name(link)] = str(target)
         return True
 
     def _is_own(self, link: Path) -> bool:
         """Whether the link was made here, perhaps by a start that was killed before it could note that."""
         if not link.is_symlink():
             return False
-        target = os.readlink(link)
-        noted = self._links_before.get(link.relative_to(self._repository).as_posix())
+        target, noted = os.readlink(link), self._links_before.get(self._name(link))
         return target in (noted, _renamed_folder(link).name) or Path(target).is_relative_to(self._source)
+
+    def _name(self, link: Path) -> str:
+        return link.relative_to(self._repository).as_posix()
 
     def _renamed(self, link: Path, file: Path) -> Path:
         """A folder, relative to the link's, in which the model file has the name that it needs, with its weights."""

@@ -123,13 +123,16 @@ def test_proposed_version_stays_beside_and_before_the_mounted_ones(
     assert "is another model: number it otherwise" in caplog.text
 
 
-def test_link_of_a_killed_start_is_recognized(tmp_path: Path) -> None:
-    settings = mounted(tmp_path, any=ONE)
-    link_mounted(settings)
+@pytest.mark.parametrize("name", ["model", "any"])
+def test_link_of_a_killed_start_is_recognized(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    link_mounted(mounted(tmp_path, **{name: ONE}))
     (tmp_path / "state/mounted.json").unlink()
-    link_mounted(settings)
-    link_mounted(mounted(tmp_path, **{"2__model": ONE}))
+    link_mounted(mounted(tmp_path, 2, **{name: TWO}))
     assert repository(tmp_path).versions("digits") == [2]
+    (tmp_path / "state/mounted.json").unlink()
+    link_mounted(mounted(tmp_path, 2, **{"2__other": ONE}))
+    assert digest_of(repository(tmp_path).model_file("digits", 2)) == digest_of(ONE)
+    assert caplog.messages == []
 
 
 def test_damaged_memory_is_reported_and_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
