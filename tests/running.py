@@ -21,7 +21,10 @@ STOPPED_WITHIN_S = 30.0
 class GatewayProcess:
     """`gateway serve` on a free port, configured in `folder`.
 
-    As a context manager: all workers are ready on entry, and all processes have ended on exit."""
+    As a context manager: all workers are ready on entry, and all processes have ended on exit.
+    `arguments`: more of them for the command."""
+
+    arguments: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, models: Path, routing: Any = None, **settings: Any) -> None:
         self.port = free_port()
@@ -55,7 +58,7 @@ class GatewayProcess:
         return self.process.pid
 
     def __enter__(self) -> "GatewayProcess":
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config)]
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config), *self.arguments]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"COLUMNS": "200"})
         try:

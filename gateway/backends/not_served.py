@@ -54,7 +54,7 @@ def unserved_entries(repository: Path) -> list[UnservedEntry]:
         entries = sorted(repository.iterdir())
     except OSError as error:
         return [UnservedEntry(repository.name, "", f"cannot be read: {error.strerror}")]
-    return [_printable(found) for entry in entries if not _hidden(entry) for found in _safe_check_entry(entry)]
+    return [_printable(found) for entry in entries if not is_hidden(entry) for found in _safe_check_entry(entry)]
 
 
 def unserved_reason(folder: Path) -> str:
@@ -73,7 +73,7 @@ def unserved_reason(folder: Path) -> str:
             return f"{MODEL_FILE} is a link to {os.readlink(file)}, which does not exist"
         if file.exists():
             return "" if file.is_file() and os.access(file, os.R_OK) else _unreadable(file)
-        return _missing_model_file(sorted(path.name for path in folder.iterdir() if not _hidden(path)))
+        return _missing_model_file(sorted(path.name for path in folder.iterdir() if not is_hidden(path)))
     except OSError as error:
         return f"cannot be read: {error.strerror}; {_REMEDY}"
 
@@ -110,7 +110,7 @@ def _misnamed(folder: Path) -> Iterator[UnservedEntry]:
 
 def _model(folder: Path) -> Iterator[UnservedEntry]:
     name = folder.name
-    entries = sorted(entry for entry in folder.iterdir() if not _hidden(entry))
+    entries = sorted(entry for entry in folder.iterdir() if not is_hidden(entry))
     versions = [entry for entry in entries if is_version(entry.name) and entry.is_dir()]
     found = [UnservedEntry(name, "", reason) for reason in _misplaced_files(entries)]
     for entry in entries:
@@ -176,5 +176,6 @@ def _unreadable(file: Path) -> str:
     return f"{MODEL_FILE} cannot be read: {_REMEDY}"
 
 
-def _hidden(path: Path) -> bool:
+def is_hidden(path: Path) -> bool:
+    """Whether an entry is not meant to be a model, by its name."""
     return path.name.startswith(".") or path.name in _IGNORED

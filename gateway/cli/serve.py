@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import orjson
@@ -15,6 +15,7 @@ from rich.console import Console
 from gateway.auth.tls import Tls
 from gateway.backends.inert_guards import inert_guards
 from gateway.backends.measurable import Measurables
+from gateway.backends.not_served import MODEL_NAME
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadResult, LoadTrial, try_versions
 from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
@@ -23,22 +24,43 @@ from gateway.cli.tables import check_table, prediction_lines, release_table, war
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.supervisor import supervise, worker_count
+from gateway.errors import SettingsError
 from gateway.logs import configure, log_in_thread
 from gateway.settings.extras import check_tracing
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.keys import load_keys
 from gateway.settings.load import load_gateway
 from gateway.settings.routing import RoutingSettings
+from gateway.settings.units import LARGEST_VERSION
 from gateway.settings.warnings import routing_warnings
 
 log: Final = logging.getLogger("gateway.cli")
 
 
+def _model_name(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not MODEL_NAME.fullmatch(value):
+        raise click.BadParameter(f"{value!r}; names are letters, digits, '_', '-', '.', not beginning with a dot")
+    return value
+
+
+def _with_mounted(settings: GatewaySettings, **given: Any) -> GatewaySettings:
+    """The settings with those of models.mounted that are given. Raises SettingsError if nothing is mounted."""
+    given = {key: value for key, value in given.items() if value is not None}
+    if not given:
+        return settings
+    if settings.models.mounted is None:
+        raise SettingsError("gateway.yaml", ["models.mounted: --model-name and --model-version need it; set its path"])
+    mounted = settings.models.mounted.model_copy(update=given)
+    return settings.model_copy(update={"models": settings.models.model_copy(update={"mounted": mounted})})
+
+
 @click.command()
 @CONFIG
-def serve(config: Path) -> None:
+@click.option("--model-name", callback=_model_name, help="The name of the mounted model, see models.mounted.")
+@click.option("--model-version", type=click.IntRange(1, LARGEST_VERSION), help="Its version, unless a folder says it.")
+def serve(config: Path, model_name: str | None, model_version: int | None) -> None:
     """Load the models and serve them until SIGTERM or Ctrl-C."""
-    settings = load_gateway(config)
+    settings = _with_mounted(load_gateway(config), name=model_name, version=model_version)
     console = Console(stderr=True)
     check_tracing(settings.server)
     configure(settings.server.log, "control")

@@ -27,17 +27,17 @@ from gateway.control.config.startup import open_state
 from gateway.control.control_plane import ControlPlane
 from gateway.control.fleet_tasks import close_fleet, fleet_tasks, leave_fleet
 from gateway.control.garbage_collection import PacedCollector, without_collection
+from gateway.control.plane_sockets import control_socket, metrics_socket, reserve_port, url_of
 from gateway.control.pool.orphans import OrphanedWorkers
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import collect_status
 from gateway.errors import SettingsError
-from gateway.settings.gateway import GatewaySettings, ServerSettings, TlsSettings
+from gateway.settings.gateway import GatewaySettings, ServerSettings
 from gateway.shm.claim import claim
 from gateway.system.background_tasks import retry_forever
 from gateway.system.descriptors import raise_descriptor_limit
 from gateway.system.scheduling import demote_on_cpu_overrun, raise_niceness, restore_realtime, set_realtime
 from gateway.web.server import Server
-from gateway.web.sockets import listener
 
 TICK_S: Final = 0.05
 FILE_POLL_S: Final = 0.1
@@ -47,7 +47,6 @@ CLOSE_TIMEOUT_S: Final = 12.0  # includes the record writer, which gives up afte
 SWITCH_INTERVAL_S: Final = (
     0.0002  # the longest that a computing thread may hold the interpreter while control's loop is ready
 )
-LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.control")
 Ready = Callable[[ControlPlane, Sequence[ReleaseStatus], str, str], None]
 
@@ -75,10 +74,12 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
             memory = await asyncio.to_thread(claim, state)
             stack.callback(memory.close)
             orphans = await asyncio.to_thread(OrphanedWorkers, memory.name)
-            held = _reserve_port(settings.server, shared=len(orphans) > 0)
+            held = reserve_port(settings.server, shared=len(orphans) > 0)
             stack.callback(held.close)
-            plane = _control_socket(settings)
-            stack.callback(plane.close)
+            plane, metrics = control_socket(settings), metrics_socket(settings)
+            planes = [plane] if metrics is None else [plane, metrics]
+            for bound in planes:
+                stack.callback(bound.close)
             with without_collection():
                 opening = await asyncio.to_thread(open_state, settings, memory)
                 stack.callback(_close_with_timeout, lambda: (control or opening.decision_log).close())
@@ -87,8 +88,10 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
             raise SettingsError(str(state), [str(error)]) from None
         except RuntimeError as error:
             raise SettingsError("server", [f"{error}: no more threads can be started; {REMEDY}"]) from None
-        urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
-        await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda seen: ready(control, seen, *urls))
+        urls = url_of(held, settings.server.tls), url_of(plane, settings.control.tls)
+        await _Supervisor(settings, control, orphans, planes, keyring, tls).run(
+            lambda seen: ready(control, seen, *urls)
+        )
 
 
 class _Supervisor:
@@ -97,14 +100,14 @@ class _Supervisor:
         settings: GatewaySettings,
         control: ControlPlane,
         orphans: OrphanedWorkers,
-        plane: socket.socket,
+        planes: Sequence[socket.socket],
         keyring: Keyring | None,
         tls: Tls | None,
     ) -> None:
         self._settings = settings
         self._control = control
         self._orphans = orphans
-        self._control_socket = plane
+        self._control_sockets = planes
         self._keyring = keyring
         self._tls = tls
         self._end = asyncio.Event()
@@ -161,10 +164,10 @@ class _Supervisor:
             self._control.rates.orphans_ended()
 
     async def _serve(self) -> None:
-        await self._server().serve(sockets=[self._control_socket])
+        await self._server().serve(sockets=list(self._control_sockets))
 
     def _server(self) -> Server:
-        application = control_app(self._control, self._end, self._keyring)
+        application = control_app(self._control, self._end, self._keyring, self._settings.control.metrics_port)
         tls = ssl_context_factory(self._tls)
         return Server(
             uvicorn.Config(
@@ -249,44 +252,3 @@ def _lock_state(state: Path) -> Iterator[None]:
             problem = f"state: another gateway is using {state}; stop it, or give this one its own state folder"
             raise SettingsError("gateway.yaml", [problem]) from None
         yield
-
-
-def _reserve_port(server: ServerSettings, *, shared: bool) -> socket.socket:
-    """A socket that reserves the port for the workers: bound, never listening. `shared`: orphaned workers of a killed
-    run may still listen on it. Raises SettingsError if the port is taken.
-    """
-    try:
-        if not shared and server.port:
-            probe = socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, socket.SOCK_STREAM)
-            with probe:  # SO_REUSEPORT would let two gateways share a port in silence
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((server.host, server.port))
-        return listener(server.host, server.port)
-    except OSError as error:
-        reason = f"server: cannot listen on {server.host}:{server.port}: {error.strerror}; choose another host or port"
-        raise SettingsError("gateway.yaml", [reason]) from None
-
-
-def _control_socket(settings: GatewaySettings) -> socket.socket:
-    host, port = settings.control.host, settings.control.port
-    if host not in LOOPBACK and settings.auth.keys is None:
-        problem = f"control.host: other machines can reach {host}; set auth.keys to require keys, or use 127.0.0.1"
-        raise SettingsError("gateway.yaml", [problem])
-    if host not in LOOPBACK and settings.control.tls is None:
-        log.warning(
-            "control.host: API keys are sent to %s unencrypted; set control.tls, or put a TLS proxy in front", host
-        )
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        reason = f"control: cannot listen on {host}:{port}: {error.strerror}; choose another port"
-        raise SettingsError("gateway.yaml", [reason]) from None
-    return bound
-
-
-def _url(bound: socket.socket, tls: TlsSettings | None) -> str:
-    host, port = bound.getsockname()[:2]
-    return f"{'https' if tls else 'http'}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from gateway.settings.base import Settings
 from gateway.settings.fleet import FleetSettings
-from gateway.settings.units import Address, Bytes, Count, Rate, Seconds, Share, Whole
+from gateway.settings.units import Address, Bytes, Count, Name, Rate, Seconds, Share, Version, Whole
 
 LogForm = Literal["human", "json"]
 
@@ -65,10 +65,26 @@ class ControlSettings(Settings):
     """Address on which the control plane listens; any other than loopback needs `auth.keys`."""
     port: Whole = Field(default=8002, ge=0, le=65535)
     """Port of the control plane; 0: any free port."""
+    metrics_port: Whole | None = Field(default=None, ge=1, le=65535)
+    """Port on `server.host` that serves `GET /metrics` alone, without keys, for scrapers that have none; null: none."""
     heartbeat_timeout: Seconds = Field(default=5.0, gt=0)
     """Without a heartbeat of the control process for this long, workers send no traffic to candidates."""
     tls: TlsSettings | None = None
     """Serve HTTPS, as in `server.tls`."""
+
+
+class MountedSettings(Settings):
+    """Models in a folder that is read-only and filled by others, such as KServe's storage initializer.
+
+    At each start they are linked into `models.path`, which must be a folder that the gateway may write to.
+    """
+
+    path: str = "/mnt/models"
+    """The folder: `model.onnx` itself, or `VERSION/model.onnx`, or `NAME/VERSION/model.onnx`."""
+    name: Name | None = None
+    """The model's name, unless the folder names its models; `gateway serve --model-name` comes before it."""
+    version: Version = 1
+    """The version of a model without a version's folder; `gateway serve --model-version` comes before it."""
 
 
 class ModelsSettings(Settings):
@@ -76,6 +92,8 @@ class ModelsSettings(Settings):
 
     path: str = "models"
     """Folder of the models: `NAME/VERSION/model.onnx`, with an optional `NAME/model.yaml`."""
+    mounted: MountedSettings | None = None
+    """A read-only folder with more models, which others fill, as with KServe; null: none."""
     load_timeout: Seconds = Field(default=300.0, gt=0)
     """How long a version may take to load and warm up; if it takes longer, it is refused, or at a start not served."""
     max_proposal: Bytes = 4 * 1024**3
@@ -167,4 +185,7 @@ class GatewaySettings(Settings):
         port, hosts = self.server.port, {_NAMES.get(host, host) for host in (self.server.host, self.control.host)}
         if port and port == self.control.port and (len(hosts) == 1 or hosts & _ALL_INTERFACES):
             raise ValueError(f"server.port and control.port are both {port}; give each plane its own port")
+        other = self.control.metrics_port
+        if other is not None and other in (port, self.control.port):
+            raise ValueError(f"control.metrics_port is {other}, which another plane has; give it a port of its own")
         return self

@@ -240,3 +240,15 @@ def test_stop_command_does_not_import_the_serving_code() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "gateway.cli.releases" in loaded
     assert {"numpy", "onnxruntime", "gateway.control.control_plane"}.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("{{.Name}}", "'{{.Name}}'; names are letters"), ("", "''; names are letters")]
+)
+def test_serve_refuses_a_name_that_is_none(name: str, said: str) -> None:
+    assert said in gateway("serve", "--model-name", name, code=2).stderr
+
+
+def test_serve_names_only_a_mounted_model() -> None:
+    assert "models.mounted: --model-name" in gateway("serve", "--model-name", "digits", code=1).stderr
+    assert "models.mounted: --model-name" in gateway("serve", "--model-version", "2", code=1).stderr

@@ -275,6 +275,12 @@ def test_one_port_for_both_planes_is_refused(tmp_path: Path, hosts: tuple[str, s
         load_gateway(write(tmp_path, text.format(*hosts)))
 
 
+@pytest.mark.parametrize("port", [8000, 8002])
+def test_port_of_the_metrics_must_be_its_own(tmp_path: Path, port: int) -> None:
+    with pytest.raises(SettingsError, match=rf"control.metrics_port is {port}"):
+        load_gateway(write(tmp_path, f"control: {{metrics_port: {port}}}"))
+
+
 def test_one_port_on_two_addresses_and_two_free_ports_are_allowed(tmp_path: Path) -> None:
     for text in (
         "server: {host: 127.0.0.1, port: 8000}\ncontrol: {host: 127.0.0.2, port: 8000}",

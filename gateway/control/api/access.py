@@ -10,7 +10,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth.keyring import Identity, Keyring
-from gateway.errors import InvalidRequest, RequestError, UnsupportedMedia
+from gateway.errors import InvalidRequest, NotFound, RequestError, UnsupportedMedia
 from gateway.settings import keys
 from gateway.web.authentication import RequiredScopes, authenticate, refuse_cross_site
 from gateway.web.body import Headers
@@ -20,6 +20,7 @@ from gateway.web.timeouts import TIMEOUT_S, with_body_timeout
 READ_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.READ, keys.Scope.OPERATE})
 OPERATE_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
 PUBLIC_PATHS: Final = ("/", "/health")  # the page itself holds no data; it asks for a key
+METRICS_PATH: Final = "/metrics"
 PUBLIC_PREFIX: Final = "/console/"  # the page's scripts, styles and images
 READ_ONLY_POSTS: Final = ("/api/explain",)  # posts that change nothing
 SAFE_METHODS: Final = ("GET", "HEAD")
@@ -30,13 +31,15 @@ LOCAL_HOST: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", r
 
 class ControlAuthMiddleware:
     """ASGI middleware that passes permitted requests on to `application`; `keyring` None: no keys are required.
+    `metrics_port`: see `control_app`.
 
     It sets the scope's `identity` to the caller's Identity, or None.
     """
 
-    def __init__(self, application: ASGIApp, keyring: Keyring | None) -> None:
+    def __init__(self, application: ASGIApp, keyring: Keyring | None, metrics_port: int | None = None) -> None:
         self._application = application
         self._keyring = keyring
+        self._metrics_port = metrics_port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -47,6 +50,10 @@ class ControlAuthMiddleware:
         await self._application(scope, receive if is_upload(scope) else with_body_timeout(receive, TIMEOUT_S), send)
 
     def _authenticate(self, scope: Scope, headers: Headers) -> Identity | None:
+        if self._metrics_port is not None and scope["server"][1] == self._metrics_port:
+            if (scope["method"], scope["path"]) != ("GET", METRICS_PATH):
+                raise NotFound(f"this port serves GET {METRICS_PATH} alone; the rest is on control.port")
+            return None
         if self._keyring is None:
             _refuse_other_names(headers)
         if scope["method"] not in SAFE_METHODS:

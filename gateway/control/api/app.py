@@ -39,11 +39,13 @@ OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", 
 DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
 
 
-def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
+def control_app(
+    control: ControlPlane, ending: asyncio.Event, keyring: Keyring | None, metrics_port: int | None = None
+) -> ASGIApp:
     """Build the application.
 
     `ending`: set when the gateway begins to shut down; `keyring`: None if no keys are required, since only this machine
-    can reach it.
+    can reach it; `metrics_port`: on this port anyone may ask for the metrics, and for nothing else.
     """
     printer = PageRenderer(control.repository.path)
     documents, text = (
@@ -70,7 +72,7 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
         exception_handlers=exception_handlers(_not_routed),
         middleware=[
             Middleware(ReaderQueue, SlotQueue(), control.command_priority),
-            Middleware(ControlAuthMiddleware, keyring),
+            Middleware(ControlAuthMiddleware, keyring, metrics_port),
         ],
     )
 

@@ -7,12 +7,15 @@ from typing import Final
 
 from gateway.backends.repository import Repository
 from gateway.control.config.acceptance import RoutingAcceptance, ValidatedRouting
+from gateway.control.config.mounted_models import link_mounted
+from gateway.control.config.mounted_routing import prepare_routing
 from gateway.control.config.named_versions import named_by
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.proposals.journal import undo_interrupted
 from gateway.control.release.decisions import DecisionLog
 from gateway.control.release.inherited_stops import InheritedStops
+from gateway.control.release.persistence import STATES_FILE, forget_states
 from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings
 from gateway.shm.claim import Claim
@@ -44,6 +47,9 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
     nothing is remembered, ValueError if the stops cannot be read.
     """
     state = Path(settings.state)
+    linked = link_mounted(settings)
+    prepare_routing(settings, linked)
+    forget_states(state / STATES_FILE, {version.key[0] for version in linked.replaced})
     repository = Repository(Path(settings.models.path))
     routing_file = RoutingFileWatcher(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
     decision_log = DecisionLog(state, settings.records.retain_decisions)
@@ -53,6 +59,8 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
         inherited = InheritedStops(state, PreviousBoard(board), decision_log)
         acceptance = RoutingAcceptance(state, repository, decision_log, str(routing_file.path))
         undo_interrupted(state, named_by(routing_file.path, acceptance.memory))
+        for version in linked.replaced:
+            version.record(decision_log)
         resolved, validated = _choose_releases(routing_file, acceptance)
     except BaseException:
         decision_log.close()

@@ -21,7 +21,7 @@ from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.file_writer import FileWriter
 from gateway.control.release.forecast import Progress, progress
 from gateway.control.release.managed_release import ManagedRelease, feedback_counts, live_routes
-from gateway.control.release.persistence import dump, load, read_states
+from gateway.control.release.persistence import STATES_FILE, dump, load, read_states
 from gateway.control.release.sharing import Sharing
 from gateway.control.release.stages import Event
 from gateway.control.release.step_scheduler import StepScheduler
@@ -53,7 +53,7 @@ class ReleaseManager:
         stop_now: StopNow,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._file = folder / "ramps.json"
+        self._file = folder / STATES_FILE
         self._board, self._scoreboard = boards.switchboard, boards.scoreboard
         self._versions, self._releases = boards.versions, boards.releases
         self._records = records

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,9 @@ from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.settings.guards import GuardsSettings
 from gateway.settings.metric_names import DRIFTS, WRONG_FEEDBACK
 from gateway.settings.routing import ReleaseSettings, SplitSettings
+from gateway.system.durable_files import replace_durably
 
+STATES_FILE: Final = "ramps.json"  # in the state folder
 RAMP_STAGES = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
 log: Final = logging.getLogger("gateway.control.release")
 
@@ -99,3 +102,12 @@ def read_states(file: Path) -> dict[str, dict[str, Any]]:
         log.error("%s is damaged; all ramps start anew at their first weight: %s", file, error)
         return {}
     return {name: one for name, one in document.items() if isinstance(one, dict)}
+
+
+def forget_states(file: Path, models: AbstractSet[str]) -> None:
+    """Remove the saved states of these models' controllers, so that their evidence and ramps start over. Raises OSError
+    if they cannot be removed.
+    """
+    states = read_states(file) if models else {}
+    if models & states.keys():
+        replace_durably(file, orjson.dumps({name: one for name, one in states.items() if name not in models}))

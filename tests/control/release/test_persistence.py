@@ -1,12 +1,13 @@
 """The stored state of a controller: across restarts of the gateway and edits of the routing file."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gateway.control.release.persistence import dump, load
+from gateway.control.release.persistence import dump, forget_states, load, read_states
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.shm.failure_events import FailureEvent, FailureKind
 from tests.control.release.running import ERRORS, RAMP, Running, counts, release
@@ -200,3 +201,14 @@ def test_release_state_is_restored_from_json() -> None:
     again = ReleaseState.from_json(json.loads(json.dumps(place.to_json(100.0))), 20.0)
     assert (again.stage, again.step, again.step_started_s, again.restart) == (Stage.PAUSED, 2, 10.0, 4)
     assert (again.epoch, again.epoch_began_ns, again.paused_by, again.weights_ppm) == (None, 123, "hard", {})
+
+
+def test_forgotten_releases_start_over_and_others_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "ramps.json"
+    forget_states(file, {"digits"})
+    assert not file.exists()
+    file.write_text(json.dumps({"digits": {"weight_ppm": 1}, "tumor": {"weight_ppm": 2}}))
+    forget_states(file, set())
+    assert set(read_states(file)) == {"digits", "tumor"}
+    forget_states(file, {"digits", "other"})
+    assert read_states(file) == {"tumor": {"weight_ppm": 2}}
