@@ -48,7 +48,7 @@ def check_same(trained: Trained, model: bytes, signature: Signature, labelled: L
         python, answers = trained.answers(rows), _run(model, signature, rows)
         differs = np.zeros(len(rows), bool)
         for port, role in signature.outputs:
-            differs |= _differs(np.asarray(answers[port.name]), role, python, trained.target, CLOSE * deviation)
+            differs |= _differs(answers[port.name], role, python, trained.target, CLOSE * deviation)
         if differs.any():
             raise SystemExit(
                 f"ONNX Runtime answers {differs.sum():,} of {len(rows):,} {what} otherwise than Python does, so nothing"
@@ -60,7 +60,7 @@ def figures_of(model: bytes | str, signature: Signature, rows: Rows, target: Tar
     """How right a version is on these rows: accuracy and, of scores, log loss; or the errors of its numbers."""
     answers = _run(model, signature, rows)
     port, role = min(signature.outputs, key=lambda output: list(Role).index(output[1]))
-    said, truths = np.asarray(answers[port.name]), rows.truths
+    said, truths = answers[port.name], rows.truths
     if target.labels is None:
         errors = said.ravel().astype(np.float64) - truths
         squares = float(np.sum((truths - truths.mean()) ** 2))
@@ -86,7 +86,12 @@ def _run(model: bytes | str, signature: Signature, rows: Rows) -> Mapping[str, A
         for port in signature.inputs
     }
     names = [port.name for port, _ in signature.outputs]
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    return {name: _tensor(answer) for name, answer in zip(names, session.run(names, feeds), strict=True)}
+
+
+def _tensor(answer: Any) -> Any:
+    """An output as a tensor; a ZipMap's is a list with the scores of each row by class."""
+    return np.array([list(row.values()) for row in answer]) if isinstance(answer, list) else answer
 
 
 def _differs(said: Any, role: Role, python: Any, target: Target, close: float) -> Any:

@@ -1,7 +1,7 @@
 """Numbers for any learner from a model's inputs, computed alike in Python and in the ONNX graph.
 
-Numbers become 32-bit floats; what is missing (NaN, infinite) becomes the column's median, with a column beside it that
-says so if training rows lacked it too. Strings are categories: a column of zeros and ones for each.
+Numbers become 32-bit floats; what is missing (NaN, infinite, or too large to be squared) becomes the column's median,
+with a column beside it that says so if training rows lacked it too. Strings are categories: a column of zeros and ones for each.
 """
 
 from collections import Counter
@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 MOST_CATEGORIES = 64  # the most frequent; all others are alike
 TEXT_SHARE = 0.5  # of the rows: a column with more different strings is text, or names rows
+LARGEST = np.float32(1e18)
 FEW = 20  # different strings are categories however few the rows are
 
 
@@ -34,13 +35,13 @@ class Numbers:
     def encode(self, values: Any) -> Any:
         """The features, [rows, width]."""
         numbers = _as_float(values)
-        there = np.abs(numbers) < np.inf  # NaN is not either
+        there = _is_there(numbers)
         filled = np.where(there, numbers, self.medians[None])
         return np.concatenate([filled, (~there[:, self.lacking]).astype(np.float32)], axis=1)
 
     def add_to(self, graph: "GraphBuilder", tensor: str) -> str:
         """Add the same computation; return the name of its result."""
-        there = graph.add("Less", [graph.add("Abs", [tensor]), graph.constant(np.float32(np.inf))])
+        there = graph.add("Less", [graph.add("Abs", [tensor]), graph.constant(LARGEST)])
         filled = graph.add("Where", [there, tensor, graph.constant(self.medians[None])])
         if not len(self.lacking):
             return filled
@@ -133,7 +134,7 @@ def encode(encoders: Sequence[Encoder], inputs: Mapping[str, Any]) -> Any:
 
 def _fit_numbers(name: str, values: Any) -> Numbers:
     numbers = _as_float(values)
-    there = np.isfinite(numbers)
+    there = _is_there(numbers)
     medians = [np.median(column[known]) if known.any() else 0 for column, known in zip(numbers.T, there.T, strict=True)]
     return Numbers(name, np.array(medians, np.float32), np.flatnonzero(~there.all(axis=0)).astype(np.int64))
 
@@ -144,6 +145,10 @@ def _categories(values: Any) -> list[str]:
     if len(counts) > max(FEW, TEXT_SHARE * len(values)):
         return []
     return sorted(sorted(counts, key=lambda value: (-counts[value], value))[:MOST_CATEGORIES])
+
+
+def _is_there(numbers: Any) -> Any:
+    return np.abs(numbers) < LARGEST  # NaN is not
 
 
 def _as_float(values: Any) -> Any:

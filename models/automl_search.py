@@ -93,6 +93,7 @@ class Search:
                 n_splits=FOLDS,
                 split_ratio=1 / FOLDS,
                 seed=self._wanted.seed,
+                learner_selector="roundrobin",  # else a few trials may all go to one
                 custom_hp=_spaces(len(self._truths)),
                 n_jobs=1,
                 retrain_full=False,
