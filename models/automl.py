@@ -6,7 +6,6 @@ writes models/tumor/3 with the inputs and outputs of the versions before it. It 
 """
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -33,7 +32,7 @@ try:
     from automl_rows import Labelled, Rows, Target, drop_rare_classes, read_rows
     from automl_search import CLASS_METRICS, NUMBER_METRICS, Search, Trial, Wanted, improvements
     from automl_signature import Signature, signature_of, signature_of_records
-    from exported import code_revision, read_manifest
+    from exported import read_manifest, revision, training_code
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
@@ -70,9 +69,10 @@ def main() -> None:
         **figures_of(model, signature, labelled.held_out, target),
         "estimator": f"{best.learner}, chosen by FLAML {flaml.__version__}",
         "seed": given.seed,
-        "dataset_manifest_sha256": hashlib.sha256((given.dataset / "manifest.json").read_bytes()).hexdigest(),
+        "dataset_content_sha256": manifest.get("content_sha256"),
+        "dataset_query": manifest["query"],
         "dataset_rows": len(labelled.train) + len(labelled.held_out),
-        "code_revision": code_revision(HERE),
+        "revision": revision(training_code(HERE), HERE),
         "hyperparameters": dict(best.config),
         "metric": metric,
         "validation_loss": best.loss,
@@ -120,7 +120,7 @@ def _target(file: Path, manifest: Any) -> Target:
     kind, labels, output = main.get("kind"), main.get("labels"), main.get("output")
     is_json = manifest["truth_is_json"]
     truth = manifest["columns"]["truth"]
-    if kind == "regression" or (kind is None and not labels and "double" in truth):
+    if kind == "regression" or (kind is None and not labels and ("float64" in truth or "double" in truth)):
         return Target(None, output, is_json)
     if kind in (None, "classification") and labels:
         return Target([str(label) for label in labels], output, is_json)

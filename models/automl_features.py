@@ -1,7 +1,8 @@
 """Numbers for any learner from a model's inputs, computed alike in Python and in the ONNX graph.
 
 Numbers become 32-bit floats; what is missing (NaN, infinite, or too large to be squared) becomes the column's median,
-with a column beside it that says so if training rows lacked it too. Strings are categories: a column of zeros and ones for each.
+with a column beside it that says so if training rows lacked it too. Strings are categories: a column of zeros and ones
+for each.
 """
 
 from collections import Counter

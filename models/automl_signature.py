@@ -123,6 +123,6 @@ def _column(port: Port, manifest: Mapping[str, Any]) -> Column:
                 raise SystemExit(f"input '{port.name}' holds bytes that are no text, such as of an image; {REMEDY}")
             return Column(port.name, name, port.dtype)
     raise SystemExit(
-        f"the export has no input '{port.name}': the gateway records inputs with `records.inputs: full`, and"
-        " `gateway export` writes them without --flat"
+        f"the export has no input '{port.name}' of the type that version takes: the gateway records inputs with"
+        " `records.inputs: full`; --like chooses another version"
     )

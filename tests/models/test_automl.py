@@ -1,6 +1,5 @@
 """`models/automl.py`, run with FLAML itself: from exports to versions that the gateway takes for candidates."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from onnx import helper
 from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.repository import Repository
 from gateway.offline.dataset.export import ExportSource, Meters, export
+from gateway.offline.dataset.form import Form
 from gateway.offline.reader import Query, records_in
 from tests.backends.onnx_models import FLOAT, INT64, STRING, place, save
 from tests.processes.flawed import until
@@ -53,7 +53,7 @@ def exported(recording: Recording, folder: Path, kind: str = "parquet") -> Path:
     (spec,) = loaded("tumor", 1).session.signature.inputs  # of raw bodies, which are not recorded here
     source = ExportSource(records_in(recording.save(folder / "records")), lambda version: spec)
     out = folder / f"dataset_{kind}"
-    export(source, Query(recording.model), out, kind, Meters(silent, silent, silent))
+    export(source, Query(recording.model), out, Form(kind), Meters(silent, silent, silent))
     return out
 
 
@@ -106,8 +106,8 @@ def made_twice(recording: Recording, folder: Path, *words: str | Path) -> tuple[
         dataset = exported(recording, folder, kind)
         automl(name, "--dataset", dataset, "--out", folder / kind / name, "--version", "9", *words, **variables)
         training = json.loads((folder / kind / name / "9" / "training.json").read_text())
-        sha256 = hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest()
-        assert training.pop("dataset_manifest_sha256") == sha256
+        manifest = json.loads((dataset / "_manifest.json").read_text())
+        assert training["dataset_content_sha256"] == manifest["content_sha256"]
         made.append(((folder / kind / name / "9" / "model.onnx").read_bytes(), training))
     assert made[0] == made[1]
     return folder / "parquet" / name / "9", made[0][1]
@@ -207,7 +207,7 @@ def prices(rows: int = ROWS) -> Recording:
 
 def test_numbers_are_predicted_where_there_is_no_earlier_version(tmp_path: Path) -> None:
     (tmp_path / "models" / "prices").mkdir(parents=True)
-    settings = {"prediction": {"output": "price", "kind": "regression", "range": [0, 700]}}
+    settings = {"prediction": {"output": "price"}}  # of no kind: the truths show that it is a number
     (tmp_path / "models" / "prices" / "model.yaml").write_text(yaml.safe_dump(settings))
     dataset = exported(prices(), tmp_path)
     printed = automl("prices", "--dataset", dataset, "--models", tmp_path / "models", "--max-iter", "12")
@@ -315,7 +315,7 @@ def test_what_cannot_be_learned_is_refused_with_the_remedy(tmp_path: Path) -> No
             "7 exists, and a version never changes",
             "--like 5: there is no",
             "no trial ended within 0.001 s; raise --time-limit",
-            "holds no manifest.json: write it with `gateway export tumor",
+            "holds no _manifest.json: write it with `gateway export tumor",
             "is a parquet export of tumor; this needs parquet or jsonl of digits",
         ),
         strict=True,
