@@ -35,7 +35,7 @@ def read_export(folder: Path, model: str, input_name: str, data: Data) -> Export
     Left out are held-out rows, which no version may train on, those that `data` has already, and inputs whose labels
     contradict each other. Ends the script where the folder is no intact Parquet export of the model.
     """
-    manifest = _manifest(folder, model)
+    manifest = read_manifest(folder, model, ("parquet",))
     classes = sorted({*np.asarray(data.train_y).tolist(), *np.asarray(data.test_y).tolist()})
     held_out, known = set(map(_key, data.test_x)), set(map(_key, data.train_x))
     left_out: Counter[str] = Counter()
@@ -111,15 +111,19 @@ def write_next_version(
     write_version(wanted.out, version, estimator, f"{description}, more rows", grown, inputs, provenance)
 
 
-def _manifest(folder: Path, model: str) -> Any:
+def read_manifest(folder: Path, model: str, formats: Sequence[str]) -> Any:
+    """The manifest of an export of the model in one of the formats; ends the script if it is not intact."""
     files = [file for name in MANIFESTS if (file := folder / name).exists()]
     if not files:
         raise SystemExit(f"{folder} holds no {MANIFESTS[0]}: write it with `gateway export {model} --out {folder}`")
     manifest = json.loads(files[0].read_text())
-    if (manifest["model"], manifest["format"]) != (model, "parquet"):
+    if manifest["model"] != model or manifest["format"] not in formats:
         raise SystemExit(
-            f"{folder} is a {manifest['format']} export of {manifest['model']}; this needs parquet of {model}"
+            f"{folder} is a {manifest['format']} export of {manifest['model']}; this needs"
+            f" {' or '.join(formats)} of {model}"
         )
+    if manifest.get("flat"):
+        raise SystemExit(f"{folder} is a flat export, which has no tensors; export it again without --flat")
     for part in manifest["files"]:
         with (folder / part["path"]).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != part["sha256"]:
