@@ -1,5 +1,6 @@
 """The command `gateway analyze`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,11 +10,13 @@ from gateway.cli.control_client import ControlAddress
 from gateway.cli.options import JSON, control_options
 from gateway.cli.record_options import (
     FEEDBACK_UNTIL,
+    RECORDS,
     SINCE,
     UNTIL,
     meter,
     query_of,
     recorded_model,
+    refuse_folders_with_url,
     shown_progress,
 )
 from gateway.cli.records_client import fetch_analysis
@@ -30,6 +33,7 @@ from gateway.offline.reader import Query
 @SINCE
 @UNTIL
 @FEEDBACK_UNTIL
+@RECORDS
 @click.option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -42,6 +46,7 @@ def analyze(
     since: str | None,
     until: str | None,
     feedback_until: str | None,
+    folders: tuple[Path, ...],
     html: Path | None,
     as_json: bool,
 ) -> None:
@@ -50,8 +55,9 @@ def analyze(
     Lists how the candidate differs from stable, over all and slice by slice; slices that are worse than the rest;
     contradicting labels; and the rows most worth labelling. With --url the running gateway analyses its own records.
     """
+    refuse_folders_with_url(folders, control)
     if control.url is None:
-        analysis = _analysed(control.config, query_of(model, since, until, feedback_until))
+        analysis = _analysed(control.config, folders, query_of(model, since, until, feedback_until))
         if html is not None:
             html.write_text(page(analysis), encoding="utf-8")
         if as_json:
@@ -69,8 +75,8 @@ def analyze(
         click.echo(f"The report is in {html}")
 
 
-def _analysed(config: Path, query: Query) -> Analysis:
-    recorded = recorded_model(config, query.model)
+def _analysed(config: Path, folders: Sequence[Path], query: Query) -> Analysis:
+    recorded = recorded_model(config, query.model, folders)
     subject = Subject(
         recorded.records,
         query,

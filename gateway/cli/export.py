@@ -1,5 +1,6 @@
 """The command `gateway export`."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -11,11 +12,13 @@ from gateway.cli.control_client import ControlAddress
 from gateway.cli.options import JSON, control_options
 from gateway.cli.record_options import (
     FEEDBACK_UNTIL,
+    RECORDS,
     SINCE,
     UNTIL,
     meter,
     query_of,
     recorded_model,
+    refuse_folders_with_url,
     shown_progress,
 )
 from gateway.cli.records_client import fetch_dataset
@@ -40,6 +43,7 @@ DETAILS: Final = ("model", "kind", "columns", "tensors", "truth_is_json", "input
 @SINCE
 @UNTIL
 @FEEDBACK_UNTIL
+@RECORDS
 @click.option(
     "--variant", type=click.Choice(["stable", "candidate", "pinned"]), help="Only predictions of this variant."
 )
@@ -54,6 +58,7 @@ def export(
     since: str | None,
     until: str | None,
     feedback_until: str | None,
+    folders: tuple[Path, ...],
     variant: str | None,
     with_feedback: bool,
     kind: str,
@@ -66,9 +71,10 @@ def export(
     """
     if kind == "csv" and not flat:
         raise click.UsageError("csv holds no lists; add --flat, or choose another --format")
+    refuse_folders_with_url(folders, control)
     if control.url is None:
         query = query_of(model, since, until, feedback_until, variant=variant, with_feedback=with_feedback)
-        _write(control.config, query, out, Form(kind, flat))
+        _write(control.config, folders, query, out, Form(kind, flat))
     else:
         times = {"since": since, "until": until, "feedback_until": feedback_until}
         flags = {"with_feedback": with_feedback, "flat": flat}
@@ -79,13 +85,13 @@ def export(
     _show(manifest, out, as_json=as_json)
 
 
-def _write(config: Path, query: Query, out: Path, form: Form) -> None:
+def _write(config: Path, folders: Sequence[Path], query: Query, out: Path, form: Form) -> None:
     if find_spec("pyarrow") is None:
         raise CommandError(NEEDS_PYARROW)
     from gateway.offline.dataset.export import ExportSource, Meters
     from gateway.offline.dataset.export import export as write
 
-    recorded = recorded_model(config, query.model)
+    recorded = recorded_model(config, query.model, folders)
     streams = recorded.records
     with shown_progress() as progress:
         meters = Meters(

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from gateway.cli.control_client import ControlAddress
 from gateway.cli.options import progress_bar
 from gateway.offline.reader import OnProgress, Query, size_of
 from gateway.offline.recorded_model import RecordedModel
@@ -21,13 +22,31 @@ UNTIL = click.option("--until", metavar="TIME", help="Predictions before this ti
 FEEDBACK_UNTIL = click.option(
     "--feedback-until", metavar="TIME", help="Feedback before this time; what came later is as if it had not come."
 )
+RECORDS = click.option(
+    "--records",
+    "folders",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with records in the place of the state folder's; repeat it for copies from several hosts.",
+)
 _UPDATE_BYTES: Final = 1024**2  # bytes: updating a progress bar for every line would take longer than reading it
 
 
-def recorded_model(config: Path, model: str) -> RecordedModel:
-    """The records of the gateway that the file configures, and its model. Raises GatewayError."""
+def recorded_model(config: Path, model: str, folders: Sequence[Path]) -> RecordedModel:
+    """The records in these folders, or else of the gateway that the file configures, and its model.
+
+    Raises GatewayError.
+    """
     settings = load_gateway(config)
-    return RecordedModel(Path(settings.state), Path(settings.models.path), model)
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise click.UsageError("--records names a folder twice; its records would count twice")
+    return RecordedModel(folders or [Path(settings.state) / "records"], Path(settings.models.path), model)
+
+
+def refuse_folders_with_url(folders: Sequence[Path], control: ControlAddress) -> None:
+    """Raise UsageError if both are given."""
+    if folders and control.url is not None:
+        raise click.UsageError("--records reads folders on this machine; the gateway at --url has records of its own")
 
 
 def query_of(

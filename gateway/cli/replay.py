@@ -9,6 +9,7 @@ from gateway.backends.loaded_version import load_version
 from gateway.cli.options import CONFIG, JSON
 from gateway.cli.record_options import (
     FEEDBACK_UNTIL,
+    RECORDS,
     SINCE,
     UNTIL,
     meter,
@@ -29,6 +30,7 @@ from gateway.offline.replay.report import document, remarks, table
 @SINCE
 @UNTIL
 @FEEDBACK_UNTIL
+@RECORDS
 @click.option("--limit", type=click.IntRange(min=1), help="Replay at most this many predictions, the earliest first.")
 @click.option("--unbatched", is_flag=True, help="Run one request at a time: slower, and reproducible to the bit.")
 @JSON
@@ -39,13 +41,14 @@ def replay(
     since: str | None,
     until: str | None,
     feedback_until: str | None,
+    folders: tuple[Path, ...],
     limit: int | None,
     unbatched: bool,
     as_json: bool,
 ) -> None:
     """Run recorded requests on a version, and compare answers."""
     query = query_of(model, since, until, feedback_until)
-    recorded = recorded_model(config, model)
+    recorded = recorded_model(config, model, folders)
     repository, records = recorded.repository, recorded.records
     loaded = load_version(repository.model_file(model, number), recorded.settings, repository.sample(model))
     with shown_progress() as progress:

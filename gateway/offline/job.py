@@ -68,7 +68,7 @@ def _dataset(job: RecordsJob, scratch: Path) -> Result:
     from gateway.offline.reader import Query
     from gateway.offline.recorded_model import RecordedModel
 
-    recorded = RecordedModel(Path(job.state), Path(job.models), job.model)
+    recorded = RecordedModel([Path(job.state) / "records"], Path(job.models), job.model)
     time_range = TimeRange(job.since_ns, job.until_ns)
     query = Query(job.model, time_range, job.variant, job.with_feedback, job.feedback_until_ns)
     out = scratch / "dataset"
@@ -86,7 +86,7 @@ def _analysis(job: RecordsJob, scratch: Path) -> Result:
     from gateway.offline.reader import Query
     from gateway.offline.recorded_model import RecordedModel
 
-    recorded = RecordedModel(Path(job.state), Path(job.models), job.model)
+    recorded = RecordedModel([Path(job.state) / "records"], Path(job.models), job.model)
     query = Query(job.model, TimeRange(job.since_ns, job.until_ns), feedback_until_ns=job.feedback_until_ns)
     subject = Subject(
         recorded.records, query, recorded.predicting, recorded.raw_input, recorded.features, ranges=recorded.ranges

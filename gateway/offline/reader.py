@@ -42,7 +42,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A snapshot of the record streams: reading it twice gives the same records."""
+    """A snapshot of the record streams, of one host after the other: reading it twice gives the same records."""
 
     predictions: Sequence[RecordSegment]
     feedback: Sequence[RecordSegment]
@@ -52,9 +52,13 @@ class Records:
 Joined = tuple[Prediction, StoredFeedback]
 
 
-def records_in(folder: Path) -> Records:
-    """Take a snapshot of the streams in a folder."""
-    return Records(snapshot(folder, PREDICTIONS), snapshot(folder, FEEDBACK), snapshot(folder, MIRRORS))
+def records_in(*folders: Path) -> Records:
+    """Take a snapshot of the streams in these folders, one of each host."""
+    predictions, feedback, mirrors = (
+        [segment for folder in folders for segment in snapshot(folder, stream)]
+        for stream in (PREDICTIONS, FEEDBACK, MIRRORS)
+    )
+    return Records(predictions, feedback, mirrors)
 
 
 def size_of(stream: Sequence[RecordSegment]) -> int:

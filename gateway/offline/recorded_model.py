@@ -1,6 +1,6 @@
 """What export, analysis and replay read of one model: its records, and its folder in the repository."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,17 +16,16 @@ UNKNOWN_RAW: Final = TensorSpec("raw", "BYTES", (-1,))  # for raw bodies of mode
 
 
 class RecordedModel:
-    """A snapshot of one model's records in the folder `state`, and the settings in its folder in the repository.
-
-    Raises GatewayError if there are none.
+    """A snapshot of one model's records in these folders, one of each host, and the settings in its folder in the
+    repository `models`. Raises GatewayError if a folder holds no predictions.
     """
 
-    def __init__(self, state: Path, models: Path, model: str) -> None:
-        folder = state / "records"
+    def __init__(self, folders: Sequence[Path], models: Path, model: str) -> None:
         self.model = model
-        self.records: Records = records_in(folder)
-        if not self.records.predictions:
-            raise GatewayError(f"there are no predictions in {folder}; a running gateway records them there")
+        for folder in folders:
+            if not records_in(folder).predictions:
+                raise GatewayError(f"there are no predictions in {folder}; a running gateway records them there")
+        self.records: Records = records_in(*folders)
         self.repository = Repository(models)
         there = bool(self.repository.versions(model))
         self.settings = self.repository.settings(model) if there else ModelSettings()

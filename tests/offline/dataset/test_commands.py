@@ -1,6 +1,7 @@
 """`gateway export`, `analyze` and `replay` on what a running gateway has recorded."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from rich.progress import Progress
 from gateway.cli.record_options import meter
 from gateway.offline.reader import records_in
 from gateway.protocol.elements import to_bytes
-from gateway.records.segments import read
+from gateway.records.segments import FEEDBACK, read, segment_path
 from tests.recording import MODELS, Recording, data, json_request
 from tests.running import GatewayProcess
 
@@ -90,6 +91,35 @@ def test_export_of_a_variant_and_a_period(recorded: Path, tmp_path: Path) -> Non
     assert ended.stderr.startswith("no recorded prediction of 'digits' matches the options")
     ended = command(recorded, "export", "digits", "--out", str(tmp_path / "b"), "--since", "noon", code=1)
     assert ended.stderr.startswith("'noon' is neither a time nor a duration; write for example 24h")
+
+
+def test_records_of_several_hosts_are_read_as_one(recorded: Path, tmp_path: Path) -> None:
+    """Host a made the predictions of this gateway, b one more; feedback on it was given to a."""
+    here, other = tmp_path / "a", Recording()
+    shutil.copytree(recorded.parent / "state" / "records", here)
+    prediction = other.record(prediction_id="of b")
+    there, elsewhere = other.save(tmp_path / "b"), Recording()
+    elsewhere.feedback(prediction, truth=3, truth_class=3, correct=False)
+    segment_path(here, FEEDBACK, 999, open=False).write_bytes(b"".join(elsewhere.lines[FEEDBACK]))
+    both = ("--records", str(there), "--records", str(here))
+    told = exported(recorded, tmp_path / "out", *both)
+    assert (told["rows"], told["rows_with_truth"]) == (ROWS + 1, ROWS + 1)
+    told = json.loads(command(recorded, "analyze", "digits", "--json", *both).stdout)
+    assert told["rows"] == ROWS + 1
+    told = json.loads(command(recorded, "replay", "digits", "--version", "1", "--json", *both).stdout)
+    assert told["replayed"] == ROWS
+
+
+def test_folders_of_records_that_cannot_be_read_as_one_are_refused(recorded: Path, tmp_path: Path) -> None:
+    folder = str(recorded.parent / "state" / "records")
+    (tmp_path / "empty").mkdir()
+    out = ("--out", str(tmp_path / "out"))
+    for words, code, says in (
+        (("--records", folder, "--records", f"{folder}/../records"), 2, "names a folder twice"),
+        (("--records", folder, "--url", "http://127.0.0.1:9"), 2, "has records of its own"),
+        (("--records", folder, "--records", str(tmp_path / "empty")), 1, "there are no predictions in"),
+    ):
+        assert says in command(recorded, "export", "digits", *out, *words, code=code).stderr
 
 
 def test_export_prints_a_summary(recorded: Path, tmp_path: Path) -> None:
