@@ -66,7 +66,7 @@ class ControlSettings(Settings):
     port: Whole = Field(default=8002, ge=0, le=65535)
     """Port of the control plane; 0: any free port."""
     metrics_port: Whole | None = Field(default=None, ge=1, le=65535)
-    """Port on `server.host` that serves `GET /metrics` alone, without keys, for scrapers that have none; null: none."""
+    """Port on `server.host` that serves `GET /metrics` alone, without keys (HTTPS with `control.tls`); null: none."""
     heartbeat_timeout: Seconds = Field(default=5.0, gt=0)
     """Without a heartbeat of the control process for this long, workers send no traffic to candidates."""
     tls: TlsSettings | None = None

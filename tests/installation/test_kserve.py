@@ -115,6 +115,11 @@ def test_service_names_the_runtime_and_what_it_supports() -> None:
     assert model["protocolVersion"] in runtime()["protocolVersions"]
 
 
+def test_runtime_is_chosen_by_its_name_alone() -> None:
+    """KServe refuses a second runtime that is selected by itself for a format and protocol at the same priority."""
+    assert not any("autoSelect" in supported for supported in runtime()["supportedModelFormats"])
+
+
 def test_canary_is_in_the_gateway_alone() -> None:
     assert "canary" not in document("inferenceservice.yaml", "InferenceService")["spec"]
     assert "canaryTrafficPercent" not in predictor()

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 from loadtests.free_port import free_port
 from tests.installation.test_kserve import FOLDER, container
+from tests.processes.flawed import PATIENCE_S
 from tests.running import GatewayProcess
 from tests.tools import tool
 
@@ -82,14 +83,16 @@ def test_kserve_s_client_is_served_a_bare_model(tmp_path: Path) -> None:
         assert ran.returncode == 0, ran.stderr
         said = json.loads(ran.stdout)
         metadata = httpx.get(f"{pod.url}/v2/models/my-digits").json()
-        scraped = httpx.get(f"http://127.0.0.1:{pod.metrics_port}/metrics", headers={"host": "10.0.0.7:8082"})
-        others = [
-            ("GET", "/api/releases"),
-            ("GET", "/"),
-            ("POST", "/api/releases/my-digits/stop"),
-            ("POST", "/metrics"),
-        ]
-        refused = [httpx.request(how, f"http://127.0.0.1:{pod.metrics_port}{path}") for how, path in others]
+        scraper = httpx.Client(base_url=f"http://127.0.0.1:{pod.metrics_port}", headers={"host": "10.0.0.7:8082"})
+        with scraper:
+            scraped = scraper.get("/metrics", timeout=PATIENCE_S)  # the first starts the process that renders it
+            others = [
+                ("GET", "/api/releases"),
+                ("GET", "/"),
+                ("POST", "/api/releases/my-digits/stop"),
+                ("POST", "/metrics"),
+            ]
+            refused = [scraper.request(how, path) for how, path in others]
     assert 'gateway_predictions_total{model="my-digits"' in scraped.text
     assert [answer.status_code for answer in refused] == [404] * 4, "the port has metrics alone"
     assert {said[question] for question in ("live", "ready", "model_ready")} == {True}

@@ -121,28 +121,26 @@ class _Links:
         return LinkedModels({model: numbers for model, numbers in versions.items() if numbers}, tuple(replaced))
 
     def _link_version(self, link: Path, file: Path) -> None:
-        if file.name in (MODEL_FILE, REMOTE_FILE):
-            linked = self._link(link, file.parent)
-        else:
-            linked = self._link(link, self._renamed(link, file))
-        if not linked and _digest(link / MODEL_FILE) != _digest(file):
+        if not os.path.lexists(link) or self._is_own(link):
+            named = file.name in (MODEL_FILE, REMOTE_FILE)
+            self._link(link, file.parent if named else self._renamed(link, file))
+        elif _digest(link / MODEL_FILE) != _digest(file):
             log.error(
                 "version %s of '%s' is served from %s; %s, of the same number, is another model: number it otherwise",
                 link.name, link.parent.name, link, file,
             )  # fmt: skip
 
-    def _link(self, link: Path, target: Path) -> bool:
-        """Whether the link is made; not if something else is there already, as a version that was proposed."""
+    def _link(self, link: Path, target: Path) -> None:
+        """Make the link, unless something else is there already."""
         if self._is_own(link):
             if os.readlink(link) != str(target):
                 link.unlink()
                 link.symlink_to(target)
         elif os.path.lexists(link):
-            return False
+            return
         else:
             link.symlink_to(target)
         self._links[self._name(link)] = str(target)
-        return True
 
     def _is_own(self, link: Path) -> bool:
         """Whether the link was made here, perhaps by a start that was killed before it could note that."""

@@ -121,6 +121,8 @@ def test_proposed_version_stays_beside_and_before_the_mounted_ones(
     link_mounted(mounted(tmp_path, **{"1__model": ONE, "2__model": ONE}))
     assert digest_of(repository(tmp_path).model_file("digits", 2)) == digest_of(TWO)
     assert "is another model: number it otherwise" in caplog.text
+    link_mounted(mounted(tmp_path, **{"2__any": ONE}))
+    assert os.listdir(tmp_path / "state/models/digits") == ["2"]
 
 
 @pytest.mark.parametrize("name", ["model", "any"])
