@@ -4,9 +4,9 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 SCRIPT = MODELS / "automl.py"
 ROWS, FEW = 300, 150
 LABELS = ("low", "high", "middle")  # not in the order of the alphabet
-REFUSALS = """
+IN_TURN = """
 import json, runpy, sys
 said = []
 for words in json.loads(sys.argv[1]):
@@ -40,6 +40,8 @@ for words in json.loads(sys.argv[1]):
         runpy.run_path(%r, run_name="__main__")
     except SystemExit as error:
         said.append(str(error))
+    else:
+        said.append("")
 print(json.dumps(said))
 """
 
@@ -70,61 +72,24 @@ def tensor(name: str, datatype: str, values: list[Any], width: int = 1) -> dict[
     return {"name": name, "shape": shape, "datatype": datatype, "data": values}
 
 
-def automl(*words: str | Path, **variables: str) -> str:
-    """Run the script, which must end with 0, and return what it prints."""
-    line = [tool("automl") / "python", SCRIPT, *words]
-    ended = subprocess.run(
-        list(map(str, line)), capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **variables}
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+def automl(*asked: Sequence[str | Path], **variables: str) -> tuple[list[str], str]:
+    """Run the script with each of these command lines, all in one process, because its imports take seconds.
 
-
-def refusals(*asked: list[str | Path]) -> list[str]:
-    """What the script says when it refuses, for each of these words of its command line."""
+    Returns with what it refused each ("" if it did not), and all that was printed.
+    """
     words = json.dumps([list(map(str, one)) for one in asked])
-    line = [str(tool("automl") / "python"), "-c", REFUSALS % str(SCRIPT), words]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    line = [str(tool("automl") / "python"), "-c", IN_TURN % str(SCRIPT), words]
+    environment = os.environ | variables
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False, env=environment)
     assert ended.returncode == 0, ended.stderr
     said: list[str] = json.loads(ended.stdout.splitlines()[-1])
-    return said
+    return said, ended.stdout
 
 
 def version_in(folder: Path) -> LoadedVersion:
     """A version as the gateway loads it; its folder is MODELS/NAME/N."""
     repository, name = Repository(folder.parent.parent), folder.parent.name
     return load_version(folder / "model.onnx", repository.settings(name), repository.sample(name))
-
-
-def made_twice(recording: Recording, folder: Path, *words: str | Path) -> tuple[Path, dict[str, Any]]:
-    """A version's folder and training.json, after another process has made the same of the rows as JSON Lines."""
-    name, made = recording.model, []
-    for kind, variables in (
-        ("parquet", {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}),
-        ("jsonl", {"PYTHONHASHSEED": "2", "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}),
-    ):
-        dataset = exported(recording, folder, kind)
-        automl(name, "--dataset", dataset, "--out", folder / kind / name, "--version", "9", *words, **variables)
-        training = json.loads((folder / kind / name / "9" / "training.json").read_text())
-        manifest = json.loads((dataset / "_manifest.json").read_text())
-        assert training["dataset_content_sha256"] == manifest["content_sha256"]
-        made.append(((folder / kind / name / "9" / "model.onnx").read_bytes(), training))
-    assert made[0] == made[1]
-    return folder / "parquet" / name / "9", made[0][1]
-
-
-def test_tumor_version_answers_for_stable_and_is_the_same_bytes_again(tmp_path: Path) -> None:
-    folder, training = made_twice(shipped("tumor", ROWS), tmp_path, "--max-iter", "8")
-    assert (training["train_rows"], training["held_out_rows"], training["dataset_rows"]) == (240, 60, 300)
-    assert (training["trials"], training["metric"], training["ended_by_time_limit"]) == (8, "log_loss", False)
-    assert training["earlier_version"]["version"] == 2
-    version, stable = version_in(folder), loaded("tumor", 2)
-    stable.session.signature.check_replaceable_by(version.session.signature, 9)
-    assert version.warm_up.rows > 1, "it can be batched"
-    held_out, truths = (part[ROWS - 60 : ROWS] for part in (data("tumor").train_x, data("tumor").train_y))
-    label, scores = version.session.run({"features": held_out.astype(np.float32)})
-    assert round(float((np.asarray(label) == truths).mean()), 4) == training["held_out_accuracy"] > 0.9
-    assert (np.asarray(scores).argmax(axis=1) == label).all()
 
 
 def orders() -> Recording:
@@ -171,16 +136,75 @@ def shop(folder: Path) -> Path:
     return folder
 
 
-def test_strings_are_categories_and_classes_come_in_the_order_of_model_yaml(tmp_path: Path) -> None:
-    repository = shop(tmp_path / "models")
-    folder, training = made_twice(orders(), tmp_path, "--models", repository, "--max-iter", "8", "--metric", "accuracy")
+class Made(NamedTuple):
+    """A version that two processes have made alike, what is in its training.json, and all that they have printed."""
+
+    folder: Path
+    training: dict[str, Any]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    """Versions of three models, made from Parquet and, in another environment, of the same rows as JSON Lines."""
+    folder = tmp_path_factory.mktemp("automl")
+    recordings = {"tumor": shipped("tumor", ROWS), "orders": orders(), "prices": prices()}
+    more: dict[str, list[str | Path]] = {
+        "tumor": ["--max-iter", "6"],
+        "orders": ["--max-iter", "6", "--metric", "accuracy", "--models", shop(folder / "models")],
+        "prices": ["--max-iter", "10", "--models", houses(folder / "models")],
+    }
+    printed = ""
+    for kind, variables in (
+        ("parquet", {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}),
+        ("jsonl", {"PYTHONHASHSEED": "2", "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}),
+    ):
+        asked = [
+            [name, "--dataset", exported(recording, folder / name, kind), "--out", folder / kind / name, *more[name]]
+            for name, recording in recordings.items()
+        ]
+        said, now = automl(*asked, **variables)
+        assert said == ["", "", ""]
+        printed += now
+    versions = {"tumor": "3", "orders": "2", "prices": "1"}
+    found = {}
+    for name, version in versions.items():
+        one, other = (folder / kind / name / version for kind in ("parquet", "jsonl"))
+        for file in ("model.onnx", "training.json"):
+            assert (one / file).read_bytes() == (other / file).read_bytes(), (name, file)
+        found[name] = Made(one, json.loads((one / "training.json").read_text()), printed)
+        manifest = json.loads((folder / name / "dataset_jsonl" / "_manifest.json").read_text())
+        assert found[name].training["dataset_content_sha256"] == manifest["content_sha256"]
+    return found
+
+
+def test_tumor_version_answers_for_stable(made: dict[str, Made]) -> None:
+    folder, training, printed = made["tumor"]
+    assert (training["train_rows"], training["held_out_rows"], training["dataset_rows"]) == (240, 60, 300)
+    assert (training["trials"], training["metric"], training["ended_by_time_limit"]) == (6, "log_loss", False)
+    assert "loss (log_loss)" in printed and "version 2 on the same rows: accuracy" in printed
+    assert training["earlier_version"]["version"] == 2
+    version, stable = version_in(folder), loaded("tumor", 2)
+    stable.session.signature.check_replaceable_by(version.session.signature, 3)
+    assert version.warm_up.rows > 1, "it can be batched"
+    held_out, truths = (part[ROWS - 60 : ROWS] for part in (data("tumor").train_x, data("tumor").train_y))
+    label, scores = version.session.run({"features": held_out.astype(np.float32)})
+    assert round(float((np.asarray(label) == truths).mean()), 4) == training["held_out_accuracy"] > 0.9
+    assert (np.asarray(scores).argmax(axis=1) == label).all()
+
+
+def test_strings_are_categories_and_classes_come_in_the_order_of_model_yaml(
+    made: dict[str, Made], tmp_path: Path
+) -> None:
+    folder, training, _ = made["orders"]
     left_out = {"contradicting truths": 1, "of a rare class": 3, "repeated": 10, "without a truth": 1}
     assert training["rows_left_out"] == left_out
     assert (training["classes_left_out"], training["metric"]) == (["middle"], "accuracy")
     assert training["dataset_rows"] == ROWS - 1 - 3 + 2
     assert training["held_out_accuracy"] > 0.8
     version = version_in(folder)
-    version_in(repository / "orders" / "1").session.signature.check_replaceable_by(version.session.signature, 9)
+    stable = version_in(shop(tmp_path) / "orders" / "1")
+    stable.session.signature.check_replaceable_by(version.session.signature, 2)
     feeds = {
         "who": np.array([["web", "city 1"], ["shop", "city 1"], ["by pigeon", "Atlantis"], ["web", "city 2"]], object),
         "amount": np.array([150, 150, 150, np.nan], np.float32),
@@ -205,14 +229,16 @@ def prices(rows: int = ROWS) -> Recording:
     return recording
 
 
-def test_numbers_are_predicted_where_there_is_no_earlier_version(tmp_path: Path) -> None:
-    (tmp_path / "models" / "prices").mkdir(parents=True)
+def houses(folder: Path) -> Path:
+    """A repository with the settings of a model that has no version yet."""
+    (folder / "prices").mkdir(parents=True)
     settings = {"prediction": {"output": "price"}}  # of no kind: the truths show that it is a number
-    (tmp_path / "models" / "prices" / "model.yaml").write_text(yaml.safe_dump(settings))
-    dataset = exported(prices(), tmp_path)
-    printed = automl("prices", "--dataset", dataset, "--models", tmp_path / "models", "--max-iter", "12")
-    folder = tmp_path / "models" / "prices" / "1"
-    training = json.loads((folder / "training.json").read_text())
+    (folder / "prices" / "model.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def test_numbers_are_predicted_where_there_is_no_earlier_version(made: dict[str, Made]) -> None:
+    folder, training, printed = made["prices"]
     assert (training["metric"], training["earlier_version"]) == ("rmse", None)
     assert training["held_out_r2"] > 0.9
     assert f"rmse {training['held_out_rmse']:.4f}" in printed
@@ -286,7 +312,7 @@ def test_what_cannot_be_learned_is_refused_with_the_remedy(tmp_path: Path) -> No
     def asked(name: str, *more: str | Path) -> list[str | Path]:
         return [recordings[name].model, "--dataset", datasets[name], "--out", out, *more]
 
-    said = refusals(
+    said, _ = automl(
         asked("few"),
         asked("alike"),
         asked("contradicting"),
@@ -339,7 +365,7 @@ def test_from_traffic_to_the_promoted_version(tmp_path: Path) -> None:
         dataset, out = tmp_path / "dataset", tmp_path / "trained"
         exports = ("export", "digits", "--out", str(dataset), "--with-feedback", "--json")
         until(lambda: _rows_with_feedback(command(running.config, *exports)) == FEW, "all feedback is exported")
-        automl("digits", "--models", models, "--dataset", dataset, "--out", out, "--max-iter", "5")
+        assert automl(["digits", "--models", models, "--dataset", dataset, "--out", out, "--max-iter", "5"])[0] == [""]
         training = json.loads((out / "2" / "training.json").read_text())
         assert training["held_out_accuracy"] >= training["earlier_version"]["held_out_accuracy"] - 0.1
         proposed = command(running.config, "propose", "digits", str(out / "2"), "--weight", "100")
