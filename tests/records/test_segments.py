@@ -120,6 +120,10 @@ def test_snapshot_of_a_missing_folder_is_empty(tmp_path: Path) -> None:
     assert snapshot(tmp_path / "missing", "predictions") == []
 
 
+def test_time_range_of_no_segments_is_empty() -> None:
+    assert list(read([], "digits", TimeRange(since_ns=1))) == []
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
