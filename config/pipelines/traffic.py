@@ -22,7 +22,7 @@ import httpx
 from rich.console import Console
 from rich.progress import Progress
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "models"
 CUSTOMERS = 200
 TRUTHS_AT_ONCE = 100  # so that most come a while after their predictions
 
