@@ -12,15 +12,18 @@ SECRET = "canary-gateway-pipelines"  # its `key` is an API key with the scopes r
 
 step = dsl.component(base_image=IMAGE, install_kfp_package=False)  # the image has it
 
-Results = NamedTuple("Results", [("version", int), ("analysis", dsl.HTML), ("metrics", dsl.Metrics)])
+class Results(NamedTuple):
+    version: int
+    analysis: dsl.HTML
+    metrics: dsl.Metrics
 
 # Kubeflow runs a step from the source of its function alone, so each imports and defines what it needs.
 
 
 @step
-def fix_period(
-    since: str, until: str, feedback_until: str
-) -> NamedTuple("Period", [("since", str), ("until", str), ("feedback_until", str)]):  # type: ignore[valid-type]
+def fix_period(since: str, until: str, feedback_until: str) -> NamedTuple(
+    "Period", [("since", str), ("until", str), ("feedback_until", str)]
+):  # type: ignore[valid-type]
     """The absolute times that the other steps use, so that the run says for ever what it learned from."""
     from collections import namedtuple
     from datetime import UTC, datetime

@@ -14,8 +14,9 @@ from typing import Any, Final
 from kfp import local
 from pipeline import next_version
 
-OUT: Final = Path("build/kubeflow")
-HERE: Final = {"gateway": "http://127.0.0.1:8002", "code": "models"}
+CHECKOUT: Final = Path(__file__).resolve().parents[3]
+OUT: Final = CHECKOUT / "build" / "kubeflow"
+HERE: Final = {"gateway": "http://127.0.0.1:8002", "code": str(CHECKOUT / "models")}
 
 
 def parameters(words: list[str]) -> dict[str, Any]:

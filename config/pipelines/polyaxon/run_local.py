@@ -13,8 +13,9 @@ from typing import Final
 
 from polyaxon.polyaxonfile import CompiledOperationSpecification, OperationSpecification, check_polyaxonfile
 
-HERE: Final = Path(__file__).parent
-CHECKOUT: Final = HERE.parents[2]  # which the image has as /srv
+HERE: Final = Path(__file__).resolve().parent
+CHECKOUT: Final = HERE.parents[2]  # the image has its files in /srv
+OUT: Final = CHECKOUT / "build" / "polyaxon"
 
 
 def arguments() -> argparse.Namespace:
@@ -25,9 +26,8 @@ def arguments() -> argparse.Namespace:
 
 
 def rendered(file: str, params: list[str]) -> list[str]:
-    """The command of the job, as Polyaxon renders it; without the schedule, as its scheduler starts it.
-
-    Ends the script where the file or a parameter is not valid.
+    """The command of the job as Polyaxon renders it, of what a schedule starts too. Ends the script where the file or a
+    parameter is not valid.
     """
     here = [] if any(param.startswith("gateway=") for param in params) else ["gateway=http://127.0.0.1:8002"]
     operation = check_polyaxonfile(file, params=params + here, verbose=False)
@@ -41,10 +41,12 @@ def rendered(file: str, params: list[str]) -> list[str]:
 
 def main() -> None:
     given = arguments()
-    environment = os.environ | {"POLYAXON_IS_OFFLINE": "true", "POLYAXON_OFFLINE_ROOT": str(CHECKOUT / "build/polyaxon")}
+    _python, *words = rendered(given.file, given.params)
+    environment = os.environ | {"POLYAXON_IS_OFFLINE": "true", "POLYAXON_OFFLINE_ROOT": str(OUT)}
     if shutil.which("gateway") is None:  # no environment is activated: the commands are those of this one
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    ended = subprocess.run(rendered(given.file, given.params), cwd=CHECKOUT, env=environment, check=False)
+    ended = subprocess.run([sys.executable, *words], cwd=CHECKOUT, env=environment, check=False)
+    print(f"the run's folder, in which Polyaxon keeps what it would show: {OUT}/runs")
     sys.exit(ended.returncode)
 
 

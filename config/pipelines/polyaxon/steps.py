@@ -59,13 +59,13 @@ def main() -> None:
     run(job, "export", "gateway", "export", given.model, *there, "--out", dataset, *period)
     job.log_data_ref("dataset", path=str(dataset))
 
-    script = [sys.executable, MODELS / given.model / "train.py", "--dataset", dataset, "--own-rows", given.own_rows]
+    script = ["python", MODELS / given.model / "train.py", "--dataset", dataset, "--own-rows", given.own_rows]
     run(job, "train", *script, "--out", version.parent, "--version", version.name)
     training = json.loads((version / "training.json").read_text())
     job.log_metrics(**{name: training[name] for name in METRICS})
     job.log_model_ref(str(version), name=given.model, framework="onnx", summary=training)
 
-    script = [sys.executable, MODELS / "check.py", given.model, version, "--at-least", given.at_least]
+    script = ["python", MODELS / "check.py", given.model, version, "--at-least", given.at_least]
     run(job, "check", *script, "--answers", held_out)
     log_answers(job, held_out)
 
