@@ -35,7 +35,14 @@ class Clone:
         programs = [str(Path(sys.executable).parent), str(tool), os.environ["PATH"]]
         kept = {key: os.environ[key] for key in ("LANG", "TMPDIR") if key in os.environ}
         self._environment = (
-            kept | {"PATH": os.pathsep.join(programs), "HOME": str(folder), "COLUMNS": "200"} | variables
+            kept
+            | {
+                "PATH": os.pathsep.join(programs),
+                "HOME": str(folder),
+                "COLUMNS": "200",
+                "SHIM_CONFIG": str(self.gateway.config),
+            }
+            | variables
         )
         self._addresses = {
             "http://127.0.0.1:8002": self.gateway.control_url,

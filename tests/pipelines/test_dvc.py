@@ -30,7 +30,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 def contradict(clone: Clone) -> None:
     """Late feedback: for one prediction of the data set, another truth than it has."""
-    one = pandas.read_parquet(clone.folder / "dataset").iloc[0]
+    one = pandas.read_parquet(clone.folder / "dataset" / "model=digits").iloc[0]
     truth = {"prediction_id": one["prediction_id"], "truth": (int(one["truth_class"]) + 1) % 10}
     assert httpx.post(f"{clone.gateway.url}/v2/feedback", json=[truth]).json()["accepted"] == 1
 
@@ -75,11 +75,12 @@ def test_dvc_leads_from_traffic_to_a_promoted_version_and_repeats_only_what_chan
         assert "failed to reproduce 'propose'" in refused
         assert not {"export", "train"} & set(stages_run(refused))
 
+        clone.run(page.command("gateway weight"))
         assert "version 3 answered" in clone.run(page.command("--images held-out"))
-        assert "Candidate minus stable" in clone.run(page.command("gateway analyze"))
+        assert "Is version 3 better than 1?" in clone.run(page.command("gateway analyze"))
         clone.run(page.command("gateway promote"))
         assert stages_run(clone.run("dvc repro")) == ["propose"]
-        assert [one for one in clone.decisions() if one[0] != "edit"] == [
+        assert [one for one in clone.decisions() if one[0] not in ("edit", "weight")] == [
             ("propose", 3),
             ("promote", 3),
             ("propose", 4),
