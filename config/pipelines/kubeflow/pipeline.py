@@ -45,7 +45,7 @@ def export(model: str, gateway: str, since: str, until: str, feedback_until: str
     period = ["--since", since, "--until", until, "--feedback-until", feedback_until]
     if subprocess.run(["gateway", "export", model, "--url", gateway, "--out", dataset.path, *period]).returncode:
         sys.exit("export failed; the reason is above")
-    manifest = json.loads((Path(dataset.path) / "manifest.json").read_text())
+    manifest = json.loads((Path(dataset.path) / "_manifest.json").read_text())
     dataset.metadata.update({name: value for name, value in manifest.items() if isinstance(value, str | int)})
 
 
@@ -72,7 +72,8 @@ def train(
             sys.exit("train failed; the reason is above")
         shutil.copytree(f"{folder}/1", version.path)
     training = json.loads((Path(version.path) / "training.json").read_text())
-    version.metadata.update({"framework": "onnx"} | {name: value for name, value in training.items() if value})
+    scalars = {name: value for name, value in training.items() if isinstance(value, str | int | float)}
+    version.metadata.update({"framework": "onnx"} | scalars)
     for name in ("held_out_accuracy", "held_out_rows", "train_rows", "dataset_rows"):
         metrics.log_metric(name, training[name])
 
