@@ -46,7 +46,8 @@ def main() -> None:
     if shutil.which("gateway") is None:  # no environment is activated: the commands are those of this one
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     ended = subprocess.run([sys.executable, *words], cwd=CHECKOUT, env=environment, check=False)
-    print(f"the run's folder, in which Polyaxon keeps what it would show: {OUT}/runs")
+    if ended.returncode == 0:
+        print(f"what the run has made, and Polyaxon would show: {OUT}/runs")
     sys.exit(ended.returncode)
 
 
