@@ -34,11 +34,11 @@ def test_metaflow_leads_from_traffic_to_a_promoted_version_and_resumes(tmp_path:
         traffic, _, command = page.command("--count 400").partition(" && ")
         assert run.startswith(command)
         assert "version 1 answered 400 requests" in clone.run(traffic)
-        clone.run(f"gateway propose digits {ROOT / 'models' / 'digits' / '2'} --config ../gateway.yaml")
+        clone.run(f"gateway propose digits {ROOT / 'models' / 'digits' / '2'} --url http://127.0.0.1:8002")
         refused = flow(run, fails=True)
         assert "candidate 3 of 'digits' is under way" in refused
         assert "Step propose" in refused
-        clone.run("gateway stop digits --config ../gateway.yaml")
+        clone.run("gateway stop digits --url http://127.0.0.1:8002")
         resumed = flow("python flow.py resume")
         assert "version 4 of digits" in resumed
         assert re.findall(r"/(\w+)/\d+ \(pid \d+\)\] Task is starting", resumed) == ["propose", "end"]
