@@ -12,10 +12,12 @@ SECRET = "canary-gateway-pipelines"  # its `key` is an API key with the scopes r
 
 step = dsl.component(base_image=IMAGE, install_kfp_package=False)  # the image has it
 
+
 class Results(NamedTuple):
     version: int
     analysis: dsl.HTML
     metrics: dsl.Metrics
+
 
 # Kubeflow runs a step from the source of its function alone, so each imports and defines what it needs.
 
