@@ -1,6 +1,7 @@
 """From recorded traffic to the next version: export, then the model's training script with --dataset."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -132,3 +133,16 @@ def test_train_refuses_an_unsuitable_dataset(tmp_path: Path) -> None:
     ended = train("digits", dataset, tmp_path / "out")
     assert "is not as its manifest says: export it again" in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_revision_outside_a_repository_is_what_the_image_says(tmp_path: Path) -> None:
+    script = "import sys; from pathlib import Path; import exported; print(exported.revision([], Path(sys.argv[1])))"
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(MODELS), "TRAINING_REVISION": "f00d", "GIT_CEILING_DIRECTORIES": "/"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert said.stdout == "f00d\n"

@@ -25,7 +25,7 @@ class Results(NamedTuple):
 @step
 def fix_period(since: str, until: str, feedback_until: str) -> NamedTuple(
     "Period", [("since", str), ("until", str), ("feedback_until", str)]
-):  # type: ignore[valid-type]
+):
     """The absolute times that the other steps use, so that the run says for ever what it learned from."""
     from collections import namedtuple
     from datetime import UTC, datetime
