@@ -1,8 +1,9 @@
 """Sends pictures of handwritten digits to a running gateway, and then the truth about them, so that there are records.
 
 The pictures are scikit-learn's, sent in a fixed order, one a request, each by a customer of its own; the customers are
-invented. `later` are the 957 training pictures that version 1 of digits has not seen: pipelines learn from those. `held-out` are the 540 on
-which every version is judged: no version learns from them, so they compare two versions fairly under live traffic.
+invented. `later` are the 957 training pictures that version 1 of digits has not seen: pipelines learn from those.
+`held-out` are the 540 on which every version is judged: no version learns from them, so they compare two versions
+fairly under live traffic.
 
 A key, where the gateway asks for one, is read from $GATEWAY_API_KEY; it needs the scopes predict and feedback.
 """
