@@ -14,6 +14,7 @@ import pytest
 from gateway.backends.loaded_version import load_version
 from gateway.backends.repository import Repository
 from gateway.offline.dataset.export import ExportSource, Meters, export
+from gateway.offline.dataset.form import Form
 from gateway.offline.reader import Query, records_in
 from tests.recording import MODELS, Recording, data, json_request, loaded
 
@@ -27,7 +28,7 @@ def silent(size: int) -> None:
 def exported(recording: Recording, folder: Path, kind: str = "parquet") -> Path:
     (spec,) = loaded(recording.model, 1).session.signature.inputs
     source = ExportSource(records_in(recording.save(folder / "records")), lambda version: spec)
-    export(source, Query(recording.model), folder / "dataset", kind, Meters(silent, silent, silent))
+    export(source, Query(recording.model), folder / "dataset", Form(kind), Meters(silent, silent, silent))
     return folder / "dataset"
 
 
