@@ -40,7 +40,6 @@ class Clone:
                 "PATH": os.pathsep.join(programs),
                 "HOME": str(folder),
                 "COLUMNS": "200",
-                "SHIM_CONFIG": str(self.gateway.config),
             }
             | variables
         )
