@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ import numpy as np
 from training import Data, Wanted, write_version
 
 COLUMNS = ["truth_class", "label_conflict"]
+REVISION_VARIABLE = "TRAINING_REVISION"
 MANIFESTS = ("_manifest.json", "manifest.json")  # the second: of earlier releases
 
 
@@ -66,13 +68,14 @@ def training_code(folder: Path) -> list[Path]:
 
 def revision(code: Iterable[Path], folder: Path) -> str | None:
     """The commit that is checked out in `folder`, with "-dirty" if one of the files `code` is not as it is there; other
-    files, such as data and a pipeline's, do not matter. None outside a repository.
+    files, such as data and a pipeline's, do not matter. Outside a repository, as in an image, what $TRAINING_REVISION
+    says; None if that says nothing.
     """
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--ignored", "--untracked-files=all", "--", *map(str, code))
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get(REVISION_VARIABLE) or None
     return f"{commit}-dirty" if changed else commit
 
 

@@ -10,11 +10,12 @@ from gateway.settings.load import parse
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "config" / "container"
+PIPELINES = ROOT / "config" / "pipelines"
 
 
-def steps(name: str) -> list[list[str]]:
-    """The words of each instruction of that name, of both stages."""
-    text = re.sub(r"\\\n", " ", (FOLDER / "Containerfile").read_text())
+def steps(name: str, folder: Path = FOLDER) -> list[list[str]]:
+    """The words of each instruction of that name, of all stages."""
+    text = re.sub(r"\\\n", " ", (folder / "Containerfile").read_text())
     return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith(f"{name} ")]
 
 
@@ -44,3 +45,18 @@ def test_image_runs_as_an_unprivileged_user_on_the_shipped_files() -> None:
     assert [settings.state] in steps("VOLUME")
     assert ["models", settings.models.path] in steps("COPY")
     assert [str(settings.server.port)] in steps("EXPOSE")
+
+
+def test_training_image_extends_the_gateways_by_the_tools_that_are_tested() -> None:
+    assert steps("FROM", PIPELINES) == [["canary-gateway"]]
+    assert steps("USER", PIPELINES)[-1] == ["10001:10001"]
+    assert steps("COPY", PIPELINES) == [["config/pipelines", "/srv/config/pipelines"]]
+    (installed,) = steps("RUN", PIPELINES)
+    for tool in ("kfp", "polyaxon"):
+        tested = (ROOT / "tests" / "tools" / f"{tool}.txt").read_text().splitlines()[0]
+        assert re.sub(r"\[.*\]", "", tested) in installed
+    (name,) = re.findall(
+        r"(?m)^# podman build .* -t (canary-gateway-training:\S+)", (PIPELINES / "Containerfile").read_text()
+    )
+    for file in ("kubeflow/pipeline.py", "kubeflow/pipeline.yaml", "polyaxon/component.yaml"):
+        assert set(re.findall(r"canary-gateway-training:[\d.]+", (PIPELINES / file).read_text())) == {name}

@@ -17,8 +17,9 @@ from gateway.settings.units import parse_bytes
 from tests.installation.manifests import KUBERNETES, rendered
 from tests.processes.flawed import until
 
-NAMES = ("base", "monitored", "fleet")
+NAMES = ("base", "monitored", "fleet", "proposals")
 VERSIONS = ("1.31", "1.37")
+RELEASES = "/var/lib/canary-gateway/releases"
 CUSTOM = "ServiceMonitor"  # not Kubernetes's own: its schema comes with the operator
 
 
@@ -55,7 +56,7 @@ def test_gateway_accepts_the_files_of_its_config_map(name: str) -> None:
     data = rendered(name)["ConfigMap", "canary-gateway"]["data"]
     settings = gateway_settings(name)
     routing = parse(data["routing.yaml"], RoutingSettings, "")
-    assert settings.routing == "/etc/canary-gateway/routing.yaml"
+    assert settings.routing == ("/etc/canary-gateway" if name != "proposals" else RELEASES) + "/routing.yaml"
     assert all((KUBERNETES.parents[1] / "models" / model).is_dir() for model in routing.models)
 
 
@@ -154,8 +155,29 @@ def test_control_plane_is_exposed_only_with_keys() -> None:
 def test_overlays_differ_only_in_control_and_auth() -> None:
     base, monitored = gateway_settings("base").model_dump(), gateway_settings("monitored").model_dump()
     assert {key for key in base if base[key] != monitored[key]} == {"control", "auth"}
+    proposals = gateway_settings("proposals").model_dump()
+    assert {key for key in monitored if monitored[key] != proposals[key]} == {"models", "routing"}
     fleet = gateway_settings("fleet").model_dump()
     assert {key for key in base if base[key] != fleet[key]} == {"fleet"}
+
+
+def test_releases_are_copied_to_the_volume_once(tmp_path: Path) -> None:
+    """The init container's script, with its folders below tmp_path."""
+    settings, (first,) = gateway_settings("proposals"), pod("proposals")["initContainers"]
+    assert (settings.models.path, settings.routing) == (f"{RELEASES}/models", f"{RELEASES}/routing.yaml")
+    assert {mount["mountPath"] for mount in first["volumeMounts"]} == {"/etc/canary-gateway", settings.state}
+    assert first["securityContext"] == container("proposals")["securityContext"]
+    assert rendered("proposals")["StatefulSet", "canary-gateway"]["spec"]["replicas"] == 1
+    (*shell, script) = first["command"]
+    for folder in ("etc/canary-gateway", "var/lib/canary-gateway", "srv/models/digits/1"):
+        (tmp_path / folder).mkdir(parents=True)
+        script = script.replace(f"/{folder.partition('/digits')[0]}", f"{tmp_path}/{folder.partition('/digits')[0]}")
+    routing, copied = tmp_path / "etc/canary-gateway/routing.yaml", tmp_path / RELEASES[1:] / "routing.yaml"
+    for text in ("models: {}", "models: {digits: {stable: 1}}"):
+        routing.write_text(text)
+        subprocess.run([*shell, script], check=True)
+        assert copied.read_text() == "models: {}"
+    assert (tmp_path / RELEASES[1:] / "models" / "digits" / "1").is_dir()
 
 
 def test_fleet_finds_its_store_through_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """From recorded traffic to the next version: export, then the model's training script with --dataset."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -168,3 +169,16 @@ def test_revision_is_dirty_only_if_the_training_code_is_not_as_committed(tmp_pat
     assert revision([*code, added], tmp_path) == f"{commit}-dirty"
     (tmp_path / ".gitignore").write_text("more.py\n")
     assert revision([*code, added], tmp_path) == f"{commit}-dirty"
+
+
+def test_revision_outside_a_repository_is_what_the_image_says(tmp_path: Path) -> None:
+    script = "import sys; from pathlib import Path; import exported; print(exported.revision([], Path(sys.argv[1])))"
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(MODELS), "TRAINING_REVISION": "f00d", "GIT_CEILING_DIRECTORIES": "/"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert said.stdout == "f00d\n"
