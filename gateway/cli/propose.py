@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import orjson
@@ -10,9 +10,7 @@ from rich.console import Console
 
 from gateway.cli.control_client import send_to_control
 from gateway.cli.options import CONFIG, JSON, REASON, progress_bar
-from gateway.cli.version_archive import VersionArchive
-
-ARCHIVE_TYPE: Final = "application/x-tar"
+from gateway.cli.version_archive import ARCHIVE_TYPE, VersionArchive
 
 
 @click.command()

@@ -10,6 +10,7 @@ from gateway.backends.digest import refuse_outside
 from gateway.backends.onnx_file import read_onnx_file
 from gateway.cli.refusal import CommandError
 
+ARCHIVE_TYPE: Final = "application/x-tar"
 MODEL_FILE: Final = "model.onnx"
 CHUNK_BYTES: Final = 1 << 20
 _IGNORED: Final = frozenset(("__pycache__",))

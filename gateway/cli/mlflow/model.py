@@ -1,0 +1,96 @@
+"""A model that MLflow stores, as the version that the gateway is sent: its ONNX file with the files of its weights."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import mlflow
+import orjson
+from mlflow.models import Model
+
+from gateway.cli.mlflow.planes import invalid
+from gateway.cli.refusal import CommandError
+from gateway.cli.version_archive import ArchivedFile, VersionArchive
+from gateway.errors import ModelUnavailable
+
+FLAVOR: Final = "onnx"
+ORIGIN_FILE: Final = "origin.json"
+TRAINING_FILE: Final = "training.json"
+_ALIAS: Final = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
+_VERSION: Final = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[0-9]+)")
+
+
+@contextmanager
+def fetched_version(model_uri: str, flavor: str | None) -> Iterator[VersionArchive]:
+    """Fetch the model into a temporary folder. Where it is from goes along, as origin.json, and its training.json.
+
+    Only files are copied: nothing of the model is unpickled or run. Raises MlflowException.
+    """
+    if flavor not in (None, FLAVOR):
+        raise invalid(f"the flavor {flavor!r} cannot be deployed to the gateway; it serves the flavor {FLAVOR!r} only")
+    uri = _with_number(model_uri)
+    with TemporaryDirectory(prefix="gateway-mlflow-") as folder:
+        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=f"{folder}/model"))
+        if not (local / "MLmodel").is_file():
+            raise invalid(f"{model_uri} is no model of MLflow: it holds no file MLmodel")
+        model = Model.load(str(local))
+        try:
+            archive = VersionArchive(_onnx_file(local, model, model_uri))
+        except (CommandError, ModelUnavailable) as error:
+            raise invalid(f"{model_uri}: {error}") from None
+        names = {file.name for file in archive.files}
+        origin = Path(folder, ORIGIN_FILE)
+        origin.write_bytes(orjson.dumps(_origin(uri, model), option=orjson.OPT_INDENT_2))
+        for path in (origin, local / TRAINING_FILE):
+            if path.is_file() and path.name not in names:
+                archive.files.append(ArchivedFile(path, path.name, path.stat().st_size))
+        yield archive
+
+
+def _with_number(model_uri: str) -> str:
+    """The URI with the version's number in place of its alias, which may be moved while the model is fetched."""
+    if not (named := _ALIAS.fullmatch(model_uri)):
+        return model_uri
+    version = mlflow.MlflowClient().get_model_version_by_alias(named["name"], named["alias"])
+    return f"models:/{named['name']}/{version.version}"
+
+
+def _onnx_file(local: Path, model: Any, model_uri: str) -> Path:
+    flavor = model.flavors.get(FLAVOR)
+    if flavor is None:
+        raise invalid(
+            f"{model_uri} has the flavors {', '.join(model.flavors)}; the gateway serves {FLAVOR} only: convert the"
+            " model to ONNX, and log it with mlflow.onnx.log_model"
+        )
+    file = local / str(flavor.get("data"))
+    if not file.resolve().is_relative_to(local.resolve()):
+        raise invalid(f"{model_uri}: its MLmodel names {flavor.get('data')!r}, which leads out of the model's folder")
+    return file
+
+
+def _origin(uri: str, model: Any) -> dict[str, str]:
+    """Where the version is from, as the gateway keeps it beside the version's model.onnx."""
+    version = _VERSION.fullmatch(uri)
+    server = mlflow.get_registry_uri() if uri.startswith("models:") else mlflow.get_tracking_uri()
+    return {
+        "registry": "mlflow",
+        "url": _without_password(server),
+        "model": version["name"] if version else "",
+        "version": version["version"] if version else "",
+        "run_id": model.run_id or "",
+        "source": _without_password(uri),
+        "fetched_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def _without_password(address: str) -> str:
+    """The address as it may be kept: without user and password, query and fragment, which may be a signature."""
+    parts = urlsplit(address)
+    if not parts.netloc:
+        return address
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
