@@ -153,7 +153,7 @@ class CanaryGatewayClient(BaseDeploymentClient):  # type: ignore[misc]
     def explain(
         self, deployment_name: str | None = None, df: Any = None, endpoint: str | None = None
     ) -> list[dict[str, Any]]:
-        """Say for each row of `df`, a request, which version answers it and why: not how the model came to its output."""
+        """Say for each row of `df`, a request, which version answers it and why; not how the model comes to outputs."""
         _refuse_endpoint(endpoint)
         name = _checked(deployment_name)
         rows = [{}] if df is None or not len(df.columns) else df.to_dict(orient="records")

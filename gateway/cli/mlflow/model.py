@@ -1,25 +1,25 @@
 """A model that MLflow stores, as the version that the gateway is sent: its ONNX file with the files of its weights."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
-import orjson
 from mlflow.models import Model
 
 from gateway.cli.mlflow.planes import invalid
 from gateway.cli.refusal import CommandError
 from gateway.cli.version_archive import ArchivedFile, VersionArchive
 from gateway.errors import ModelUnavailable
+from gateway.registry.origin import ORIGIN_FILE, Origin, utc_text
+from gateway.registry.version_archive import REGISTRY
 
 FLAVOR: Final = "onnx"
-ORIGIN_FILE: Final = "origin.json"
 TRAINING_FILE: Final = "training.json"
 _ALIAS: Final = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 _VERSION: Final = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[0-9]+)")
@@ -45,7 +45,7 @@ def fetched_version(model_uri: str, flavor: str | None) -> Iterator[VersionArchi
             raise invalid(f"{model_uri}: {error}") from None
         names = {file.name for file in archive.files}
         origin = Path(folder, ORIGIN_FILE)
-        origin.write_bytes(orjson.dumps(_origin(uri, model), option=orjson.OPT_INDENT_2))
+        origin.write_bytes(_origin(uri, model).document())
         for path in (origin, local / TRAINING_FILE):
             if path.is_file() and path.name not in names:
                 archive.files.append(ArchivedFile(path, path.name, path.stat().st_size))
@@ -73,19 +73,29 @@ def _onnx_file(local: Path, model: Any, model_uri: str) -> Path:
     return file
 
 
-def _origin(uri: str, model: Any) -> dict[str, str]:
-    """Where the version is from, as the gateway keeps it beside the version's model.onnx."""
-    version = _VERSION.fullmatch(uri)
-    server = mlflow.get_registry_uri() if uri.startswith("models:") else mlflow.get_tracking_uri()
-    return {
-        "registry": "mlflow",
-        "url": _without_password(server),
-        "model": version["name"] if version else "",
-        "version": version["version"] if version else "",
-        "run_id": model.run_id or "",
-        "source": _without_password(uri),
-        "fetched_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+def _origin(uri: str, model: Any) -> Origin:
+    """Where the version is from; of a registered one the same as where it is fetched without MLflow's library."""
+    named = _VERSION.fullmatch(uri)
+    if named is None:
+        return Origin(
+            registry=REGISTRY,
+            url=_without_password(mlflow.get_tracking_uri()),
+            model="",
+            version="",
+            run_id=model.run_id or "",
+            source=_without_password(uri),
+            fetched_at=utc_text(time.time()),
+        )
+    version = mlflow.MlflowClient().get_model_version(named["name"], named["version"])
+    return Origin(
+        registry=REGISTRY,
+        url=_without_password(mlflow.get_registry_uri()),
+        model=named["name"],
+        version=named["version"],
+        run_id=version.run_id or "",
+        source=version.source,
+        fetched_at=utc_text(time.time()),
+    )
 
 
 def _without_password(address: str) -> str:

@@ -64,10 +64,14 @@ class StagedVersion:
             else:
                 self._end()
 
-    def finish(self) -> None:
-        """Check that the version is complete, and sync it."""
+    def check_complete(self) -> None:
+        """Check that the archive's end has arrived."""
         if not self._tar.complete:
             raise InvalidRequest("the tar archive is cut off: its end has not arrived")
+
+    def finish(self) -> None:
+        """Check that the version is complete, and sync it."""
+        self.check_complete()
         paths = [file.path for file in self.files]
         if MODEL_FILE not in paths:
             there = f"it holds {', '.join(sorted(paths)[:5])}" if paths else "it is empty"

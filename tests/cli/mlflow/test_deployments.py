@@ -121,7 +121,7 @@ def test_create_proposes_the_registered_model_with_its_weights(found: Any, runni
     assert (len(there), there[0].endswith(".data"), there[1:]) == (3, True, ["model.onnx", "origin.json"])
     origin = json.loads((version(running, 2) / "origin.json").read_text())
     assert (origin["registry"], origin["model"], origin["version"]) == ("mlflow", "digits", "1")
-    assert (origin["run_id"], origin["source"]) == (found["run_id"], "models:/digits/1")
+    assert (origin["run_id"], origin["source"]) == (found["run_id"], found["source"])
     assert origin["url"].startswith("sqlite:///")
     history = httpx.get(f"{running.control_url}/api/decisions").text
     assert '"reason":"a test"' in history

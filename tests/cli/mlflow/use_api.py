@@ -52,7 +52,7 @@ def with_large_weights(path: str) -> onnx.ModelProto:
     return model
 
 
-def altered(source: Path, name: str, **flavors: Any) -> str:
+def altered(source: Path, name: str, flavors: dict[str, Any]) -> str:
     """A copy of a saved model with other flavors in its MLmodel."""
     folder = source.with_name(name)
     shutil.copytree(source, folder)
@@ -74,7 +74,7 @@ Path("outside.onnx").write_bytes(Path(digits).read_bytes())
 client = get_deploy_client(f"canary-gateway:{control}?predict={data}")
 config = {"weight": 50, "replace": False, "reason": "a test"}
 found["created"] = client.create_deployment("digits", "models:/digits@challenger", config=config)
-found["run_id"] = logged.run_id
+found["run_id"], found["source"] = logged.run_id, mlflow.MlflowClient().get_model_version("digits", "1").source
 found["again"] = raised(lambda: client.create_deployment("digits", logged.model_uri))
 found["list"] = client.list_deployments()
 found["get"] = client.get_deployment("digits")["routes"]
@@ -90,21 +90,17 @@ found["explained"] = client.explain("digits", words)
 
 found["weight"] = client.update_deployment("digits", config={"weight": 20})
 found["updated"] = client.update_deployment("digits", str(saved))
+pickled, outside = {"sklearn": {"data": "model.pkl"}}, {"onnx": {"data": "../outside.onnx"}}
+lacking = {"onnx": {"data": "x.onnx"}}
 found["wrong"] = {
     "promotes another": raised(lambda: client.update_deployment("digits", config={"promote": True, "version": 2})),
     "both": raised(lambda: client.update_deployment("digits", config={"promote": True, "weight": 2})),
     "setting": raised(lambda: client.create_deployment("digits", str(saved), config={"wait": 5})),
     "weight": raised(lambda: client.create_deployment("digits", str(saved), config={"weight": 101, "replace": True})),
     "flavor": raised(lambda: client.create_deployment("digits", str(saved), flavor="sklearn")),
-    "no onnx": raised(
-        lambda: client.create_deployment("digits", altered(saved, "none", sklearn={"data": "model.pkl"}))
-    ),
-    "outside": raised(
-        lambda: client.create_deployment("digits", altered(saved, "out", onnx={"data": "../outside.onnx"}))
-    ),
-    "lacks its file": raised(
-        lambda: client.create_deployment("digits", altered(saved, "gone", onnx={"data": "x.onnx"}))
-    ),
+    "no onnx": raised(lambda: client.create_deployment("digits", altered(saved, "none", pickled))),
+    "outside": raised(lambda: client.create_deployment("digits", altered(saved, "out", outside))),
+    "lacks its file": raised(lambda: client.create_deployment("digits", altered(saved, "gone", lacking))),
     "endpoint": raised(lambda: client.predict(endpoint="digits", inputs=rows)),
     "name": raised(lambda: client.get_deployment("../digits")),
     "model": raised(lambda: client.delete_deployment("digit")),
