@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,27 +20,29 @@ from onnxruntime import InferenceSession
 
 from loadtests.free_port import free_port
 from tests.processes.flawed import until
+from tests.processes.test_commands import command
 from tests.running import GatewayProcess
 from tests.tools import tool
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
+SERVING_WITHIN_S = 120.0  # MLflow's server imports for ten seconds on an idle machine
+FOUND = "FOUND "
 TRAINED = ROOT / "models" / "digits" / "2" / "model.onnx"
 
 
 class Mlflow:
-    """An environment with MLflow in which this tree is installed, as a user has it, and a store in `folder`."""
+    """An environment with MLflow in which this tree is installed, as a user has it, and a server of MLflow."""
 
     def __init__(self, folder: Path) -> None:
         self._bin = tool("mlflow-plugin")
         self.folder = folder
-        site = folder / "site"
-        install = ("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site))
-        subprocess.run([self._bin / "python", "-m", "pip", *install, str(ROOT)], check=True, timeout=120)
+        self.url = f"http://127.0.0.1:{free_port()}"
         self._environment = os.environ | {
-            "PYTHONPATH": str(site),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "PYTHONPATH": str(folder / "site"),
+            "MLFLOW_TRACKING_URI": self.url,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "TMPDIR": str(folder / "temporary"),
         }
         (folder / "temporary").mkdir()
@@ -51,6 +56,7 @@ class Mlflow:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                start_new_session=True,
             )
 
     def run(self, program: str, *words: str) -> str:
@@ -58,6 +64,28 @@ class Mlflow:
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 0, self.log + said
         return said
+
+    def install(self) -> None:
+        """Build this tree, and install it with its entry points."""
+        words = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(self.folder / "site"))
+        self.run("python", "-m", "pip", "install", *words, str(ROOT))
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """The server runs; it may not answer yet."""
+        store = ("--backend-store-uri", f"sqlite:///{self.folder}/db", "--artifacts-destination", "artifacts")
+        address = ("--host", "127.0.0.1", "--port", self.url.rpartition(":")[2], "--workers", "1")
+        with self.start("mlflow", "server", *address, *store) as server:
+            try:
+                yield
+            finally:
+                os.killpg(server.pid, signal.SIGTERM)
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health").status_code == 200
+        except httpx.TransportError:
+            return False
 
     @property
     def log(self) -> str:
@@ -69,17 +97,28 @@ class Mlflow:
 
 
 @pytest.fixture(scope="module")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Mlflow:
-    return Mlflow(tmp_path_factory.mktemp("mlflow"))
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
+    made = Mlflow(tmp_path_factory.mktemp("mlflow"))
+    with made.serving():
+        made.install()
+        deadline = time.monotonic() + SERVING_WITHIN_S
+        while not made.ready():
+            assert time.monotonic() < deadline, made.log
+            time.sleep(0.05)
+        yield made
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def running(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway that sends its spans to MLflow."""
     folder = tmp_path_factory.mktemp("deployed")
     shutil.copytree(ROOT / "models" / "digits" / "1", folder / "models" / "digits" / "1")
     shutil.copy(ROOT / "models" / "digits" / "model.yaml", folder / "models" / "digits")
-    with GatewayProcess(folder, folder / "models", {"models": {"digits": {"stable": 1}}}) as gateway:
-        yield gateway
+    server = {"tracing": {"endpoint": mlflow.url, "sample": "100%"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-mlflow-experiment-id=0")
+        with GatewayProcess(folder, folder / "models", {"models": {"digits": {"stable": 1}}}, server=server) as gateway:
+            yield gateway
 
 
 @dataclass
@@ -98,9 +137,9 @@ def using(mlflow: Mlflow, running: GatewayProcess) -> Iterator[Using]:
     with mlflow.start("python", str(script), *words) as process:
         try:
             assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("{"), mlflow.log + line
-            yield Using(process, port, json.loads(line))
+            line = next((line for line in process.stdout if line.startswith(FOUND)), "")  # MLflow prints, too
+            assert line, mlflow.log
+            yield Using(process, port, json.loads(line.removeprefix(FOUND)))
         finally:
             process.terminate()
 
@@ -114,7 +153,9 @@ def version(running: GatewayProcess, number: int) -> Path:
     return running.config.parent / "models" / "digits" / str(number)
 
 
-def test_create_proposes_the_registered_model_with_its_weights(found: Any, running: GatewayProcess) -> None:
+def test_create_proposes_the_registered_model_with_its_weights(
+    found: Any, running: GatewayProcess, mlflow: Mlflow
+) -> None:
     created = found["created"]
     assert (created["name"], created["flavor"], created["version"]) == ("digits", "onnx", 2)
     there = sorted(path.name for path in version(running, 2).iterdir())
@@ -122,7 +163,7 @@ def test_create_proposes_the_registered_model_with_its_weights(found: Any, runni
     origin = json.loads((version(running, 2) / "origin.json").read_text())
     assert (origin["registry"], origin["model"], origin["version"]) == ("mlflow", "digits", "1")
     assert (origin["run_id"], origin["source"]) == (found["run_id"], found["source"])
-    assert origin["url"].startswith("sqlite:///")
+    assert origin["url"] == mlflow.url
     history = httpx.get(f"{running.control_url}/api/decisions").text
     assert '"reason":"a test"' in history
     assert "local via mlflow" in history
@@ -148,6 +189,15 @@ def test_predictions_are_those_of_the_version_that_answered(found: Any) -> None:
 def test_explain_says_which_version_answers_each_request(found: Any) -> None:
     assert [one["route"] for one in found["explained"]] == ["everyone", "everyone"]
     assert all(one["model"] == "digits" for one in found["explained"])
+
+
+def test_mlflow_takes_the_spans_of_the_predictions(found: Any) -> None:
+    for answer in found["predictions"]:
+        span = found["traced"][answer["prediction_id"]]
+        assert (span["canary_gateway.model"], span["canary_gateway.version"]) == (
+            "digits",
+            int(answer["model_version"]),
+        )
 
 
 def test_update_sets_the_weight_and_replaces_the_candidate(found: Any, running: GatewayProcess) -> None:
@@ -205,6 +255,27 @@ def test_its_commands_create_predict_promote_and_delete(found: Any, running: Gat
 
 def test_the_program_finds_the_installed_plugin(mlflow: Mlflow) -> None:
     assert mlflow.run("mlflow", "deployments", "help", "-t", "canary-gateway").startswith("A canary-gateway's control")
+
+
+@pytest.mark.usefixtures("found")
+def test_propose_fetches_a_version_of_the_registry(running: GatewayProcess, mlflow: Mlflow) -> None:
+    words = ("propose", "digits", "models:/digits@challenger", "--registry", mlflow.url, "--weight", "5")
+    done = command(running.config, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "version 10 of digits" in done.stdout
+    origins = [json.loads((version(running, number) / "origin.json").read_text()) for number in (2, 10)]
+    for origin in origins:
+        origin.pop("fetched_at")
+    assert origins[0] == origins[1]  # MLflow's library and the gateway's own client see the same version
+    history = httpx.get(f"{running.control_url}/api/decisions").text
+    assert f'"reason":"from models:/digits/1 at {mlflow.url}"' in history
+    for reference, says in (
+        ("models:/digits@champion", "'digits' has no alias 'champion'; its aliases: challenger"),
+        ("models:/digits/7", "not found"),
+        ("models:/digits", "write models:/NAME@ALIAS or models:/NAME/VERSION"),
+    ):
+        refused = command(running.config, "propose", "digits", reference, "--registry", mlflow.url)
+        assert (refused.returncode, refused.stderr.count("\n"), says in refused.stderr) == (1, 1, True), refused.stderr
 
 
 def test_run_local_serves_the_model_until_it_is_ended(using: Using, mlflow: Mlflow) -> None:

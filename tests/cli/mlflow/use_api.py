@@ -7,6 +7,7 @@ Logs and registers the model, prints what each call returned or raised, as a lin
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,15 @@ found["wrong"] = {
     "no gateway": raised(lambda: get_deploy_client("canary-gateway:http://127.0.0.1:9").list_deployments()),
     "data plane": raised(lambda: get_deploy_client(f"canary-gateway:{data}").list_deployments()),
 }
+wanted = [answer["prediction_id"] for answer in found["predictions"]]
+deadline = time.monotonic() + 30
+while time.monotonic() < deadline:  # spans are exported within a second
+    traces = mlflow.search_traces(locations=["0"], return_type="list", max_results=100)
+    spans = [span.attributes for trace in traces for span in trace.data.spans]
+    found["traced"] = {span.get("canary_gateway.prediction_id"): span for span in spans}
+    if set(wanted) <= found["traced"].keys():
+        break
+
 client.delete_deployment("digits", config={"reason": "enough"})
 found["stopped"] = client.list_deployments()
 client.delete_deployment("digits")
@@ -130,6 +140,6 @@ found["command"] = {
     "delete": command("delete", *named),
     "list": command("list"),
 }
-print(json.dumps(found), flush=True)
+print("FOUND", json.dumps(found), flush=True)
 port, control_port = map(int, ports)
 run_local("canary-gateway", "numbers", str(saved), config={"port": port, "control_port": control_port})
