@@ -28,6 +28,8 @@ from gateway.control.control_plane import ControlPlane
 from gateway.control.fleet_tasks import close_fleet, fleet_tasks, leave_fleet
 from gateway.control.garbage_collection import PacedCollector, without_collection
 from gateway.control.pool.orphans import OrphanedWorkers
+from gateway.control.propose import Proposals
+from gateway.control.registry.assembly import open_registry
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import collect_status
 from gateway.errors import SettingsError
@@ -88,7 +90,8 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
         except RuntimeError as error:
             raise SettingsError("server", [f"{error}: no more threads can be started; {REMEDY}"]) from None
         urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
-        await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda seen: ready(control, seen, *urls))
+        running = _Supervisor(settings, control, orphans, plane, keyring, tls)
+        await running.run(urls[1], lambda seen: ready(control, seen, *urls))
 
 
 class _Supervisor:
@@ -110,9 +113,11 @@ class _Supervisor:
         self._end = asyncio.Event()
         self._skip_drain = asyncio.Event()
         self._reload_now = asyncio.Event()
+        self._proposals = Proposals(control, control.editor, self._end.is_set)
 
-    async def run(self, ready: Callable[[Sequence[ReleaseStatus]], None]) -> None:
+    async def run(self, url: str, ready: Callable[[Sequence[ReleaseStatus]], None]) -> None:
         loop = asyncio.get_running_loop()
+        registry = open_registry(self._settings, self._control, self._proposals, url)
         demote_on_cpu_overrun()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         set_realtime()  # a stop must not wait for a core that the load occupies
@@ -135,10 +140,12 @@ class _Supervisor:
                 self._control.pool.orphans_serve = False
                 ending.append(loop.create_task(self._end_orphans()))
                 await asyncio.to_thread(ready, (await collect_status(self._control)).releases)
-                tasks.append(loop.create_task(retry_forever("following the routing file", self._watch_files)))
+                later = {"following the routing file": self._watch_files}
                 if self._control.fleet_routing is not None:
-                    follow = self._control.fleet_routing.run_forever
-                    tasks.append(loop.create_task(retry_forever("the fleet's routing edits", follow)))
+                    later["the fleet's routing edits"] = self._control.fleet_routing.run_forever
+                if registry is not None:
+                    later["following the registry"] = registry.run_forever
+                tasks += [loop.create_task(retry_forever(what, act)) for what, act in later.items()]
                 await asked
             starting.cancel()
         finally:
@@ -153,6 +160,8 @@ class _Supervisor:
             for task in tasks:
                 task.cancel()
             await close_fleet(self._control, tasks, PROCESS_END_TIMEOUT_S)
+            if registry is not None:
+                await registry.close()
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
 
     async def _end_orphans(self) -> None:
@@ -164,7 +173,7 @@ class _Supervisor:
         await self._server().serve(sockets=[self._control_socket])
 
     def _server(self) -> Server:
-        application = control_app(self._control, self._end, self._keyring)
+        application = control_app(self._control, self._proposals, self._end, self._keyring)
         tls = ssl_context_factory(self._tls)
         return Server(
             uvicorn.Config(

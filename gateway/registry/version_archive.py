@@ -6,7 +6,7 @@ Only the onnx flavor is taken. A pickled model is code of whoever made it, and n
 import asyncio
 import tarfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 import yaml
@@ -38,7 +38,7 @@ def origin_of(version: ModelVersion, url: str) -> Origin:
     )
 
 
-async def version_archive(client: MlflowClient, version: ModelVersion, max_bytes: int) -> AsyncIterator[bytes]:
+async def version_archive(client: MlflowClient, version: ModelVersion, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """The archive of all files of the version, with its origin.json, in pieces of at most some 64 KiB.
 
     Raises RegistryError, ModelUnavailable if it has no onnx flavor, BodyTooLarge beyond `max_bytes` of content.
@@ -78,10 +78,10 @@ async def _check_flavor(client: MlflowClient, version: ModelVersion, files: Sequ
         raise ModelUnavailable(f"{called}: {DESCRIPTION_FILE} is damaged: it names no flavors")
     if ONNX not in flavors:
         pickled = [key for flavor in flavors.values() if isinstance(flavor, dict) for key in _PICKLED if key in flavor]
+        named = printable(", ".join(sorted(flavors))[:200]) or "none"
         why = ", and is pickled: the gateway never unpickles" if pickled else ""
         raise ModelUnavailable(
-            f"{called} is of the flavor {printable(', '.join(sorted(flavors))[:200]) or 'none'}{why}; only the flavor onnx is"
-            " taken: log it with mlflow.onnx.log_model"
+            f"{called} is of the flavor {named}{why}; only the flavor onnx is taken: log it with mlflow.onnx.log_model"
         )
     data = flavors[ONNX].get("data") if isinstance(flavors[ONNX], dict) else None
     if data != MODEL_FILE or MODEL_FILE not in paths:

@@ -38,7 +38,7 @@ OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", 
 DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
 
 
-def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
+def control_app(control: ControlPlane, proposals: Proposals, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
     """Build the application.
 
     `ending`: set when the gateway begins to shut down; `keyring`: None if no keys are required, since only this machine
@@ -51,7 +51,7 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
     )
     readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
     commands = ReleaseCommands(control), FleetCommands(control)
-    propose = ProposeEndpoint(control, Proposals(control, control.editor, ending.is_set))
+    propose = ProposeEndpoint(control, proposals)
     parts = (readings, TrafficEndpoints(control), *commands, propose, Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
