@@ -24,7 +24,11 @@ from gateway.settings.load import load_gateway
 @click.option("--ramp", is_flag=True, help="Raise the percentage automatically, by the release's ramp.")
 @click.option("--replace", is_flag=True, help="Also if another candidate is under way.")
 @click.option("--sha256", metavar="HEX", help="The hash that a download must have.")
-@click.option("--registry", metavar="URL", help="The MLflow server of models:/…; default: $MLFLOW_TRACKING_URI.")
+@click.option(
+    "--registry",
+    metavar="URL",
+    help="The MLflow server; default: that of --config, else $MLFLOW_TRACKING_URI.",
+)
 @REASON
 @JSON
 def propose(
@@ -56,8 +60,7 @@ def propose(
     given = {name: orjson.dumps(value).decode() for name, value in asked.items() if value}
     if weight is not None:
         given["weight"] = f"{weight:.4f}"
-    max_bytes = load_gateway(config).models.max_proposal
-    with proposed_version(place, max_bytes=max_bytes, sha256=sha256, registry=registry) as found:
+    with proposed_version(place, load_gateway(config), sha256=sha256, registry=registry) as found:
         archive = VersionArchive(found.path)
         if reason or found.origin:
             given["reason"] = reason or f"from {found.origin}"

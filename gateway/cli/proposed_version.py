@@ -14,6 +14,7 @@ from gateway.cli.download import SHA256, Progress, download, shown_address
 from gateway.cli.options import progress_bar
 from gateway.cli.refusal import CommandError
 from gateway.cli.registered_version import SCHEME, fetch_registered, registry_at
+from gateway.settings.gateway import GatewaySettings
 
 ADDRESSES: Final = ("http://", "https://")
 
@@ -40,12 +41,13 @@ class ProposedVersion:
 
 @contextmanager
 def proposed_version(
-    place: Path | str, *, max_bytes: int, sha256: str | None, registry: str | None
+    place: Path | str, settings: GatewaySettings, *, sha256: str | None, registry: str | None
 ) -> Iterator[ProposedVersion]:
     """Fetch the version unless it is there; what was fetched is removed on exit.
 
-    `registry`: the MLflow server's address, by default that of MLflow's own variables. Raises CommandError.
+    `registry`: the MLflow server's address, see `registry_at`. Raises CommandError.
     """
+    max_bytes = settings.models.max_proposal
     address = isinstance(place, str) and place.startswith(ADDRESSES)
     if sha256 is not None and not address:
         raise CommandError("--sha256 is for http and https addresses only")
@@ -61,10 +63,9 @@ def proposed_version(
                 path = download(place, folder, max_bytes=max_bytes, sha256=sha256, progress=progress)
                 found = ProposedVersion(path, shown_address(place))
             else:
-                server = registry_at(registry)
-                path, origin = fetch_registered(
-                    place, server, folder / "version", max_bytes=max_bytes, progress=progress
-                )
+                server = registry_at(registry, settings.registry.mlflow if settings.registry else None)
+                folder /= "version"
+                path, origin = fetch_registered(place, server, folder, max_bytes=max_bytes, progress=progress)
                 found = ProposedVersion(path, origin)
         yield found
 

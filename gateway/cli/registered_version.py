@@ -14,6 +14,7 @@ from gateway.errors import ModelUnavailable, RegistryError, RequestError
 from gateway.registry.mlflow_client import MlflowClient, ModelVersion
 from gateway.registry.mlflow_http import MlflowHttp
 from gateway.registry.version_archive import version_archive
+from gateway.settings.registry import MlflowSettings
 from gateway.settings.units import LARGEST_VERSION
 from gateway.system.printable import printable
 
@@ -32,19 +33,28 @@ class Registry:
     ca: str | None = None
 
 
-def registry_at(url: str | None) -> Registry:
-    """The server at `url`, or else that of MLflow's own variables, with their credentials. Raises CommandError."""
-    known = [url] if url else [os.environ[name] for name in URL_VARIABLES if os.environ.get(name)]
-    if not known:
+def registry_at(url: str | None, configured: MlflowSettings | None) -> Registry:
+    """The server at `url`, or else the one that gateway.yaml names, or that of MLflow's own variables.
+
+    The credentials are those of gateway.yaml for its server, and of MLflow's variables for any other. Raises
+    CommandError.
+    """
+    if url is None and configured is not None:
+        try:
+            return Registry(configured.url, configured.token_value(), configured.user or "", configured.ca)
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+    address = url or next((os.environ[name] for name in URL_VARIABLES if os.environ.get(name)), None)
+    if address is None:
         raise CommandError(f"which MLflow server? Name it with --registry or ${URL_VARIABLES[1]}")
-    if not known[0].startswith(("http://", "https://")) or "@" in known[0]:
+    if not address.startswith(("http://", "https://")) or "@" in address:
         raise CommandError(
-            f"{shown_address(known[0].rpartition('@')[2])!r} is not the address of an MLflow server, such as"
+            f"{shown_address(address.rpartition('@')[2])!r} is not the address of an MLflow server, such as"
             " https://mlflow:5000; credentials belong into $MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD"
         )
     user, password = os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     token = password if user else os.environ.get("MLFLOW_TRACKING_TOKEN", "")
-    return Registry(known[0], token, user, os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"))
+    return Registry(address, token, user, os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"))
 
 
 def fetch_registered(

@@ -16,6 +16,7 @@ import trustme
 from gateway.cli.download import AUTHORIZATION_VARIABLE, OVERHEAD_BYTES, download, shown_address
 from gateway.cli.proposed_version import proposed_version
 from gateway.cli.refusal import CommandError
+from gateway.settings.gateway import GatewaySettings
 from tests.control.proposals.test_tar_stream import archive
 
 MODEL = (Path(__file__).parents[2] / "models" / "digits" / "2" / "model.onnx").read_bytes()
@@ -203,8 +204,8 @@ def test_what_is_shown_of_an_address_has_no_signature() -> None:
 
 
 def test_what_was_fetched_is_removed(plain: Server) -> None:
-    ask = partial(proposed_version, max_bytes=MAX_BYTES, registry=None)
-    with ask(f"{plain.url}/v.onnx?key=abc", sha256=f"sha256:{SHA256.upper()}") as found:
+    address, sha256 = f"{plain.url}/v.onnx?key=abc", f"sha256:{SHA256.upper()}"
+    with proposed_version(address, GatewaySettings(), sha256=sha256, registry=None) as found:
         assert found.path.read_bytes() == MODEL
         assert found.origin == f"{plain.url}/v.onnx"
     assert not found.path.parent.exists()
@@ -223,6 +224,6 @@ def test_options_that_do_not_fit_are_refused(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
-    ask = proposed_version(place, max_bytes=MAX_BYTES, sha256=sha256, registry=None)
+    ask = proposed_version(place, GatewaySettings(), sha256=sha256, registry=None)
     with pytest.raises(click.ClickException, match=says), ask:
         pass

@@ -1,5 +1,6 @@
 """A gateway on this machine that serves one model of MLflow, to try it."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def run_local(name: str, model_uri: str, flavor: str | None = None, config: dict
             for file in archive.files:
                 target = version / file.name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.path.read_bytes())
+                shutil.copyfile(file.path, target)
         settings = _settings(folder, name, ports)
         click.echo(f"'{name}' is served at http://127.0.0.1:{ports['port']}/v2/models/{name} until Ctrl-C", err=True)
         code = _serve([sys.executable, "-m", "gateway", "serve", "--config", str(settings)])
