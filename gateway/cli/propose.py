@@ -10,14 +10,14 @@ from rich.console import Console
 
 from gateway.cli.control_client import send_to_control
 from gateway.cli.options import CONFIG, JSON, REASON, progress_bar
-from gateway.cli.proposed_version import VersionPlace, proposed_version
+from gateway.cli.proposed_version import proposed_version, version_place
 from gateway.cli.version_archive import ARCHIVE_TYPE, VersionArchive
 from gateway.settings.load import load_gateway
 
 
 @click.command()
 @click.argument("model")
-@click.argument("place", type=VersionPlace(), metavar="PATH")
+@click.argument("place", type=version_place, metavar="PATH")
 @CONFIG
 @click.option("--version", type=click.IntRange(1), help="The version's number; by default the next free one.")
 @click.option("--weight", type=click.FloatRange(0, 100), help="The percentage of all customers who get it.")

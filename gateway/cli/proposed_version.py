@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.console import Console
@@ -19,16 +19,12 @@ from gateway.settings.gateway import GatewaySettings
 ADDRESSES: Final = ("http://", "https://")
 
 
-class VersionPlace(click.ParamType):
-    """A path that exists, as a Path; an address or a URI of the registry as text."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        if str(value).startswith((*ADDRESSES, SCHEME)):
-            return str(value)
-        path: Path = click.Path(exists=True, path_type=Path).convert(value, param, ctx)
-        return path
+def version_place(value: str) -> Path | str:
+    """The type of an argument: a path that exists, as a Path; an address or a URI of the registry as text."""
+    if value.startswith((*ADDRESSES, SCHEME)):
+        return value
+    path: Path = click.Path(exists=True, path_type=Path).convert(value, None, None)
+    return path
 
 
 @dataclass(frozen=True, slots=True)
