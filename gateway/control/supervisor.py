@@ -160,8 +160,6 @@ class _Supervisor:
             for task in tasks:
                 task.cancel()
             await close_fleet(self._control, tasks, PROCESS_END_TIMEOUT_S)
-            if registry is not None:
-                await registry.close()
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
 
     async def _end_orphans(self) -> None:

@@ -110,9 +110,10 @@ class MlflowHttp:
             yield Download(response, self._label(path))
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; a later call opens them again."""
         if self._http is not None:
-            await self._http.aclose()
+            http, self._http = self._http, None
+            await http.aclose()
 
     @contextlib.asynccontextmanager
     async def _answer(

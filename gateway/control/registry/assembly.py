@@ -17,8 +17,6 @@ class Registry(Protocol):
 
     async def run_forever(self) -> None: ...
 
-    async def close(self) -> None: ...
-
 
 def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: Proposals, url: str) -> Registry | None:
     """What follows the registry, if the settings name one. `url`: of the control plane. Raises SettingsError."""

@@ -65,7 +65,7 @@ class Fetching:
         return ""
 
     def cancel(self) -> None:
-        """End what is under way; the next start removes what it leaves."""
+        """End what is under way."""
         if self._task is not None:
             self._task.cancel()
 

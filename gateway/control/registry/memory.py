@@ -25,7 +25,8 @@ class ModelMemory:
     `move_to`: the champion that the registry is to be told of, None if none; `move_from`: the one that it had when the
     stable version changed here. `asked`: the challenger that was seen last, and `asked_at`: the sequence of the last
     decision when it was first seen. `brought`: the version that was last made the candidate for the challenger.
-    `refused`: the version that was refused, and `why`. `tags`: of stopped versions, the sequence of the decision that was written.
+    `refused`: the version that was refused, and `why`. `tags`: by stopped version, the sequence of the decision that
+    was written.
     """
 
     registered: str

@@ -67,10 +67,14 @@ class RegistrySync:
         self._status = RegistryStatus(client.http.url)
 
     async def run_forever(self) -> None:
-        """Follow the registry, until cancelled."""
-        while True:
-            await self.tick()
-            await asyncio.sleep(TICK_S)
+        """Follow the registry, until cancelled. It ends a fetch under way; the next start removes what that leaves."""
+        try:
+            while True:
+                await self.tick()
+                await asyncio.sleep(TICK_S)
+        finally:
+            self._fetching.cancel()
+            await self._client.close()
 
     async def tick(self) -> None:
         """Ask the registry if a poll is due, or if it is to be told something."""
@@ -89,11 +93,6 @@ class RegistrySync:
         for model in self._models.keys() - bound.keys():
             del self._models[model]
         self._publish()
-
-    async def close(self) -> None:
-        """End a fetch under way, and close all connections."""
-        self._fetching.cancel()
-        await self._client.close()
 
     async def _exchange(self, model: str, registered: str) -> bool:
         """One exchange about a model; False if the registry does not answer."""
