@@ -5,9 +5,19 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from gateway.cli.options import CONFIG, JSON
-from gateway.cli.record_options import SINCE, UNTIL, RecordedModel, meter, shown_progress, time_range_of
-from gateway.offline.analysis.analyzer import Subject, analyse
+from gateway.cli.control_client import ControlAddress
+from gateway.cli.options import JSON, control_options
+from gateway.cli.record_options import (
+    FEEDBACK_UNTIL,
+    SINCE,
+    UNTIL,
+    meter,
+    query_of,
+    recorded_model,
+    shown_progress,
+)
+from gateway.cli.records_client import fetch_analysis
+from gateway.offline.analysis.analyzer import Analysis, Subject, analyse
 from gateway.offline.analysis.html_report import page
 from gateway.offline.analysis.json_report import document
 from gateway.offline.analysis.terminal_report import tables
@@ -16,23 +26,51 @@ from gateway.offline.reader import Query
 
 @click.command()
 @click.argument("model")
-@CONFIG
+@control_options
 @SINCE
 @UNTIL
+@FEEDBACK_UNTIL
 @click.option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write an HTML report with charts to this file.",
 )
 @JSON
-def analyze(model: str, config: Path, since: str | None, until: str | None, html: Path | None, as_json: bool) -> None:
+def analyze(
+    model: str,
+    control: ControlAddress,
+    since: str | None,
+    until: str | None,
+    feedback_until: str | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
     """Compare versions, and show where a model is wrong.
 
     Lists how the candidate differs from stable, over all and slice by slice; slices that are worse than the rest;
-    contradicting labels; and the rows most worth labelling.
+    contradicting labels; and the rows most worth labelling. With --url the running gateway analyses its own records.
     """
-    query = Query(model, time_range_of(since, until))
-    recorded = RecordedModel(config, model)
+    if control.url is None:
+        analysis = _analysed(control.config, query_of(model, since, until, feedback_until))
+        if html is not None:
+            html.write_text(page(analysis), encoding="utf-8")
+        if as_json:
+            click.echo(document(analysis))
+            return
+        console = Console()
+        for table in tables(analysis):
+            console.print(table)
+    else:
+        times = {"since": since, "until": until, "feedback_until": feedback_until}
+        if html is not None:
+            html.write_bytes(fetch_analysis(control, model, times | {"format": "html"}))
+        click.echo(fetch_analysis(control, model, times | {"format": "json" if as_json else "text"}), nl=as_json)
+    if html is not None and not as_json:
+        click.echo(f"The report is in {html}")
+
+
+def _analysed(config: Path, query: Query) -> Analysis:
+    recorded = recorded_model(config, query.model)
     subject = Subject(
         recorded.records,
         query,
@@ -43,14 +81,4 @@ def analyze(model: str, config: Path, since: str | None, until: str | None, html
     )
     with shown_progress() as progress:
         feedback = meter(progress, "reading feedback", recorded.records.feedback)
-        analysis = analyse(subject, feedback, meter(progress, "reading predictions", recorded.records.predictions))
-    if html is not None:
-        html.write_text(page(analysis), encoding="utf-8")
-    if as_json:
-        click.echo(document(analysis))
-        return
-    console = Console()
-    for table in tables(analysis):
-        console.print(table)
-    if html is not None:
-        click.echo(f"The report is in {html}")
+        return analyse(subject, feedback, meter(progress, "reading predictions", recorded.records.predictions))

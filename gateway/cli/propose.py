@@ -8,17 +8,18 @@ import click
 import orjson
 from rich.console import Console
 
-from gateway.cli.control_client import send_to_control
-from gateway.cli.options import CONFIG, JSON, REASON, progress_bar
+from gateway.cli.control_client import ControlAddress, send_to_control
+from gateway.cli.options import JSON, REASON, control_options, progress_bar
 from gateway.cli.proposed_version import proposed_version, version_place
 from gateway.cli.version_archive import ARCHIVE_TYPE, VersionArchive
+from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import load_gateway
 
 
 @click.command()
 @click.argument("model")
 @click.argument("place", type=version_place, metavar="PATH")
-@CONFIG
+@control_options
 @click.option("--version", type=click.IntRange(1), help="The version's number; by default the next free one.")
 @click.option("--weight", type=click.FloatRange(0, 100), help="The percentage of all customers who get it.")
 @click.option("--ramp", is_flag=True, help="Raise the percentage automatically, by the release's ramp.")
@@ -34,7 +35,7 @@ from gateway.settings.load import load_gateway
 def propose(
     model: str,
     place: Path | str,
-    config: Path,
+    control: ControlAddress,
     version: int | None,
     weight: float | None,
     ramp: bool,
@@ -60,13 +61,14 @@ def propose(
     given = {name: orjson.dumps(value).decode() for name, value in asked.items() if value}
     if weight is not None:
         given["weight"] = f"{weight:.4f}"
-    with proposed_version(place, load_gateway(config), sha256=sha256, registry=registry) as found:
+    settings = GatewaySettings() if control.url else load_gateway(control.config)
+    with proposed_version(place, settings, sha256=sha256, registry=registry) as found:
         archive = VersionArchive(found.path)
         if reason or found.origin:
             given["reason"] = reason or f"from {found.origin}"
         headers = {"content-type": ARCHIVE_TYPE, "content-length": str(len(archive))}
         accepted = send_to_control(
-            config, f"/api/releases/{model}/propose", params=given, headers=headers, content=_shown(archive)
+            control, f"/api/releases/{model}/propose", params=given, headers=headers, content=_shown(archive)
         )
     click.echo(orjson.dumps(accepted) if as_json else _said(accepted))
 

@@ -14,10 +14,11 @@ from mlflow.models import Model
 
 from gateway.cli.mlflow.planes import invalid
 from gateway.cli.refusal import CommandError
-from gateway.cli.version_archive import ArchivedFile, VersionArchive
+from gateway.cli.version_archive import VersionArchive
 from gateway.errors import ModelUnavailable
 from gateway.registry.origin import ORIGIN_FILE, Origin, utc_text
 from gateway.registry.version_archive import REGISTRY
+from gateway.system.tar_archive import ArchivedFile
 
 FLAVOR: Final = "onnx"
 TRAINING_FILE: Final = "training.json"

@@ -10,13 +10,13 @@ import httpx
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 
-from gateway.cli.control_client import KEY_VARIABLE, WITHIN_S
-from gateway.settings.gateway import ControlSettings, ModelsSettings, ServerSettings
+from gateway.cli.control_client import KEY_VARIABLE, LOAD_WITHIN_S, WITHIN_S
+from gateway.settings.gateway import ControlSettings, ServerSettings
 
 TARGET: Final = "canary-gateway"
 FORM: Final = f"{TARGET}:http://HOST:8002, with ?predict=http://HOST:8000 if predictions are served elsewhere"
 CLIENT_HEADERS: Final = {"x-gateway-client": "mlflow"}
-UPLOAD_S: Final = WITHIN_S + 4 * ModelsSettings().load_timeout  # a version is tried twice
+UPLOAD_S: Final = WITHIN_S + 4 * LOAD_WITHIN_S  # as for `gateway propose`
 _CODES: Final = {
     400: codes.INVALID_PARAMETER_VALUE,
     401: codes.UNAUTHENTICATED,

@@ -1,30 +1,35 @@
 """Exports recorded predictions as a data set in a folder."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
-from gateway.errors import GatewayError
+from gateway.errors import InvalidRequest, NotFound
+from gateway.offline.analysis.features import FeatureNames
 from gateway.offline.dataset.columns import Layout, layout_of, parameters_of
-from gateway.offline.dataset.manifest import MANIFEST, Counts, manifest_of, read_manifest
+from gateway.offline.dataset.flat import FlatLayout
+from gateway.offline.dataset.flat_rows import flat_prediction
+from gateway.offline.dataset.flat_survey import FlatSurvey
+from gateway.offline.dataset.form import Form
+from gateway.offline.dataset.manifest import Counts, manifest_of
 from gateway.offline.dataset.partitions import PartitionWriter
+from gateway.offline.dataset.placing import check_replaceable, replace_export, unfinished
 from gateway.offline.dataset.schema import Survey, tensors_of
+from gateway.offline.examples import Predicting
 from gateway.offline.feedback_store import FeedbackStore
 from gateway.offline.reader import OnProgress, Query, Records, chunks, join_feedback, load_feedback
 from gateway.records.prediction import Prediction, RawInput
 
-UNFINISHED: Final = ".unfinished"
-
 
 @dataclass(frozen=True, slots=True)
 class ExportSource:
-    """The records to export. `raw_input`: from a version to the input that its raw bodies hold."""
+    """The records to export. `raw_input`: from a version to the input that its raw bodies hold; `predicting`,
+    `features`: what the model predicts, and the names of its inputs' columns, for a flat export.
+    """
 
     records: Records
     raw_input: RawInput
+    predicting: Predicting = field(default_factory=Predicting)
+    features: FeatureNames = field(default_factory=FeatureNames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +41,33 @@ class Meters:
     rows: OnProgress
 
 
-def export(source: ExportSource, query: Query, out: Path, kind: str, meters: Meters) -> Counts:
+def export(source: ExportSource, query: Query, out: Path, form: Form, meters: Meters) -> Counts:
     """Write the data set of `query` to the folder `out`, replacing an earlier export of the model there.
 
-    The earlier one stays until the new one is complete. `kind`: parquet or jsonl. Raises GatewayError if `out` contains
-    anything else, or if no prediction matches the query.
+    The earlier one stays until the new one is complete. Raises GatewayError if `out` contains anything else,
+    InvalidRequest if what is recorded has no such form, and NotFound if no prediction matches the query.
     """
+    if form.format == "csv" and not form.flat:
+        raise InvalidRequest("csv holds no lists: export it flat, or as parquet or jsonl")
     check_replaceable(out, query.model)
     counts = Counts()
-    with _unfinished(out) as folder:
+    with unfinished(out) as folder:
         with FeedbackStore(folder / "feedback.sqlite") as store:
             load_feedback(store, source.records, query, meters.feedback)
-            layout = _layout(source, query, store, meters.survey)
-            with PartitionWriter(folder, query.model, kind, layout) as parts:
+            find = flat_layout if form.flat else nested_layout
+            layout = find(source, query, store, meters.survey)
+            with PartitionWriter(folder, query.model, form.format, layout) as parts:
                 for prediction, feedback in join_feedback(source.records, query, store, meters.rows, counts.malformed):
                     if not _can_be_written(prediction):
                         counts.malformed()
                         continue
                     tensors = tensors_of(prediction, source.raw_input)
-                    parts.add(prediction, tensors, feedback)
-                    counts.add(prediction, feedback, tensors.unreadable)
+                    if parts.add(prediction, tensors, feedback):
+                        counts.add(prediction, feedback, tensors.unreadable)
             counts.malformed_feedback = store.malformed
-        manifest = manifest_of(query, kind, layout, counts, parts.completed())
-        _replace(out, folder, query.model, manifest)
+        counts.flat_rows = parts.rows if form.flat else None
+        manifest = manifest_of(query, form.format, layout, counts, parts.completed(), parts.content.hexdigest())
+        replace_export(out, folder, query.model, manifest)
     return counts
 
 
@@ -71,30 +80,8 @@ def _can_be_written(prediction: Prediction) -> bool:
     return True
 
 
-def check_replaceable(out: Path, model: str) -> None:
-    """Raise GatewayError unless `out` is missing, empty, or an export of `model` and nothing else."""
-    if out.exists() and not out.is_dir():
-        raise GatewayError(f"{out} is a file; name a folder for the data set")
-    if not out.is_dir() or not any(entry.name != UNFINISHED for entry in out.iterdir()):
-        return
-    earlier = read_manifest(out)
-    if earlier is None:
-        raise GatewayError(f"{out} contains something other than an export; name a new or empty folder")
-    if earlier["model"] != model:
-        raise GatewayError(f"{out} holds an export of '{earlier['model']}'; name another folder for '{model}'")
-    strangers = _files(out) - {MANIFEST, *(part["path"] for part in earlier["files"])}
-    if strangers:
-        raise GatewayError(
-            f"{out} holds {min(strangers)}, which the export there does not list; move it away, or name another folder"
-        )
-
-
-def _files(out: Path) -> set[str]:
-    paths = (path.relative_to(out) for path in out.rglob("*") if not path.is_dir())
-    return {path.as_posix() for path in paths if path.parts[0] != UNFINISHED}
-
-
-def _layout(source: ExportSource, query: Query, store: FeedbackStore, on_progress: OnProgress) -> Layout:
+def nested_layout(source: ExportSource, query: Query, store: FeedbackStore, on_progress: OnProgress) -> Layout:
+    """The columns of an export with one row a prediction. Raises NotFound."""
     survey = Survey(source.raw_input)
     if query.with_feedback:
         for prediction, _ in join_feedback(source.records, query, store, on_progress):
@@ -104,30 +91,22 @@ def _layout(source: ExportSource, query: Query, store: FeedbackStore, on_progres
             for prediction in chunk:
                 survey.add(prediction)
     if not survey.rows:
-        raise GatewayError(f"no recorded prediction of '{query.model}' matches the options; there is nothing to export")
+        raise _nothing(query)
     return layout_of(survey.columns(), store, predictions=survey.has_predictions)
 
 
-@contextmanager
-def _unfinished(out: Path) -> Iterator[Path]:
-    folder = out / UNFINISHED
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
+def flat_layout(source: ExportSource, query: Query, store: FeedbackStore, on_progress: OnProgress) -> FlatLayout:
+    """The columns of a flat export. Raises NotFound, InvalidRequest."""
+    survey, found = FlatSurvey(source.predicting, source.features), 0
+    for prediction, feedback in join_feedback(source.records, query, store, on_progress):
+        tensors = tensors_of(prediction, source.raw_input)
+        found += 1
+        if (flat := flat_prediction(prediction, tensors, feedback, source.predicting)) is not None:
+            survey.add(flat, tensors)
+    if not found:
+        raise _nothing(query)
+    return survey.layout()
 
 
-def _replace(out: Path, folder: Path, model: str, manifest: bytes) -> None:
-    """Move the finished files to `out`. The manifest is removed first and written last, because it marks a complete
-    export.
-    """
-    (out / MANIFEST).unlink(missing_ok=True)
-    name = f"model={model}"
-    shutil.rmtree(out / name, ignore_errors=True)
-    if (folder / name).exists():
-        (folder / name).rename(out / name)
-    (out / MANIFEST).write_bytes(manifest)
+def _nothing(query: Query) -> NotFound:
+    return NotFound(f"no recorded prediction of '{query.model}' matches the options; there is nothing to export")

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from gateway.errors import GatewayError
 from gateway.offline.dataset.export import ExportSource, Meters, export
+from gateway.offline.dataset.form import Form
 from gateway.offline.reader import Query, records_in
 from gateway.protocol.elements import to_bytes
 from gateway.protocol.tensors import TensorSpec
@@ -31,12 +32,12 @@ def exported(recording: Recording, folder: Path, kind: str = "parquet", out: str
     records = records_in(recording.save(folder / "records"))
     (spec,) = loaded(recording.model, 1).session.signature.inputs
     source = ExportSource(records, lambda version: spec)
-    export(source, Query(recording.model, **query), folder / out, kind, Meters(silent, silent, silent))
+    export(source, Query(recording.model, **query), folder / out, Form(kind), Meters(silent, silent, silent))
     return folder / out
 
 
 def manifest(folder: Path) -> Any:
-    return json.loads((folder / "manifest.json").read_text())
+    return json.loads((folder / "_manifest.json").read_text())
 
 
 def table(folder: Path) -> pl.DataFrame:
@@ -105,7 +106,13 @@ def test_manifest_describes_the_export(tmp_path: Path) -> None:
     assert [(one["version"], one["rows"]) for one in document["versions"]] == [(1, 20), (2, 20)]
     assert document["versions"][0]["sha256"] == loaded("digits", 1).sha256
     assert document["generations"] == {"1": 40}
-    assert document["query"] == {"since": None, "until": None, "variant": None, "with_feedback": False}
+    assert document["query"] == {
+        "since": None,
+        "until": None,
+        "feedback_until": None,
+        "variant": None,
+        "with_feedback": False,
+    }
     assert sum(part["rows"] for part in document["files"]) == 40
     for part in document["files"]:
         content = (folder / part["path"]).read_bytes()
@@ -228,7 +235,7 @@ def test_raw_bytes_that_are_not_utf8_are_exported_as_binary(tmp_path: Path) -> N
     recording = Recording()
     recording.record(request_binary="/9j/4A==", request_media="image")
     source = ExportSource(records_in(recording.save(tmp_path / "r")), lambda version: TensorSpec("jpeg", "BYTES", (1,)))
-    export(source, Query("digits"), tmp_path / "out", "parquet", Meters(silent, silent, silent))
+    export(source, Query("digits"), tmp_path / "out", Form(), Meters(silent, silent, silent))
     frame = table(tmp_path / "out")
     assert frame["input_jpeg"].to_list() == [[b"\xff\xd8\xff\xe0"]]
 
