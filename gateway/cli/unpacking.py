@@ -90,19 +90,14 @@ class _GzipWriter:
                 if not (piece := piece.lstrip(b"\0")):  # tape blocks are padded
                     return
                 self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            self._decompress(piece)
+            try:
+                unpacked = self._member.decompress(piece, PIECE_BYTES)
+            except zlib.error as error:
+                raise InvalidRequest(f"its compression is damaged: {error}") from None
+            self._inner.write(unpacked)
             piece = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
 
-    def _decompress(self, piece: bytes) -> None:
-        try:
-            unpacked = self._member.decompress(piece, PIECE_BYTES)
-        except zlib.error as error:
-            raise InvalidRequest(f"its compression is damaged: {error}") from None
-        self._inner.write(unpacked)
-
     def finish(self) -> Path:
-        if not self._member.eof:
-            self._decompress(b"")  # what zlib holds back when a piece was full
         if not self._member.eof:
             raise InvalidRequest("it is cut off: the end of its compression is missing")
         return self._inner.finish()

@@ -4,6 +4,7 @@ import hashlib
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,12 +81,14 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def plain() -> Iterator[Server]:
-    yield from serving(Server())
+    with serving(Server()) as server:
+        yield server
 
 
 @pytest.fixture
 def secure(authority: trustme.CA) -> Iterator[Server]:
-    yield from serving(Server(authority))
+    with serving(Server(authority)) as server:
+        yield server
 
 
 @pytest.fixture
@@ -94,13 +97,16 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
 
 
+@contextmanager
 def serving(server: Server) -> Iterator[Server]:
     with server:
         thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def got(address: str, folder: Path, sha256: str | None = None) -> bytes:
@@ -163,7 +169,7 @@ def test_the_secret_is_sent_to_the_server_that_was_named_only(
     secure: Server, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(AUTHORIZATION_VARIABLE, SECRET)
-    for other in serving(Server(authority)):
+    with serving(Server(authority)) as other:
         assert got(f"{secure.url}/to/{other.url}/v.onnx", tmp_path) == MODEL
         assert other.asked == [("/v.onnx", "")]
     assert [sent for _, sent in secure.asked] == [SECRET]
