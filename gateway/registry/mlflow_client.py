@@ -15,7 +15,7 @@ from gateway.settings.units import LARGEST_VERSION
 
 API: Final = "/api/2.0/mlflow"
 MAX_FILES: Final = 1000
-MAX_LISTINGS: Final = 200  # calls for the names of one version's files: folders, and pages of long ones
+MAX_LISTINGS: Final = 100  # calls for the names of one version's files: folders, and pages of long ones
 MAX_DEPTH: Final = 4  # of folders in a version
 MAX_NAME_BYTES: Final = 200
 _LOGGED: Final = "models:/m-"

@@ -30,18 +30,19 @@ Params = Mapping[str, str]
 class Download:
     """A file as it arrives. `size`: its bytes by the server's headers, None if they do not say."""
 
-    def __init__(self, response: httpx.Response, label: str) -> None:
+    def __init__(self, response: httpx.Response, label: str, piece_timeout_s: float) -> None:
         length = response.headers.get("content-length", "")
         self.size = int(length) if length.isdigit() and len(length) < 18 else None
         self._response = response
         self._label = label
+        self._piece_timeout_s = piece_timeout_s
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """The content, which must have `size` bytes. Raises RegistryUnavailable if it has not, or arrives too slowly;
         the time that the caller takes between two chunks does not count.
         """
         loop, arriving = asyncio.get_running_loop(), aiter(self._response.aiter_raw())
-        total, piece, left_s = 0, 0, PIECE_TIMEOUT_S
+        total, piece, left_s = 0, 0, self._piece_timeout_s
         while True:
             began_s = loop.time()
             try:
@@ -49,7 +50,7 @@ class Download:
                     chunk = await anext(arriving, None)
             except TimeoutError:
                 raise RegistryUnavailable(
-                    f"{self._label}: less than {PIECE_BYTES >> 20} MiB arrived within {PIECE_TIMEOUT_S:g} s"
+                    f"{self._label}: less than {PIECE_BYTES >> 20} MiB arrived within {self._piece_timeout_s:g} s"
                 ) from None
             except _ERRORS as error:
                 raise RegistryUnavailable(f"{self._label}: the file is cut off: {_reason(error)}") from None
@@ -60,7 +61,7 @@ class Download:
             if total > size:
                 raise RegistryUnavailable(f"{self._label}: more than the {size} bytes arrive that it should have")
             if piece >= PIECE_BYTES:
-                piece, left_s = 0, PIECE_TIMEOUT_S
+                piece, left_s = 0, self._piece_timeout_s
             yield chunk
         if total != size:
             raise RegistryUnavailable(f"{self._label}: the file is cut off after {total} of {size} bytes")
@@ -69,16 +70,25 @@ class Download:
 class MlflowHttp:
     """`url`: of the server, with a path if it has one. `user`: for HTTP Basic with the token as password, as MLflow's
     own authentication wants it; empty: the token is a bearer's. `ca`: a file of certificates to trust instead of the
-    system's. Used on one event loop; all methods raise RegistryError.
+    system's. `timeout_s`: of a call; `piece_timeout_s`: of PIECE_BYTES of a file. Used on one event loop; all methods
+    raise RegistryError.
     """
 
     def __init__(
-        self, url: str, *, token: str = "", user: str = "", ca: str | None = None, timeout_s: float = 10.0
+        self,
+        url: str,
+        *,
+        token: str = "",
+        user: str = "",
+        ca: str | None = None,
+        timeout_s: float = 10.0,
+        piece_timeout_s: float = PIECE_TIMEOUT_S,
     ) -> None:
         self.url = url.rstrip("/")
         self._headers = {"accept-encoding": "identity", "user-agent": "canary-gateway"} | _authorization(user, token)
         self._ca = ca
         self._timeout_s = timeout_s
+        self._piece_timeout_s = piece_timeout_s
         self._http: httpx.AsyncClient | None = None
 
     async def call(
@@ -107,7 +117,7 @@ class MlflowHttp:
                     response = await stack.enter_async_context(self._answer("GET", path, params))
             except TimeoutError:
                 raise RegistryUnavailable(f"{self._label(path)}: no answer within {FIRST_BYTE_TIMEOUT_S:g} s") from None
-            yield Download(response, self._label(path))
+            yield Download(response, self._label(path), self._piece_timeout_s)
 
     async def close(self) -> None:
         """Close all connections; a later call opens them again."""
@@ -203,4 +213,4 @@ def _object(read: bytes) -> dict[str, Any] | None:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return printable(str(error)) or type(error).__name__

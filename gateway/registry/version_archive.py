@@ -20,7 +20,7 @@ REGISTRY: Final = "mlflow"
 DESCRIPTION_FILE: Final = "MLmodel"
 MODEL_FILE: Final = "model.onnx"
 ONNX: Final = "onnx"
-MAX_DESCRIPTION_BYTES: Final = 256 << 10  # a signature of some thousand columns
+MAX_DESCRIPTION_BYTES: Final = 128 << 10  # a signature of some thousand columns, read within seconds
 _PICKLED: Final = ("pickled_model", "python_model", "model_data")  # keys of a flavor that name what it would unpickle
 _END: Final = bytes(2 * tarfile.BLOCKSIZE)
 

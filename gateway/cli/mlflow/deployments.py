@@ -70,10 +70,9 @@ class CanaryGatewayClient(BaseDeploymentClient):  # type: ignore[misc]
         `config`: weight, ramp, replace, version, reason.
         """
         _refuse_endpoint(endpoint)
-        query = _texts(config, PROPOSE_KEYS)
+        path, query = f"/api/releases/{_checked(name)}/propose", _texts(config, PROPOSE_KEYS)
         with fetched_version(model_uri, flavor) as archive:
             headers = {"content-type": ARCHIVE_TYPE, "content-length": str(len(archive))}
-            path = f"/api/releases/{_checked(name)}/propose"
             accepted = self._planes.upload(path, params=query, headers=headers, content=archive.chunks())
         kept = {key: accepted[key] for key in ("version", "replaced", "files", "bytes", "difference", "notes")}
         return _named(name, kept)

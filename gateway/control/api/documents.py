@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NotRequired
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from gateway.control.api.feedback_documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
+from gateway.control.api.fleet_documents import SpreadDocument
 from gateway.control.api.registry_documents import RegistryDocument, RegistryModelDocument
 from gateway.control.release.effect_document import EffectDocument
 
@@ -237,22 +238,6 @@ class ExplanationDocument(TypedDict):
     salt: str
     why: str
     routes: list[RouteMatchDocument]
-
-
-class MissingHostDocument(TypedDict):
-    """A host of the fleet where an edit is not in force. `why`: the reason."""
-
-    host: str
-    why: str
-
-
-class SpreadDocument(TypedDict):
-    """On how many of the fleet's `hosts` an edit is in force. `problem`: why the other hosts cannot know of it yet."""
-
-    hosts: int
-    applied: int
-    missing: list[MissingHostDocument]
-    problem: str | None
 
 
 class EditDocument(TypedDict):

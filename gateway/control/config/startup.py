@@ -45,7 +45,12 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
     """
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
-    routing_file = RoutingFileWatcher(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
+    routing_file = RoutingFileWatcher(
+        Path(settings.routing),
+        repository,
+        load_timeout_s=settings.models.load_timeout,
+        has_registry=settings.registry is not None,
+    )
     decision_log = DecisionLog(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)

@@ -92,6 +92,8 @@ class RegistrySync:
                 await self._control.command_priority.yield_to_commands()
         for model in self._models.keys() - bound.keys():
             del self._models[model]
+        for model in bound.keys() - self._models.keys():
+            self._show(model, bound[model])
         self._publish()
 
     async def _exchange(self, model: str, registered: str) -> bool:
