@@ -158,7 +158,7 @@ def _within(
         yield from stream
         return
     looks = [_times_ns(segment) for segment in stream]
-    for segment, times, after in zip(stream, looks, [*looks[1:], []], strict=True):
+    for segment, times, after in zip(stream, looks, [*looks[1:], []], strict=False):  # one more, to the last
         if times and _apart([*times, *after[:1]], time_range, last=not after):
             on_progress(segment.size_bytes)
         else:
