@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
+import yaml
 from mlflow.models import Model
 
 from gateway.cli.mlflow.planes import invalid
@@ -39,9 +40,13 @@ def fetched_version(model_uri: str, flavor: str | None) -> Iterator[VersionArchi
         local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=f"{folder}/model"))
         if not (local / "MLmodel").is_file():
             raise invalid(f"{model_uri} is no model of MLflow: it holds no file MLmodel")
-        model = Model.load(str(local))
         try:
-            archive = VersionArchive(_onnx_file(local, model, model_uri))
+            model = Model.load(str(local))
+            flavors = dict(model.flavors)
+        except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+            raise invalid(f"{model_uri}: its MLmodel is damaged: {error}") from None
+        try:
+            archive = VersionArchive(_onnx_file(local, flavors, model_uri))
         except (CommandError, ModelUnavailable) as error:
             raise invalid(f"{model_uri}: {error}") from None
         names = {file.name for file in archive.files}
@@ -61,11 +66,11 @@ def _with_number(model_uri: str) -> str:
     return f"models:/{named['name']}/{version.version}"
 
 
-def _onnx_file(local: Path, model: Any, model_uri: str) -> Path:
-    flavor = model.flavors.get(FLAVOR)
-    if flavor is None:
+def _onnx_file(local: Path, flavors: dict[str, Any], model_uri: str) -> Path:
+    flavor = flavors.get(FLAVOR)
+    if not isinstance(flavor, dict):
         raise invalid(
-            f"{model_uri} has the flavors {', '.join(model.flavors)}; the gateway serves {FLAVOR} only: convert the"
+            f"{model_uri} has the flavors {', '.join(flavors)}; the gateway serves {FLAVOR} only: convert the"
             " model to ONNX, and log it with mlflow.onnx.log_model"
         )
     file = local / str(flavor.get("data"))
