@@ -251,12 +251,9 @@ def test_its_commands_create_predict_promote_and_delete(found: Any, running: Gat
     assert "\ncandidate: 9\n" in said["get"]
     assert said["update"].strip() == "Deployment digits is updated (with flavor onnx)"
     assert said["delete"].strip() == "Deployment digits is deleted"  # no candidate is left to be stopped
+    assert said["help"].startswith("A canary-gateway's control plane: canary-gateway:http://HOST:8002")
     assert "'stable': 9, 'candidate': None" in said["list"]
     assert yaml.safe_load((running.config.parent / "routing.yaml").read_text())["models"]["digits"]["stable"] == 9
-
-
-def test_the_program_finds_the_installed_plugin(mlflow: Mlflow) -> None:
-    assert mlflow.run("mlflow", "deployments", "help", "-t", "canary-gateway").startswith("A canary-gateway's control")
 
 
 @pytest.mark.usefixtures("found")

@@ -18,8 +18,8 @@ import onnx
 import pandas as pd
 import yaml
 from click.testing import CliRunner
+from mlflow.cli import cli
 from mlflow.deployments import get_deploy_client, run_local
-from mlflow.deployments.cli import commands
 from mlflow.exceptions import MlflowException
 
 control, data, digits, *ports = sys.argv[1:]
@@ -35,9 +35,9 @@ def raised(call: Callable[[], Any]) -> list[str]:
 
 
 def command(*words: str) -> str:
-    """What `mlflow deployments` prints."""
+    """What `mlflow deployments` prints: the program `mlflow` is this function `cli`."""
     target = ["--target", f"canary-gateway:{control}?predict={data}"]
-    ended = CliRunner().invoke(commands, [*words, *target], catch_exceptions=False)
+    ended = CliRunner().invoke(cli, ["deployments", *words, *target], catch_exceptions=False)
     assert ended.exit_code == 0, ended.output
     return ended.stdout
 
@@ -115,7 +115,7 @@ found["wrong"] = {
     "data plane": raised(lambda: get_deploy_client(f"canary-gateway:{data}").list_deployments()),
 }
 wanted = [answer["prediction_id"] for answer in found["predictions"]]
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + 60
 while time.monotonic() < deadline:  # spans are exported within a second
     traces = mlflow.search_traces(locations=["0"], return_type="list", max_results=100)
     spans = [span.attributes for trace in traces for span in trace.data.spans]
@@ -139,6 +139,7 @@ found["command"] = {
     "update": command("update", *named, "-C", "promote=true", "-C", "version=9"),
     "delete": command("delete", *named),
     "list": command("list"),
+    "help": command("help"),
 }
 print("FOUND", json.dumps(found), flush=True)
 port, control_port = map(int, ports)
