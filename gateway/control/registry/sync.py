@@ -131,6 +131,8 @@ class RegistrySync:
             memory = first_memory(registered, aliases, here, follow=self._follow)
             self._memory.add(model, memory)
             self._memory.save()
+        if aliases.champion == here.stable and memory.agree(here.stable):
+            self._memory.save()
         waiting = []
         try:
             await self._tags.tell(model, memory)
@@ -148,7 +150,8 @@ class RegistrySync:
     async def _tell_champion(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here) -> Aliases:
         """Move the champion to the version that became stable here; returns the aliases after it."""
         if here.stable != memory.stable:
-            told = await self._versions.came_from(model, here.stable, memory.registered)
+            agreed = here.stable in memory.agreed
+            told = agreed or await self._versions.came_from(model, here.stable, memory.registered)
             memory.move_to, memory.move_from = (here.stable, memory.champion) if told else (None, None)
             memory.stable = here.stable
             self._memory.save()
