@@ -73,7 +73,9 @@ class Traffic:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    """A fleet of one, which follows a registry. Traffic split in half, a stop, a resume, an edit, a broken edit; each waits to be scraped."""
+    """A fleet of one, which follows a registry. Traffic split in half, a stop, a resume, an edit, a broken edit; each
+    waits to be scraped.
+    """
     routing = yaml.safe_load((ROOT / "config" / "routing.yaml").read_text())
     digits = routing["models"]["digits"]
     digits["split"]["routes"][-1]["weight"] = 50

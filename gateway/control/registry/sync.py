@@ -120,7 +120,7 @@ class RegistrySync:
         return True
 
     async def _sync(self, model: str, registered: str) -> None:
-        found = await self._client.aliases(registered)
+        found = await self._aliases(registered)
         self._tags.refresh()
         aliases, here = Aliases(found.get(CHAMPION), found.get(CHALLENGER)), self._here(model)
         if here is None:
@@ -146,6 +146,15 @@ class RegistrySync:
         waiting.append(await self._obey_champion(model, memory, aliases, here))
         waiting.append(await self._obey_challenger(model, memory, aliases, self._here(model) or here))
         self._wait(model, "; ".join(filter(None, waiting)))
+
+    async def _aliases(self, registered: str) -> dict[str, int]:
+        """The aliases. Raises RegistryNotFound if there is no such model; whatever else is wrong counts as away."""
+        try:
+            return await self._client.aliases(registered)
+        except RegistryNotFound:
+            raise
+        except RegistryError as error:
+            raise RegistryUnavailable(str(error)) from None
 
     async def _tell_champion(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here) -> Aliases:
         """Move the champion to the version that became stable here; returns the aliases after it."""
@@ -203,7 +212,8 @@ class RegistrySync:
         if version != memory.asked:
             memory.asked, memory.asked_at = version, self._control.decision_log.last_sequence
             self._memory.save()
-        own = await self._versions.came_from(model, here.candidate, memory.registered)
+        moved = version != memory.challenger
+        own = moved and await self._versions.came_from(model, here.candidate, memory.registered)
         step = challenger_step(memory, aliases, here, own_candidate=own)
         if step is Step.BRING:
             assert version is not None
