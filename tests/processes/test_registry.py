@@ -196,7 +196,7 @@ def test_nothing_changes_while_the_server_is_away_and_all_is_caught_up_after(rig
     assert order(gateway, "away", "stop", reason="while it is away") == 200
     assert order(gateway, "away", "resume") == 200
     assert order(gateway, "away", "promote") == 200
-    assert release(gateway, "away")["registry"]["pending"] == 1
+    until(lambda: release(gateway, "away")["registry"]["pending"] == 1, "the promotion is to be told")
     metrics = httpx.get(f"{gateway.control_url}/metrics").text
     assert "gateway_registry_up 0.0\n" in metrics
     assert 'gateway_registry_pending{model="away"} 1.0\n' in metrics

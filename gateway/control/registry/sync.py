@@ -92,8 +92,9 @@ class RegistrySync:
                 await self._control.command_priority.yield_to_commands()
         for model in self._models.keys() - bound.keys():
             del self._models[model]
-        for model in bound.keys() - self._models.keys():
-            self._show(model, bound[model])
+        for model, registered in bound.items():
+            if model not in self._models or self._pending(model, registered):
+                self._show(model, registered)
         self._publish()
 
     async def _exchange(self, model: str, registered: str) -> bool:
@@ -248,12 +249,16 @@ class RegistrySync:
 
     def _has_news(self, model: str, registered: str, now_s: float) -> bool:
         """Whether the registry is to be told something, or has not been asked about the model yet."""
-        if now_s < self._not_before_s.get(model, 0.0):
-            return False
+        unknown = self._memory.of(model, registered) is None
+        return now_s >= self._not_before_s.get(model, 0.0) and (unknown or self._pending(model, registered) > 0)
+
+    def _pending(self, model: str, registered: str) -> int:
+        """How many changes here the registry does not have yet."""
         memory, release = self._memory.of(model, registered), self._control.served.get(model)
         if memory is None or release is None:
-            return memory is None
-        return release.stable != memory.stable or memory.move_to is not None or self._tags.has_news(model, memory)
+            return 0
+        moved = release.stable != memory.stable or memory.move_to is not None
+        return moved + self._tags.pending(model, memory)
 
     def _show(self, model: str, registered: str) -> None:
         seen, here, memory = self._seen.get(model), self._here(model), self._memory.of(model, registered)
@@ -262,7 +267,7 @@ class RegistrySync:
             self._models[model] = RegistryModel(registered, note=waiting, problem=bool(waiting))
             return
         note, problem = note_of(memory, seen, here, waiting)
-        pending = 0 if memory is None else (memory.move_to is not None) + self._tags.pending(model, memory)
+        pending = self._pending(model, registered)
         self._models[model] = RegistryModel(registered, seen.champion, seen.challenger, note, problem, pending)
 
     def _publish(self) -> None:
