@@ -4,6 +4,7 @@ https://mlflow.org/docs/latest/rest-api.html; the files of a version come from t
 `/model-versions/get-artifact`, whose names are listed by one of three calls, depending on where they are.
 """
 
+import re
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ MAX_FILES: Final = 1000
 MAX_LISTINGS: Final = 100  # calls for the names of one version's files: folders, and pages of long ones
 MAX_DEPTH: Final = 4  # of folders in a version
 MAX_NAME_BYTES: Final = 200
-_LOGGED: Final = "models:/m-"
+_LOGGED: Final = re.compile(r"models:/(m-[0-9A-Za-z]+)")
 _RUN: Final = "runs:/"
 _PROXIED: Final = "mlflow-artifacts:"
 _IGNORED: Final = frozenset(("__pycache__",))
@@ -152,9 +153,8 @@ class MlflowClient:
     async def _place(self, version: ModelVersion) -> _Place:
         """Where its files are listed."""
         source = version.source
-        if source.startswith(_LOGGED):
-            logged = source.removeprefix("models:/")
-            return _Place(f"{API}/logged-models/{logged}/artifacts/directories", {}, "artifact_directory_path", "")
+        if logged := _LOGGED.fullmatch(source):
+            return _Place(f"{API}/logged-models/{logged[1]}/artifacts/directories", {}, "artifact_directory_path", "")
         if source.startswith(_RUN):
             run_id, base = _run_of(source)
             return _Place(f"{API}/artifacts/list", {"run_id": run_id}, "path", base)

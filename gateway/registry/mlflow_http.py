@@ -154,7 +154,7 @@ class MlflowHttp:
                     verify = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca)  # reads many files
                 except OSError as error:
                     raise RegistryError(f"{self._ca} cannot be used: {error.strerror or error}") from None
-            self._http = httpx.AsyncClient(
+            self._http = self._http or httpx.AsyncClient(
                 headers=self._headers, timeout=None, trust_env=False, verify=verify, follow_redirects=False
             )
         return self._http

@@ -116,8 +116,7 @@ def test_a_challenger_becomes_the_candidate_and_a_promotion_moves_the_champion(r
     until(lambda: server.aliases("moves") == {"champion": 3}, "the champion is moved, and challenger taken away")
     assert order(gateway, "moves", "undo-promote", keep_routes=False) == 200
     assert decisions(gateway, "moves")[:3] == ["propose 2 by mlflow", "propose 3 by mlflow", "promote 3 by local"]
-    until(lambda: "is not the candidate" in note(gateway, "moves"), "version 1 here is not one of the registry's")
-    assert server.aliases("moves") == {"champion": 3}
+    until(lambda: server.aliases("moves") == {"champion": 1}, "the champion is moved back")
     server.set_alias("moves", "challenger", 2)
     until(lambda: versions(gateway, "moves") == (1, 2), "a version that is here already is named again")
 
@@ -197,7 +196,7 @@ def test_nothing_changes_while_the_server_is_away_and_all_is_caught_up_after(rig
     assert order(gateway, "away", "stop", reason="while it is away") == 200
     assert order(gateway, "away", "resume") == 200
     assert order(gateway, "away", "promote") == 200
-    assert release(gateway, "away")["registry"]["pending"] == 1
+    until(lambda: release(gateway, "away")["registry"]["pending"] == 1, "the promotion is to be told")
     metrics = httpx.get(f"{gateway.control_url}/metrics").text
     assert "gateway_registry_up 0.0\n" in metrics
     assert 'gateway_registry_pending{model="away"} 1.0\n' in metrics

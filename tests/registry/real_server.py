@@ -68,6 +68,7 @@ class MlflowServer:
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            self._process = None
 
     def log_models(self, *paths: Path) -> list[str]:
         """Log these ONNX files as mlflow.onnx does, then a pickled model; returns their URIs."""

@@ -14,13 +14,14 @@ Answer = Callable[["Handler", dict[str, str]], None]
 
 
 class SmallRegistry:
-    """`aliases`, and `files` by path: of every model and version. `answers`: what to do instead, by the path's last
-    part. As a context: it serves.
+    """`aliases`, and `files` by path: of every model and version; `tags` by version. `answers`: what to do instead, by
+    the path's last part. As a context: it serves.
     """
 
     def __init__(self, **files: bytes) -> None:
         self.aliases: dict[str, str] = {}
         self.files: dict[str, bytes] = {"MLmodel": MLMODEL, "model.onnx": b"onnx", **files}
+        self.tags: dict[str, dict[str, str]] = {}  # by version
         self.answers: dict[str, Answer] = {}
         self.calls: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -38,6 +39,18 @@ class SmallRegistry:
         self._server.shutdown()
         self._server.server_close()
 
+    def write(self, method: str, what: str, said: dict[str, str]) -> bool:
+        """Set or delete an alias or a tag; False if there is nothing to delete, or no such version."""
+        if what == "set-tag":
+            self.tags.setdefault(said["version"], {})[said["key"]] = said["value"]
+            return True
+        if what == "delete-tag":
+            return self.tags.get(said["version"], {}).pop(said["key"], None) is not None
+        if method == "DELETE":
+            return self.aliases.pop(said["alias"], None) is not None
+        self.aliases[said["alias"]] = said["version"]
+        return True
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -50,15 +63,18 @@ class Handler(BaseHTTPRequestHandler):
         what = parts.path.rpartition("/")[2]
         registry.calls.append(f"{self.command} {parts.path}")
         registry.headers.append({name.lower(): value for name, value in self.headers.items()})
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        said = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
         if answer := registry.answers.get(f"{parts.path.split('/')[-2]}/{what}") or registry.answers.get(what):
             answer(self, query)
         elif parts.path.endswith("registered-models/get"):
             aliases = [{"alias": alias, "version": version} for alias, version in registry.aliases.items()]
             self.say({"registered_model": {"name": query["name"], "aliases": aliases}})
         elif parts.path.endswith("model-versions/get"):
+            tags = [{"key": key, "value": value} for key, value in registry.tags.get(query["version"], {}).items()]
             version = {"name": query["name"], "version": query["version"], "source": f"models:/{LOGGED}"}
-            self.say({"model_version": version})
+            self.say({"model_version": {**version, "tags": tags}})
+        elif self.command != "GET" and registry.write(self.command, what, said):
+            self.say({})
         elif what == "directories":
             self.say({"files": list(listed(registry.files, query.get("artifact_directory_path", "")))})
         elif what == "get-artifact" and query["path"] in registry.files:

@@ -238,5 +238,16 @@ def test_what_is_gone_already_counts_as_deleted(registry: SmallRegistry) -> None
     ask(registry, lambda client: client.delete_alias("digits", "challenger"))
     ask(registry, lambda client: client.delete_tag("digits", 2, "gateway.stopped"))
     assert [call.split()[0] for call in registry.calls] == ["DELETE", "DELETE"]
-    with pytest.raises(RegistryNotFound):
-        ask(registry, lambda client: client.set_alias("digits", "champion", 2))
+
+
+def test_aliases_and_tags_are_set_and_deleted(registry: SmallRegistry) -> None:
+    ask(registry, lambda client: client.set_alias("digits", "champion", 2))
+    ask(registry, lambda client: client.set_tag("digits", 2, "gateway.stopped", "why"))
+    assert ask(registry, aliases) == {"champion": 2}
+    assert ask(registry, lambda client: client.version("digits", 2)).tags == {"gateway.stopped": "why"}
+    ask(registry, lambda client: client.delete_alias("digits", "champion"))
+    ask(registry, lambda client: client.delete_tag("digits", 2, "gateway.stopped"))
+    assert (registry.aliases, registry.tags) == ({}, {"2": {}})
+    registry.answers["alias"] = says({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no version 9"}, 404)
+    with pytest.raises(RegistryNotFound, match="no version 9"):
+        ask(registry, lambda client: client.set_alias("digits", "champion", 9))

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 FILE: Final = "registry.json"
+MOST_AGREED: Final = 20
 log: Final = logging.getLogger("gateway.control.registry")
 Replace = Callable[[Path, Callable[[], bytes]], None]
 
@@ -25,6 +26,7 @@ class ModelMemory:
     `move_to`: the champion that the registry is to be told of, None if none; `move_from`: the one that it had when the
     stable version changed here. `asked`: the challenger that was seen last, and `asked_at`: the sequence of the last
     decision when it was first seen. `brought`: the version that was last made the candidate for the challenger.
+    `agreed`: versions that were stable here and champion there at the same time, the latest MOST_AGREED.
     `refused`: the version that was refused, and `why`. `tags`: by stopped version, the sequence of the decision that
     was written.
     """
@@ -38,9 +40,17 @@ class ModelMemory:
     asked: int | None = None
     asked_at: int = 0
     brought: int | None = None
+    agreed: list[int] = field(default_factory=list)
     refused: int | None = None
     why: str = ""
     tags: dict[int, int] = field(default_factory=dict)
+
+    def agree(self, version: int) -> bool:
+        """Remember that the version is stable here and champion there; False if that was known."""
+        if self.agreed[-1:] == [version]:
+            return False
+        self.agreed = [*(one for one in self.agreed if one != version), version][-MOST_AGREED:]
+        return True
 
 
 class RegistryMemory:
@@ -87,6 +97,7 @@ def _memory(said: dict[str, Any]) -> ModelMemory:
     memory = ModelMemory(**known | {"tags": {int(version): int(one) for version, one in said.get("tags", {}).items()}})
     versions = (memory.champion, memory.challenger, memory.move_to, memory.move_from, memory.asked, memory.brought)
     wrong = any(one is not None and type(one) is not int for one in (*versions, memory.refused))
+    wrong = wrong or type(memory.agreed) is not list or any(type(one) is not int for one in memory.agreed)
     if (
         wrong
         or type(memory.stable) is not int

@@ -48,12 +48,8 @@ class StopTags:
             for model, version in keys:
                 self._by_model.setdefault(model, []).append(version)
 
-    def has_news(self, model: str, memory: ModelMemory) -> bool:
-        """Whether a stop or a resume is not dealt with yet."""
-        return self.stops(model) != memory.tags
-
     def pending(self, model: str, memory: ModelMemory) -> int:
-        """How many versions have one."""
+        """How many versions have a stop or a resume that is not dealt with yet."""
         return len({version for version, _ in self.stops(model).items() ^ memory.tags.items()})
 
     async def tell(self, model: str, memory: ModelMemory) -> None:

@@ -92,8 +92,9 @@ class RegistrySync:
                 await self._control.command_priority.yield_to_commands()
         for model in self._models.keys() - bound.keys():
             del self._models[model]
-        for model in bound.keys() - self._models.keys():
-            self._show(model, bound[model])
+        for model, registered in bound.items():
+            if model not in self._models or self._pending(model, registered):
+                self._show(model, registered)
         self._publish()
 
     async def _exchange(self, model: str, registered: str) -> bool:
@@ -120,7 +121,7 @@ class RegistrySync:
         return True
 
     async def _sync(self, model: str, registered: str) -> None:
-        found = await self._client.aliases(registered)
+        found = await self._aliases(registered)
         self._tags.refresh()
         aliases, here = Aliases(found.get(CHAMPION), found.get(CHALLENGER)), self._here(model)
         if here is None:
@@ -130,6 +131,8 @@ class RegistrySync:
         if memory is None:
             memory = first_memory(registered, aliases, here, follow=self._follow)
             self._memory.add(model, memory)
+            self._memory.save()
+        if aliases.champion == here.stable and memory.agree(here.stable):
             self._memory.save()
         waiting = []
         try:
@@ -145,10 +148,20 @@ class RegistrySync:
         waiting.append(await self._obey_challenger(model, memory, aliases, self._here(model) or here))
         self._wait(model, "; ".join(filter(None, waiting)))
 
+    async def _aliases(self, registered: str) -> dict[str, int]:
+        """The aliases. Raises RegistryNotFound if there is no such model; whatever else is wrong counts as away."""
+        try:
+            return await self._client.aliases(registered)
+        except RegistryNotFound:
+            raise
+        except RegistryError as error:
+            raise RegistryUnavailable(str(error)) from None
+
     async def _tell_champion(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here) -> Aliases:
         """Move the champion to the version that became stable here; returns the aliases after it."""
         if here.stable != memory.stable:
-            told = await self._versions.came_from(model, here.stable, memory.registered)
+            agreed = here.stable in memory.agreed
+            told = agreed or await self._versions.came_from(model, here.stable, memory.registered)
             memory.move_to, memory.move_from = (here.stable, memory.champion) if told else (None, None)
             memory.stable = here.stable
             self._memory.save()
@@ -200,7 +213,8 @@ class RegistrySync:
         if version != memory.asked:
             memory.asked, memory.asked_at = version, self._control.decision_log.last_sequence
             self._memory.save()
-        own = await self._versions.came_from(model, here.candidate, memory.registered)
+        moved = version != memory.challenger
+        own = moved and await self._versions.came_from(model, here.candidate, memory.registered)
         step = challenger_step(memory, aliases, here, own_candidate=own)
         if step is Step.BRING:
             assert version is not None
@@ -235,12 +249,16 @@ class RegistrySync:
 
     def _has_news(self, model: str, registered: str, now_s: float) -> bool:
         """Whether the registry is to be told something, or has not been asked about the model yet."""
-        if now_s < self._not_before_s.get(model, 0.0):
-            return False
+        unknown = self._memory.of(model, registered) is None
+        return now_s >= self._not_before_s.get(model, 0.0) and (unknown or self._pending(model, registered) > 0)
+
+    def _pending(self, model: str, registered: str) -> int:
+        """How many changes here the registry does not have yet."""
         memory, release = self._memory.of(model, registered), self._control.served.get(model)
         if memory is None or release is None:
-            return memory is None
-        return release.stable != memory.stable or memory.move_to is not None or self._tags.has_news(model, memory)
+            return 0
+        moved = release.stable != memory.stable or memory.move_to is not None
+        return moved + self._tags.pending(model, memory)
 
     def _show(self, model: str, registered: str) -> None:
         seen, here, memory = self._seen.get(model), self._here(model), self._memory.of(model, registered)
@@ -249,7 +267,7 @@ class RegistrySync:
             self._models[model] = RegistryModel(registered, note=waiting, problem=bool(waiting))
             return
         note, problem = note_of(memory, seen, here, waiting)
-        pending = 0 if memory is None else (memory.move_to is not None) + self._tags.pending(model, memory)
+        pending = self._pending(model, registered)
         self._models[model] = RegistryModel(registered, seen.champion, seen.challenger, note, problem, pending)
 
     def _publish(self) -> None:

@@ -75,7 +75,8 @@ class RegistryVersions:
         if is_there:
             return await self._proposals.propose(ask, None)
         async with contextlib.aclosing(self._pieces(there, wanted)) as pieces:
-            return await self._proposals.propose(ask, pieces)
+            first = await anext(pieces)  # before the proposal begins: a slow registry must not block others
+            return await self._proposals.propose(ask, _chained(first, pieces))
 
     async def promote(self, model: str, there: ModelVersion) -> None:
         """Make the candidate stable, in a fleet on all hosts. Raises Conflict."""
@@ -127,3 +128,9 @@ class RegistryVersions:
                 piece.clear()
         await asyncio.sleep(0)
         yield bytes(piece)
+
+
+async def _chained(first: bytes, others: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield first
+    async for piece in others:
+        yield piece
