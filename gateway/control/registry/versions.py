@@ -39,11 +39,14 @@ class RegistryVersions:
         self._weight: Weight | None = weight if weight in (None, RAMP) else int(weight) / PERCENT_PPM
 
     async def came_from(self, model: str, version: int | None, registered: str) -> bool:
-        """Whether the version here is one of this model of the registry. Raises OSError."""
+        """Whether the version here is that of the same number of this model of the registry: one that was proposed by
+        hand may have another. Raises OSError.
+        """
         if version is None:
             return False
         origin = await self._origin(model, version)
-        return origin is not None and (origin.registry, origin.model) == (REGISTRY, registered)
+        here = REGISTRY, registered, str(version)
+        return origin is not None and (origin.registry, origin.model, origin.version) == here
 
     async def is_same(self, model: str, there: ModelVersion) -> bool:
         """Whether the version here is that of the registry. Raises OSError."""
