@@ -36,6 +36,12 @@ class Origin:
         """
         return other is not None and self._key() == other._key()
 
+    def names(self, registry: str, model: str, version: int) -> bool:
+        """Whether it is this version of the registry. A version that was proposed by hand may have another number here:
+        without its number, a promotion would move an alias to some other version there.
+        """
+        return (self.registry, self.model, self.version) == (registry, model, str(version))
+
     def _key(self) -> tuple[str, ...]:
         return self.registry, self.model, self.version, self.run_id, self.source
 

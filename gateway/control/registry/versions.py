@@ -39,14 +39,11 @@ class RegistryVersions:
         self._weight: Weight | None = weight if weight in (None, RAMP) else int(weight) / PERCENT_PPM
 
     async def came_from(self, model: str, version: int | None, registered: str) -> bool:
-        """Whether the version here is that of the same number of this model of the registry: one that was proposed by
-        hand may have another. Raises OSError.
-        """
+        """Whether the version here is that of the same number in the registry. Raises OSError."""
         if version is None:
             return False
         origin = await self._origin(model, version)
-        here = REGISTRY, registered, str(version)
-        return origin is not None and (origin.registry, origin.model, origin.version) == here
+        return origin is not None and origin.names(REGISTRY, registered, version)
 
     async def is_same(self, model: str, there: ModelVersion) -> bool:
         """Whether the version here is that of the registry. Raises OSError."""
