@@ -4,6 +4,9 @@ GatewayError
 ├── SettingsError             a YAML file or the command line is wrong; names the path in the file
 ├── ModelUnavailable          a model file cannot be loaded, or is of an unsupported kind
 │   └── ServerUnreachable     the server that runs the version cannot be asked now
+├── RegistryError             the model registry refuses a call, or answers what it should not
+│   ├── RegistryNotFound      it has no such model, version or file
+│   └── RegistryUnavailable   it cannot be asked now; the gateway asks again
 └── RequestError              a request that is not answered with a prediction
     ├── InvalidRequest    400 malformed, or does not fit the model; names the tensor and the remedy
     ├── Unauthenticated   401 no valid API key
@@ -83,6 +86,18 @@ class ModelUnavailable(GatewayError):
 
 class ServerUnreachable(ModelUnavailable):
     """The server that runs a version cannot be asked now; the gateway asks again."""
+
+
+class RegistryError(GatewayError):
+    """The model registry refuses a call, or answers what it should not; the message says what."""
+
+
+class RegistryNotFound(RegistryError):
+    """The registry has no such model, version or file."""
+
+
+class RegistryUnavailable(RegistryError):
+    """The registry cannot be asked now; the gateway asks again."""
 
 
 class RequestError(GatewayError):

@@ -16,6 +16,7 @@ FLOORS = {
     "messages": 5,
     "evidence": 4,
     "records": 4,
+    "registry": 4,
     "web": 4,
     "backends": 3,
     "routing": 3,

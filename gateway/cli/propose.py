@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import orjson
@@ -10,51 +10,66 @@ from rich.console import Console
 
 from gateway.cli.control_client import ControlAddress, send_to_control
 from gateway.cli.options import JSON, REASON, control_options, progress_bar
-from gateway.cli.version_archive import VersionArchive
-
-ARCHIVE_TYPE: Final = "application/x-tar"
+from gateway.cli.proposed_version import proposed_version, version_place
+from gateway.cli.version_archive import ARCHIVE_TYPE, VersionArchive
+from gateway.settings.gateway import GatewaySettings
+from gateway.settings.load import load_gateway
 
 
 @click.command()
 @click.argument("model")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("place", type=version_place, metavar="PATH")
 @control_options
 @click.option("--version", type=click.IntRange(1), help="The version's number; by default the next free one.")
 @click.option("--weight", type=click.FloatRange(0, 100), help="The percentage of all customers who get it.")
 @click.option("--ramp", is_flag=True, help="Raise the percentage automatically, by the release's ramp.")
 @click.option("--replace", is_flag=True, help="Also if another candidate is under way.")
+@click.option("--sha256", metavar="HEX", help="The hash that a download must have.")
+@click.option(
+    "--registry",
+    metavar="URL",
+    help="The MLflow server; default: that of --config, else $MLFLOW_TRACKING_URI.",
+)
 @REASON
 @JSON
 def propose(
     model: str,
-    path: Path,
+    place: Path | str,
     control: ControlAddress,
     version: int | None,
     weight: float | None,
     ramp: bool,
     replace: bool,
+    sha256: str | None,
+    registry: str | None,
     reason: str,
     as_json: bool,
 ) -> None:
     """Make a trained version the candidate.
 
-    PATH is a folder with model.onnx and what belongs to it, or a model.onnx. It is copied into the model repository,
-    loaded as a trial, and named as the candidate in the routing file; if it is refused, nothing of it is left. Without
-    --weight or --ramp the release's routes stay as they are; if it has none, the candidate gets no traffic yet.
+    PATH is a folder with model.onnx and what belongs to it, or a model.onnx; the http(s) address of a model.onnx, or of
+    a .tar or .tar.gz of a folder (an Authorization header is read from $GATEWAY_DOWNLOAD_AUTHORIZATION); or a version
+    of MLflow's registry, as models:/NAME@ALIAS or models:/NAME/VERSION.
+
+    It is copied into the model repository, loaded as a trial, and named as the candidate in the routing file; if it is
+    refused, nothing of it is left. Without --weight or --ramp the release's routes stay as they are; if it has none,
+    the candidate gets no traffic yet.
     """
     if ramp and weight is not None:
         raise click.UsageError("--ramp sets the weight itself; leave --weight out")
-    archive = VersionArchive(path)
-    asked = {"version": version, "weight": weight, "ramp": ramp or None, "replace": replace or None, "reason": reason}
-    given = {
-        name: orjson.dumps(value).decode() if name != "reason" else value for name, value in asked.items() if value
-    }
+    asked = {"version": version, "ramp": ramp or None, "replace": replace or None}
+    given = {name: orjson.dumps(value).decode() for name, value in asked.items() if value}
     if weight is not None:
         given["weight"] = f"{weight:.4f}"
-    headers = {"content-type": ARCHIVE_TYPE, "content-length": str(len(archive))}
-    accepted = send_to_control(
-        control, f"/api/releases/{model}/propose", params=given, headers=headers, content=_shown(archive)
-    )
+    settings = GatewaySettings() if control.url else load_gateway(control.config)
+    with proposed_version(place, settings, sha256=sha256, registry=registry) as found:
+        archive = VersionArchive(found.path)
+        if reason or found.origin:
+            given["reason"] = reason or f"from {found.origin}"
+        headers = {"content-type": ARCHIVE_TYPE, "content-length": str(len(archive))}
+        accepted = send_to_control(
+            control, f"/api/releases/{model}/propose", params=given, headers=headers, content=_shown(archive)
+        )
     click.echo(orjson.dumps(accepted) if as_json else _said(accepted))
 
 

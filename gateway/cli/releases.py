@@ -68,6 +68,8 @@ def _overview(control: ControlAddress, rates: Rates) -> Overview:
     alarms = [CLOSED_TEXT] if state["candidates_closed"] else []
     if state["last_error"]:
         alarms.append(f"The last edit is not in force: {' '.join(state['last_error'].split())}")
+    if (registry := state.get("registry")) and registry["error"]:
+        alarms.append(f"The registry does not answer: {registry['error']}")
     fleet = _fleet(control)
     if fleet and not fleet["open"]:
         alarms.append(f"Candidates get no traffic on this host: {fleet['why']}")
@@ -88,6 +90,8 @@ def _shown(model: str | None, control: ControlAddress) -> RenderableType:
     if state["last_error"]:
         parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(state['last_error'])}"))
     parts.extend(warning_lines(state["warnings"]))
+    if (registry := state.get("registry")) and registry["error"]:  # a gateway of the release before has no such key
+        parts.append(Text.from_markup(f"[red]The registry does not answer:[/red] {escape(registry['error'])}"))
     if fleet := _fleet(control):
         parts.append(fleet_text(fleet))
     return Group(*parts)

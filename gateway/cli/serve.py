@@ -120,9 +120,8 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     tried = {(trial.name, str(trial.version)) for trial in trials}
     folders = [line for key, line in passed_over.items() if key not in tried]
     routing = resolved.entries()
-    _report(
-        verdicts, [*routing_warnings(routing), *folders], notes_of(resolved), _inert_guards(routing, verdicts), as_json
-    )
+    warnings = routing_warnings(routing, has_registry=settings.registry is not None)
+    _report(verdicts, [*warnings, *folders], notes_of(resolved), _inert_guards(routing, verdicts), as_json)
 
 
 def _check_access(settings: GatewaySettings) -> None:

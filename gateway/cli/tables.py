@@ -116,6 +116,14 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
     needed = release.get("forecast", {}).get("requests_to_detect_doubling")
     if needed is not None:
         yield f"it takes about {needed:,.0f} requests to detect twice as many failures"
+    if registry := release.get("registry"):
+        yield _registry_line(registry)
+
+
+def _registry_line(registry: dict[str, Any]) -> str:
+    aliases = ", ".join(f"{alias} {registry[alias] or '-'}" for alias in ("champion", "challenger"))
+    note = f"; {registry['note']}" if registry["note"] else ""
+    return f"registry {registry['registered']}: {aliases}{note}"
 
 
 def _unsplit_note(release: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from gateway.backends.onnx_file import read_onnx_file
 from gateway.cli.refusal import CommandError
 from gateway.system.tar_archive import ArchivedFile, FileChanged, archive_chunks, archive_size
 
+ARCHIVE_TYPE: Final = "application/x-tar"
 MODEL_FILE: Final = "model.onnx"
 _IGNORED: Final = frozenset(("__pycache__",))
 

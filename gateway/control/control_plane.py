@@ -22,6 +22,7 @@ from gateway.control.fleet.assembly import open_membership
 from gateway.control.fleet.keys_assembly import open_keys
 from gateway.control.fleet.rates_assembly import open_rates, open_removal
 from gateway.control.fleet.routing_assembly import open_routing
+from gateway.control.metrics.registry_metrics import RegistryStatus
 from gateway.control.pool.housekeeping import Housekeeping
 from gateway.control.pool.remote_versions import RemoteVersions
 from gateway.control.pool.version_processes import VersionProcesses
@@ -124,6 +125,7 @@ class ControlPlane:
             self.acceptance.history,
         )
         self.fleet_routing = open_routing(settings, self.fleet, self.routing_file, self.editor, self.decision_log)
+        self.registry: RegistryStatus | None = None  # replaced as a whole by what follows the registry
         self.board.publish(1)
 
     async def start(self) -> None:

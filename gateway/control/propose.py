@@ -21,6 +21,7 @@ from gateway.backends.trial import LoadResult, LoadTrial, TrialProcess
 from gateway.control.config.editor import Edit, EditResult, RoutingEditor
 from gateway.control.config.named_versions import named_by
 from gateway.control.config.yaml_candidate import Weight, name_candidate, refuse_other_release
+from gateway.control.config.yaml_edit import set_stable
 from gateway.control.control_plane import ControlPlane
 from gateway.control.proposals.journal import ProposalJournal, VersionTaken, next_version
 from gateway.control.proposals.staged_version import StagedVersion, VersionFile, content_digest
@@ -31,14 +32,14 @@ from gateway.settings.units import LARGEST_VERSION
 
 DISK_TIMEOUT_S: Final = 60.0  # of one step; syncing some ten MiB takes seconds on a slow disk
 MAX_RECORDED_FILES: Final = 100  # files named in the decision, each with its hash; the digest covers all
-ACTION: Final = "propose"
+ACTION, ACTION_STABLE = "propose", "follow"
 log: Final = logging.getLogger("gateway.control.proposals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What is asked. `version`: None for the next free number; `weight`: see `name_candidate`; `replace`: also if
-    another candidate is under way.
+    another candidate is under way. `as_stable`: the version becomes stable at once, and no candidate is touched.
     """
 
     model: str
@@ -48,11 +49,16 @@ class Proposal:
     by: str
     reason: str
     evidence: dict[str, Any]
+    as_stable: bool = False
+
+
+class VersionRefused(Conflict):
+    """The version itself is refused: to propose it again leads to the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedProposal:
-    """The version that is the candidate now. `replaced`: the candidate before, or None."""
+    """The version that is the candidate now. `replaced`: the candidate before, or None. `files`: those brought."""
 
     version: int
     stable: int
@@ -74,10 +80,10 @@ class Proposals:
         self._staged: StagedVersion | None = None
         self._under_way = ""
 
-    async def propose(self, ask: Proposal, archive: AsyncIterator[bytes]) -> AcceptedProposal:
-        """Receive the version and make it the candidate. Raises NotFound, Conflict, NotReady, InvalidRequest,
-        BodyTooLarge, and the errors of `archive`; then nothing of it is left. If the gateway ends meanwhile, its next
-        start removes it.
+    async def propose(self, ask: Proposal, archive: AsyncIterator[bytes] | None) -> AcceptedProposal:
+        """Receive the version and make it the candidate; None: it is in the repository already. Raises NotFound,
+        Conflict, NotReady, InvalidRequest, BodyTooLarge, and the errors of `archive`; then nothing of it is left. If
+        the gateway ends meanwhile, its next start removes it.
         """
         if self._under_way:
             raise Conflict(
@@ -93,18 +99,22 @@ class Proposals:
         finally:
             self._under_way = ""
 
-    async def _undone_unless_accepted(self, ask: Proposal, archive: AsyncIterator[bytes]) -> AcceptedProposal:
+    async def _undone_unless_accepted(self, ask: Proposal, archive: AsyncIterator[bytes] | None) -> AcceptedProposal:
         stable, replaced = await self._check(ask)
-        await self._disk.run(self._check_files, ask, stable)
+        await self._disk.run(self._check_files, ask, stable, archive is None)
         await self._undo()  # what a killed proposal, or one on a disk that did not answer, has left
         stops = self._stops_of(ask.model)
+        files: tuple[VersionFile, ...] = ()
+        total_bytes, version = 0, ask.version or 0
         try:
-            staged = await self._receive(ask, archive)
-            version = await self._place(ask)
-            await self._try(ask.model, version, stable)
+            if archive is not None:
+                staged = await self._receive(ask, archive)
+                files, total_bytes = tuple(staged.files), staged.total_bytes
+                version = await self._place(ask)
+            await self._try(ask.model, version, stable, brought=archive is not None)
             if self._release(ask, stable) != (stable, replaced) or self._stops_of(ask.model) != stops:
                 raise Conflict(f"the release of '{ask.model}' has changed while version {version} was being tried")
-            edited = await self._name(ask, version, stable, replaced, staged)
+            edited = await self._name(ask, version, (stable, replaced), files, total_bytes)
         except Exception:
             await self._undo()
             raise
@@ -113,12 +123,7 @@ class Proposals:
         except OSError as error:  # it is named, so neither the next proposal nor the next start undoes it
             log.error("the journal of proposals cannot be removed now: %s", error)
         return AcceptedProposal(
-            version=version,
-            stable=stable,
-            replaced=replaced,
-            files=tuple(staged.files),
-            total_bytes=staged.total_bytes,
-            edited=edited,
+            version=version, stable=stable, replaced=replaced, files=files, total_bytes=total_bytes, edited=edited
         )
 
     async def _check(self, ask: Proposal) -> tuple[int, int | None]:
@@ -146,17 +151,17 @@ class Proposals:
             return highest, None
         candidate = release.candidate
         under_way = candidate is not None and self._control.decision_log.stopped(ask.model, candidate) is None
-        if under_way and not ask.replace:
+        if under_way and not (ask.replace or ask.as_stable):
             raise Conflict(
                 f"candidate {candidate} of '{ask.model}' is under way; stop or promote it first, or replace it with"
                 " --replace"
             )
         return release.stable, candidate
 
-    def _check_files(self, ask: Proposal, stable: int) -> None:
+    def _check_files(self, ask: Proposal, stable: int, is_there: bool) -> None:
         """Refuse early what the edit would refuse after the upload; for a thread."""
         path = self._control.routing_file.path
-        if ask.version is not None:
+        if ask.version is not None and not is_there:
             named = named_by(path, self._control.served)((ask.model, ask.version))
             if named or os.path.lexists(self._folder(ask) / str(ask.version)):
                 raise Conflict(self._taken(ask, ask.version))
@@ -196,37 +201,45 @@ class Proposals:
                 continue
             return version
 
-    async def _try(self, model: str, version: int, stable: int) -> None:
-        """Load and warm up the version, and compare it with stable, as every edit does. Raises Conflict, NotReady."""
+    async def _try(self, model: str, version: int, stable: int, *, brought: bool) -> None:
+        """Load and warm up the version, and compare it with stable, as every edit does. Raises VersionRefused and
+        NotReady. `brought`: it was not in the repository before.
+        """
         trial = LoadTrial(model, version, stable)
         process = TrialProcess(self._control.repository.path)  # its own: an edit must not wait for this
         results = await asyncio.to_thread(self._run_trial, process, trial)
         if process.cancel_reason:
             raise NotReady(process.cancel_reason)
         if results[0].error:
-            raise Conflict(f"version {version} of '{model}' is refused, and removed again: {results[0].error}")
+            removed = ", and removed again" if brought else ""
+            raise VersionRefused(f"version {version} of '{model}' is refused{removed}: {results[0].error}")
 
     def _run_trial(self, process: TrialProcess, trial: LoadTrial) -> list[LoadResult]:
         timeout_s = self._control.routing_file.trial_runner.timeout_s
         return list(process.try_versions([trial], timeout_s, lambda: "the gateway ends" if self._ended() else ""))
 
     async def _name(
-        self, ask: Proposal, version: int, stable: int, replaced: int | None, staged: StagedVersion
+        self,
+        ask: Proposal,
+        version: int,
+        before: tuple[int, int | None],
+        files: tuple[VersionFile, ...],
+        total_bytes: int,
     ) -> EditResult:
-        evidence = ask.evidence | {
-            "version": version,
-            "stable": stable,
-            "replaced": replaced,
-            "bytes": staged.total_bytes,
-            "files_in_all": len(staged.files),
-            "files": [asdict(file) for file in staged.files[:MAX_RECORDED_FILES]],
-            "sha256": content_digest(staged.files),
-        }
+        """Make the edit. `before`: the versions in force, stable and candidate."""
+        evidence = ask.evidence | {"version": version, "stable": before[0], "replaced": before[1]}
+        if files:
+            evidence |= {
+                "bytes": total_bytes,
+                "files_in_all": len(files),
+                "files": [asdict(file) for file in files[:MAX_RECORDED_FILES]],
+                "sha256": content_digest(files),
+            }
         edit = Edit(
             model=ask.model,
             candidate=version,
-            action=ACTION,
-            make=partial(self._named_instead, ask, version, stable, replaced),
+            action=ACTION_STABLE if ask.as_stable else ACTION,
+            make=partial(self._named_instead, ask, version, before),
             by=ask.by,
             reason=ask.reason,
             evidence=evidence,
@@ -235,11 +248,13 @@ class Proposals:
             return await self._editor.apply(edit, dry_run=False)
 
     def _named_text(self, ask: Proposal, version: int, stable: int, text: str) -> str:
+        if ask.as_stable:
+            return set_stable(text, ask.model, version, self._source)
         return name_candidate(text, ask.model, stable=stable, candidate=version, weight=ask.weight, source=self._source)
 
-    def _named_instead(self, ask: Proposal, version: int, stable: int, replaced: int | None, text: str) -> str:
-        refuse_other_release(text, ask.model, stable=stable, candidate=replaced, source=self._source)
-        return self._named_text(ask, version, stable, text)
+    def _named_instead(self, ask: Proposal, version: int, before: tuple[int, int | None], text: str) -> str:
+        refuse_other_release(text, ask.model, stable=before[0], candidate=before[1], source=self._source)
+        return self._named_text(ask, version, before[0], text)
 
     async def _undo(self) -> None:
         try:

@@ -121,6 +121,7 @@ def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
         latency_compared=release.latency_compared,
         effects=control.release_manager.effects(name),
         undo=_undo(control, name),
+        registry=control.registry.models.get(name) if control.registry is not None else None,
     )
 
 
@@ -158,6 +159,7 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         fleet=None
         if control.fleet is None
         else fleet_metrics(fleet_status(control.fleet), control.rates, control.fleet_routing),
+        registry=control.registry,
         shed_rate=control.scoreboard.total(SHED_RATE),
         late_sends=control.scoreboard.total(LATE_SENDS),
         decisions=dict(control.decision_log.counts),

@@ -29,6 +29,8 @@ from gateway.control.fleet_tasks import close_fleet, fleet_tasks, leave_fleet
 from gateway.control.garbage_collection import PacedCollector, without_collection
 from gateway.control.plane_sockets import control_socket, metrics_socket, reserve_port, url_of
 from gateway.control.pool.orphans import OrphanedWorkers
+from gateway.control.propose import Proposals
+from gateway.control.registry.assembly import open_registry
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import collect_status
 from gateway.errors import SettingsError
@@ -89,9 +91,8 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
         except RuntimeError as error:
             raise SettingsError("server", [f"{error}: no more threads can be started; {REMEDY}"]) from None
         urls = url_of(held, settings.server.tls), url_of(plane, settings.control.tls)
-        await _Supervisor(settings, control, orphans, planes, keyring, tls).run(
-            lambda seen: ready(control, seen, *urls)
-        )
+        running = _Supervisor(settings, control, orphans, planes, keyring, tls)
+        await running.run(urls[1], lambda seen: ready(control, seen, *urls))
 
 
 class _Supervisor:
@@ -113,9 +114,11 @@ class _Supervisor:
         self._end = asyncio.Event()
         self._skip_drain = asyncio.Event()
         self._reload_now = asyncio.Event()
+        self._proposals = Proposals(control, control.editor, self._end.is_set)
 
-    async def run(self, ready: Callable[[Sequence[ReleaseStatus]], None]) -> None:
+    async def run(self, url: str, ready: Callable[[Sequence[ReleaseStatus]], None]) -> None:
         loop = asyncio.get_running_loop()
+        registry = open_registry(self._settings, self._control, self._proposals, url)
         demote_on_cpu_overrun()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         set_realtime()  # a stop must not wait for a core that the load occupies
@@ -138,10 +141,12 @@ class _Supervisor:
                 self._control.pool.orphans_serve = False
                 ending.append(loop.create_task(self._end_orphans()))
                 await asyncio.to_thread(ready, (await collect_status(self._control)).releases)
-                tasks.append(loop.create_task(retry_forever("following the routing file", self._watch_files)))
+                later = {"following the routing file": self._watch_files}
                 if self._control.fleet_routing is not None:
-                    follow = self._control.fleet_routing.run_forever
-                    tasks.append(loop.create_task(retry_forever("the fleet's routing edits", follow)))
+                    later["the fleet's routing edits"] = self._control.fleet_routing.run_forever
+                if registry is not None:
+                    later["following the registry"] = registry.run_forever
+                tasks += [loop.create_task(retry_forever(what, act)) for what, act in later.items()]
                 await asked
             starting.cancel()
         finally:
@@ -167,7 +172,9 @@ class _Supervisor:
         await self._server().serve(sockets=list(self._control_sockets))
 
     def _server(self) -> Server:
-        application = control_app(self._control, self._end, self._keyring, self._settings.control.metrics_port)
+        application = control_app(
+            self._control, self._proposals, self._end, self._keyring, metrics_port=self._settings.control.metrics_port
+        )
         tls = ssl_context_factory(self._tls)
         return Server(
             uvicorn.Config(

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from gateway.settings.base import Settings
 from gateway.settings.fleet import FleetSettings
+from gateway.settings.registry import RegistrySettings
 from gateway.settings.units import Address, Bytes, Count, Name, Rate, Seconds, Share, Version, Whole
 
 LogForm = Literal["human", "json"]
@@ -179,6 +180,8 @@ class GatewaySettings(Settings):
     """Authentication by API keys."""
     fleet: FleetSettings | None = None
     """Several gateways as one: a stop on any host holds on all; null: this gateway is alone."""
+    registry: RegistrySettings | None = None
+    """A model registry, whose aliases name the versions to release; null: none."""
 
     @model_validator(mode="after")
     def _a_port_each(self) -> "GatewaySettings":

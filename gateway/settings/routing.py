@@ -91,6 +91,8 @@ class ReleaseSettings(Settings):
     """Stable answers if the candidate fails or takes too long; without this key its defaults apply."""
     guards: GuardsSettings | None = None
     """What stops the candidate or pauses its ramp automatically; the breaker is in force without this key."""
+    registry: Text | None = None
+    """The model's name in the registry of gateway.yaml: its challenger becomes the candidate; null: none is asked."""
 
     @model_validator(mode="before")
     @classmethod

@@ -20,9 +20,16 @@ Line = ConditionSettings | LimitSettings
 Late = Sequence[tuple[int, list[int]]]  # routes that never match, with the earlier ones that match instead
 
 
-def routing_warnings(routing: RoutingSettings) -> list[str]:
-    """Return one line per warning: the path in the file, the effect, and the remedy."""
-    return [
+def routing_warnings(routing: RoutingSettings, *, has_registry: bool = True) -> list[str]:
+    """Return one line per warning: the path in the file, the effect, and the remedy. `has_registry`: gateway.yaml names
+    one.
+    """
+    unregistered = [
+        f"models.{name}.registry: it has no effect, since gateway.yaml names no registry; add registry.mlflow.url there"
+        for name, release in routing.models.items()
+        if release.registry is not None and not has_registry
+    ]
+    return unregistered + [
         f"models.{name}{warning}" for name, release in routing.models.items() for warning in release_warnings(release)
     ]
 

@@ -13,6 +13,7 @@ import yaml
 from tests.control.fleet.servers import RedisServer
 from tests.monitoring.expressions import FILES, of_alerts, of_dashboard
 from tests.monitoring.prometheus import METRIC, SAMPLED_WITHIN_S, SELECTOR, PrometheusProcess, promtool
+from tests.registry.small_server import SmallRegistry
 from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
@@ -72,24 +73,29 @@ class Traffic:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    """A fleet of one. Traffic split in half, a stop, a resume, an edit, a broken edit; each waits to be scraped."""
+    """A fleet of one, which follows a registry. Traffic split in half, a stop, a resume, an edit, a broken edit; each
+    waits to be scraped.
+    """
     routing = yaml.safe_load((ROOT / "config" / "routing.yaml").read_text())
     digits = routing["models"]["digits"]
     digits["split"]["routes"][-1]["weight"] = 50
     digits["mirror"] = {"weight": 50}
     digits["guards"] = {"comparisons": GUARDS}
+    digits["registry"] = "digits"
     folder = tmp_path_factory.mktemp("monitored")
     shutil.copytree(ROOT / "models", folder / "models")
     store = RedisServer(folder / "store")
     fleet = {"store": store.url, "lease": "2s"}
     limits = {"rate": {"default": "100000/s"}}
-    gateway = GatewayProcess(folder, folder / "models", routing, server={"workers": 2}, fleet=fleet, limits=limits)
+    followed = SmallRegistry()
+    settings = {"fleet": fleet, "limits": limits, "registry": {"mlflow": {"url": followed.url}}}
+    gateway = GatewayProcess(folder, folder / "models", routing, server={"workers": 2}, **settings)
     elsewhere = folder / "models" / "elsewhere" / "1" / "remote.yaml"  # run by this gateway itself, once it serves
     elsewhere.parent.mkdir(parents=True)
     elsewhere.write_text(yaml.safe_dump({"url": gateway.url, "model": "digits", "version": "1"}))
     start_s = time.time()
     target = gateway.control_url.removeprefix("http://")
-    with store, gateway, PrometheusProcess(folder, target) as prometheus:
+    with store, followed, gateway, PrometheusProcess(folder, target) as prometheus:
         traffic = Traffic(gateway, prometheus)
         stopped = 'gateway_candidate_stopped{model="digits"}'
         traffic.until("count_over_time((gateway_fleet_open == 1)[2s:500ms]) > 2")  # a new fleet waits for ten leases

@@ -1,5 +1,6 @@
 """`gateway propose` on a running gateway: a version becomes the candidate, or nothing of it is left, even by a kill."""
 
+import json
 import shutil
 import socket
 import threading
@@ -17,6 +18,7 @@ from gateway.control.config.file_snapshot import revision_of
 from gateway.control.proposals.journal import STAGED_PREFIX
 from tests.backends import onnx_models
 from tests.backends.onnx_models import needs_trap
+from tests.cli.test_download import Server, serving
 from tests.control.proposals.test_tar_stream import archive, with_entry
 from tests.processes.flawed import kill, until
 from tests.processes.test_commands import command
@@ -133,6 +135,20 @@ def test_a_proposed_version_meets_traffic_is_replaced_stopped_and_promoted(digit
     assert versions(folder) == ["1", "2", "7"]
     assert order(running, "promote") == 200
     assert answering(running) == {7}
+
+
+def test_a_version_is_fetched_from_an_address(digits: Digits) -> None:
+    running, folder = digits
+    with serving(Server()) as store:
+        address = f"{store.url}/v.tar"
+        done = command(running.config, "propose", "digits", f"{address}?signature=abc", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        proposed = json.loads(done.stdout)
+        assert (proposed["files"], proposed["decision"]["reason"]) == (1, f"from {address}")
+        refused = command(running.config, "propose", "digits", address, "--sha256", "0" * 64, "--replace")
+        assert (refused.returncode, "not 0000" in refused.stderr) == (1, True)
+    assert (folder / "2" / "model.onnx").read_bytes() == (ROOT / "models/digits/2/model.onnx").read_bytes()
+    assert versions(folder) == ["1", "2"]
 
 
 def broken(make: Callable[[Path], Path]) -> Callable[[Path], bytes]:

@@ -40,7 +40,12 @@ DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the 
 
 
 def control_app(
-    control: ControlPlane, ending: asyncio.Event, keyring: Keyring | None, metrics_port: int | None = None
+    control: ControlPlane,
+    proposals: Proposals,
+    ending: asyncio.Event,
+    keyring: Keyring | None,
+    *,
+    metrics_port: int | None = None,
 ) -> ASGIApp:
     """Build the application.
 
@@ -54,7 +59,7 @@ def control_app(
     )
     readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
     commands = ReleaseCommands(control), FleetCommands(control)
-    propose = ProposeEndpoint(control, Proposals(control, control.editor, ending.is_set))
+    propose = ProposeEndpoint(control, proposals)
     recorded = TrafficEndpoints(control), DatasetEndpoints(control)
     parts = (readings, *recorded, *commands, propose, Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]

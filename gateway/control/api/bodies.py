@@ -18,7 +18,7 @@ REASON_LENGTH: Final = 1000
 NO_REASON: Final = "no reason given"
 LOCAL_CALLER: Final = "local"
 CLIENT_HEADER: Final = "x-gateway-client"
-CLIENTS: Final = ("console", "cli")
+CLIENTS: Final = ("console", "cli", "mlflow")
 S = TypeVar("S", bound=Settings)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NotRequired
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from gateway.control.api.feedback_documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
+from gateway.control.api.fleet_documents import SpreadDocument
+from gateway.control.api.registry_documents import RegistryDocument, RegistryModelDocument
 from gateway.control.release.effect_document import EffectDocument
 
 if TYPE_CHECKING:  # else every CLI command would load the routing modules
@@ -168,6 +170,7 @@ class ReleaseDocument(TypedDict):
     unsplit: NotRequired[UnsplitDocument]
     latency_compared: bool
     undo_to: NotRequired[int]
+    registry: NotRequired[RegistryModelDocument]
     ramp: NotRequired[RampDocument]
     guards: NotRequired[list[GuardDocument]]
     forecast: NotRequired[ForecastDocument]
@@ -196,6 +199,7 @@ class ConfigDocument(TypedDict):
     """The configuration in force, its warnings, and the error of the last edit if that was refused.
 
     `candidates_closed`: the gateway started with a refused file, so no candidate receives traffic until it is fixed.
+    `registry`: the model registry that is followed; null without one.
     """
 
     revision: str
@@ -208,6 +212,7 @@ class ConfigDocument(TypedDict):
     candidates_closed: bool
     unavailable: list[UnavailableDocument]
     records: RecordsDocument
+    registry: RegistryDocument | None
 
 
 class RouteMatchDocument(TypedDict):
@@ -233,22 +238,6 @@ class ExplanationDocument(TypedDict):
     salt: str
     why: str
     routes: list[RouteMatchDocument]
-
-
-class MissingHostDocument(TypedDict):
-    """A host of the fleet where an edit is not in force. `why`: the reason."""
-
-    host: str
-    why: str
-
-
-class SpreadDocument(TypedDict):
-    """On how many of the fleet's `hosts` an edit is in force. `problem`: why the other hosts cannot know of it yet."""
-
-    hosts: int
-    applied: int
-    missing: list[MissingHostDocument]
-    problem: str | None
 
 
 class EditDocument(TypedDict):

@@ -121,3 +121,19 @@ class FleetAnswer(TypedDict):
     """`fleet`: null if the gateway is not in one."""
 
     fleet: FleetDocument | None
+
+
+class MissingHostDocument(TypedDict):
+    """A host of the fleet where an edit is not in force. `why`: the reason."""
+
+    host: str
+    why: str
+
+
+class SpreadDocument(TypedDict):
+    """On how many of the fleet's `hosts` an edit is in force. `problem`: why the other hosts cannot know of it yet."""
+
+    hosts: int
+    applied: int
+    missing: list[MissingHostDocument]
+    problem: str | None

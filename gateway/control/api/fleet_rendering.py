@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from gateway.control.api.documents import ConfirmationDocument, SpreadDocument
-from gateway.control.api.fleet_documents import FleetDocument, FleetRoutingDocument, RatesDocument
+from gateway.control.api.documents import ConfirmationDocument
+from gateway.control.api.fleet_documents import FleetDocument, FleetRoutingDocument, RatesDocument, SpreadDocument
 from gateway.control.fleet.confirmation import Confirmation
 from gateway.control.fleet.fleet_status import FleetStatus, Watched, fleet_status
 from gateway.control.fleet.rates_status import Watched as WatchedRates

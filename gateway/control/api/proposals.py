@@ -18,6 +18,7 @@ from gateway.control.api.rendering import decision_document
 from gateway.control.command_priority import CommandPriority
 from gateway.control.config.yaml_candidate import EVERYONE, RAMP
 from gateway.control.control_plane import ControlPlane
+from gateway.control.proposals.pace import Pace
 from gateway.control.proposals.staged_version import too_large
 from gateway.control.propose import ACTION, AcceptedProposal, Proposal, Proposals
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError, UnsupportedMedia
@@ -30,8 +31,6 @@ from gateway.web.responses import JsonResponse
 PATH: Final = "/api/releases/{model}/propose"
 PIECE_BYTES: Final = 1 << 20  # written at a time
 PIECE_TIMEOUT_S: Final = 30.0  # for a piece to arrive
-BYTES_PER_S: Final = 16 << 20  # received at most: control has precedence over the workers, and would take their cores
-MIN_PAUSE_S: Final = 0.002
 ARCHIVE_OVERHEAD_BYTES: Final = 8 << 20  # headers and padding beyond the files
 DRAIN_BYTES: Final = 64 << 20  # read of a body that is refused, so that the client gets the reason
 DRAIN_TIMEOUT_S: Final = 10.0
@@ -151,7 +150,7 @@ class _UploadBody:
         self._receive = request.receive
         self._headers = headers_by_name(request.scope["headers"])
         self._command_priority = command_priority
-        self._due_s = 0.0  # when the next bytes may be received, on the loop's clock
+        self._pace = Pace()
         self.unread = True
 
     def check(self, max_bytes: int) -> None:
@@ -196,14 +195,8 @@ class _UploadBody:
             raise ClientGone
         self.unread = message.get("more_body", False)
         body: bytes = message.get("body", b"")
-        await self._pace(len(body))
+        await self._pace.after(len(body))
         return body
-
-    async def _pace(self, size: int) -> None:
-        now_s = asyncio.get_running_loop().time()
-        self._due_s = max(now_s, self._due_s) + size / BYTES_PER_S
-        if self._due_s - now_s > MIN_PAUSE_S:
-            await asyncio.sleep(self._due_s - now_s)
 
 
 def _parse_query(request: Request) -> ProposeQuery:

@@ -23,6 +23,7 @@ from gateway.control.api.feedback_rendering import (
     no_labels,
     route_documents,
 )
+from gateway.control.api.registry_documents import registry_document, registry_model_document
 from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.comparisons import Assessment, GuardVerdict
 from gateway.control.guards.evidence import alpha_of
@@ -76,6 +77,8 @@ def release_document(overview: ReleaseStatus, labels_of: LabelsOf = no_labels) -
     }
     if overview.undo is not None:
         document["undo_to"] = overview.undo
+    if overview.registry is not None:
+        document["registry"] = registry_model_document(overview.registry)
     if overview.candidate is not None:
         document["unsplit"] = _unsplit(overview.versions)
     if overview.progress is not None:
@@ -187,6 +190,7 @@ def config_document(control: ControlPlane) -> ConfigDocument:
             for (name, version), why in sorted(control.unavailable().items())
         ],
         "records": _records(control),
+        "registry": registry_document(control.registry),
     }
 
 

@@ -51,7 +51,12 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
     prepare_routing(settings, linked)
     forget_states(state / STATES_FILE, {version.key[0] for version in linked.replaced})
     repository = Repository(Path(settings.models.path))
-    routing_file = RoutingFileWatcher(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
+    routing_file = RoutingFileWatcher(
+        Path(settings.routing),
+        repository,
+        load_timeout_s=settings.models.load_timeout,
+        has_registry=settings.registry is not None,
+    )
     decision_log = DecisionLog(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)

@@ -44,7 +44,7 @@ class RoutingFileStatus:
 
 class RoutingFileWatcher:
     """Watches the file at `path` and the versions that it names. `clock`: monotonic seconds. `load_timeout_s`: for a
-    load trial.
+    load trial. `has_registry`: gateway.yaml names one.
     """
 
     def __init__(
@@ -53,10 +53,12 @@ class RoutingFileWatcher:
         repository: Repository,
         clock: Callable[[], float] = time.monotonic,
         load_timeout_s: float = math.inf,
+        has_registry: bool = True,
     ) -> None:
         self.path = path
         self.trial_runner = TrialCache(ContentVerdicts(repository.path), load_timeout_s)
         self._repository = repository
+        self._has_registry = has_registry
         self._logged: frozenset[str] = frozenset()
         self._clock = clock
         self._changed_s = -UNCHANGED_S
@@ -107,7 +109,7 @@ class RoutingFileWatcher:
 
     def warn(self, routing: RoutingSettings) -> None:
         """Log the warnings about `routing`, now in force, and the files that the repository ignores: each once."""
-        self.status.warnings = tuple(routing_warnings(routing))
+        self.status.warnings = tuple(routing_warnings(routing, has_registry=self._has_registry))
         passed_over = (f"{self._repository.path}/{over}" for over in self._repository.unserved_entries())
         found = [*(f"{self.path}: {warning}" for warning in self.status.warnings), *passed_over]
         new = [line for line in found if line not in self._logged]

@@ -36,6 +36,11 @@ function mark(figure, own, stable, comparable) {
   return own > 1.25 * stable ? "worse" : own < 0.8 * stable ? "better" : "";
 }
 
+/** What the model registry says of the model, and what differs from the release here. */
+function registered({ registered: name, champion, challenger, note }) {
+  return `Registry ${name}: champion ${champion ?? "none"}, challenger ${challenger ?? "none"}${note ? `. ${note}` : ""}`;
+}
+
 /** `commands`: opens the dialogs, and tells which commands the gateway accepts. */
 export class Card {
   constructor(release, commands) {
@@ -61,6 +66,7 @@ export class Card {
     this.effect = el("p", { class: "effect", role: "status" });
     this.failure = el("p", { class: "failure", role: "alert", hidden: true });
     this.why = el("p", { class: "why", hidden: true });
+    this.registry = el("p", { class: "detail registry", hidden: true });
     this.sentence = el("p", { class: "sentence" });
     this.routes = el("div", { class: "routes" });
     this.measured = new SplitBar("measured");
@@ -78,7 +84,7 @@ export class Card {
       el("header", {}, el("h2", { id: `${id}-name` }, model), this.stage,
         el("div", { class: "actions" }, this.continueButton, this.holdButton, this.undoButton, this.promoteButton, this.resumeButton, this.reasonButton, this.stopButton)),
       this.effect, this.failure, this.why,
-      el("div", { class: "split" }, this.sentence, this.routes),
+      el("div", { class: "split" }, this.sentence, this.routes, this.registry),
       this.versions, this.traffic.since, this.incomparable, this.effects.element, this.feedback.element, this.ramp, this.guards,
       this.traffic.details, this.last,
     );
@@ -159,6 +165,8 @@ export class Card {
     else if (release.stopped) say(this.why, "Stopped.");
     if (!release.stopped && this.effect.textContent.startsWith("Stopped")) say(this.effect, "");
     this.showSplit(release);
+    this.registry.hidden = !release.registry;
+    if (release.registry) say(this.registry, registered(release.registry));
     this.showVersions(release);
     this.showMore(release);
   }

@@ -15,7 +15,8 @@ export function showConfig(config) {
   const closed = config.candidates_closed ? [CLOSED] : [];
   list("config-error", [...closed, ...(config.last_error ?? "").split("\n").filter(Boolean)]);
   byId("config-alarm").hidden = !config.last_error;
-  list("config-warnings", config.warnings);
+  const away = config.registry?.error ? [`The registry does not answer, all stays as it is: ${config.registry.error}`] : [];
+  list("config-warnings", [...away, ...config.warnings]);
   list("unavailable", config.unavailable.map((one) => `${one.model} version ${one.version}: ${one.reason}`));
 }
 

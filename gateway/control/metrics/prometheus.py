@@ -11,6 +11,7 @@ from gateway import __version__
 from gateway.control.metrics.data_metrics import DataMetrics, of_data
 from gateway.control.metrics.fleet_metrics import FleetMetrics, of_fleet
 from gateway.control.metrics.process_metrics import ProcessStatus, of_processes
+from gateway.control.metrics.registry_metrics import RegistryStatus, of_registry
 from gateway.control.metrics.remote_metrics import RemoteStatus, of_remotes
 from gateway.shm.latency import EXPORTED_NS, Histogram
 from gateway.shm.tally import VARIANTS, Totals
@@ -70,6 +71,7 @@ class GatewayMetrics:
     processes: Sequence[ProcessStatus] = ()
     remotes: Sequence[RemoteStatus] = ()
     fleet: FleetMetrics | None = None
+    registry: RegistryStatus | None = None
     labels: Mapping[VersionKey, Sequence[str]] = field(default_factory=dict)
 
 
@@ -88,6 +90,7 @@ class GatewayCollector:
         yield from of_processes(seen.processes)
         yield from of_remotes(seen.remotes)
         yield from of_fleet(seen.fleet)
+        yield from of_registry(seen.registry)
         yield from of_data(seen.data, seen.versions, seen.labels)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -64,10 +64,14 @@ class StagedVersion:
             else:
                 self._end()
 
-    def finish(self) -> None:
-        """Check that the version is complete, and sync it."""
+    def check_complete(self) -> None:
+        """Check that the archive's end has arrived."""
         if not self._tar.complete:
             raise InvalidRequest("the tar archive is cut off: its end has not arrived")
+
+    def finish(self) -> None:
+        """Check that the version is complete, and sync it."""
+        self.check_complete()
         paths = [file.path for file in self.files]
         if MODEL_FILE not in paths:
             there = f"it holds {', '.join(sorted(paths)[:5])}" if paths else "it is empty"
@@ -158,7 +162,7 @@ def too_large(max_bytes: int) -> BodyTooLarge:
     )
 
 
-def content_digest(files: list[VersionFile]) -> str:
+def content_digest(files: Iterable[VersionFile]) -> str:
     """The SHA-256, in hexadecimal, over the names and contents of all files, as `sha256sum` lists them by name."""
     lines = (f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.control.metrics.process_metrics import ProcessStatus
+from gateway.control.metrics.registry_metrics import RegistryModel
 from gateway.control.record_writer.outcome_sums import FeedbackSums
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
@@ -36,7 +37,7 @@ class ReleaseStatus:
     file and the ramp's step, without conditions on live metrics. `progress` is None if there is no candidate.
     `latency_compared`: as many of stable's requests as the candidate gets run as the candidate's do, so that their
     latencies are comparable. `effects`: of the candidate on each outcome of its predictions. `undo`: the version to
-    which an undo of the last promotion leads; None if none is possible.
+    which an undo of the last promotion leads; None if none is possible. `registry`: what is known of the model there.
     """
 
     model: str
@@ -53,3 +54,4 @@ class ReleaseStatus:
     latency_compared: bool = False
     effects: tuple[Effect, ...] = ()
     undo: int | None = None
+    registry: RegistryModel | None = None

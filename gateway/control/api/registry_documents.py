@@ -1,0 +1,49 @@
+"""What the model registry says, as the API shows it."""
+
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from gateway.control.metrics.registry_metrics import RegistryModel, RegistryStatus
+
+
+class RegistryModelDocument(TypedDict):
+    """The model in the registry. `registered`: its name there. `champion`, `challenger`: the versions of these aliases.
+
+    `note`: what differs from the release here, and why; null if nothing does. `problem`: it will not go away by itself.
+    `pending`: changes here that the registry does not have yet.
+    """
+
+    registered: str
+    champion: int | None
+    challenger: int | None
+    note: str | None
+    problem: bool
+    pending: int
+
+
+class RegistryDocument(TypedDict):
+    """The registry. `error`: why it does not answer; null if it does. `answered_time_s`: when it last did, in seconds
+    since 1970, or null.
+    """
+
+    url: str
+    error: str | None
+    answered_time_s: float | None
+
+
+def registry_model_document(model: RegistryModel) -> RegistryModelDocument:
+    """The document of one model."""
+    return {
+        "registered": model.registered,
+        "champion": model.champion,
+        "challenger": model.challenger,
+        "note": model.note or None,
+        "problem": model.problem,
+        "pending": model.pending,
+    }
+
+
+def registry_document(registry: RegistryStatus | None) -> RegistryDocument | None:
+    """The document of the registry; None without one."""
+    if registry is None:
+        return None
+    return {"url": registry.url, "error": registry.error or None, "answered_time_s": registry.answered_s or None}

@@ -1,0 +1,64 @@
+"""What is known of the model registry, for status and console, and its metrics."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryModel:
+    """One model. `registered`: its name in the registry. `champion`, `challenger`: the versions of these aliases when
+    they were last read, None without one. `note`: what differs from the release here, and why; `problem`: it will not
+    go away by itself. `pending`: changes here that the registry does not have yet.
+    """
+
+    registered: str
+    champion: int | None = None
+    challenger: int | None = None
+    note: str = ""
+    problem: bool = False
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryStatus:
+    """The registry. `error`: why it does not answer; empty if it does. `answered_s`: when it last did, in seconds since
+    1970, 0 if never. `errors`: failed exchanges since the start.
+    """
+
+    url: str
+    error: str = ""
+    answered_s: float = 0.0
+    errors: int = 0
+    models: Mapping[str, RegistryModel] = field(default_factory=dict)
+
+
+def of_registry(registry: RegistryStatus | None) -> Iterable[Metric]:
+    """The metric families; none without a registry."""
+    if registry is None:
+        return
+    up = "1: the model registry answered when it was last asked."
+    yield GaugeMetricFamily("gateway_registry_up", up, value=float(not registry.error))
+    yield GaugeMetricFamily(
+        "gateway_registry_last_success_timestamp_seconds",
+        "Time of the registry's last answer; 0 if there was none.",
+        value=registry.answered_s,
+    )
+    yield CounterMetricFamily(
+        "gateway_registry_errors", "Exchanges with the model registry that failed.", value=registry.errors
+    )
+    problem = GaugeMetricFamily(
+        "gateway_registry_problem",
+        "1: an alias of the registry names a version that is not taken; gateway status says why.",
+        labels=["model"],
+    )
+    pending = GaugeMetricFamily(
+        "gateway_registry_pending", "Changes of aliases and tags that the registry does not have yet.", labels=["model"]
+    )
+    for model, one in registry.models.items():
+        problem.add_metric([model], float(one.problem))
+        pending.add_metric([model], one.pending)
+    yield problem
+    yield pending

@@ -1,0 +1,48 @@
+"""Puts together what follows the model registry."""
+
+import socket
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from gateway.control.control_plane import ControlPlane
+from gateway.control.propose import Proposals
+from gateway.errors import SettingsError
+from gateway.settings.gateway import GatewaySettings
+
+ANY_ADDRESS: Final = ("0.0.0.0", "::")
+
+
+class Registry(Protocol):
+    """What follows it."""
+
+    async def run_forever(self) -> None: ...
+
+
+def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: Proposals, url: str) -> Registry | None:
+    """What follows the registry, if the settings name one. `url`: of the control plane. Raises SettingsError."""
+    if settings.registry is None:
+        return None
+    from gateway.control.registry.memory import RegistryMemory  # only with a registry: the client takes memory
+    from gateway.control.registry.stop_tags import StopTags
+    from gateway.control.registry.sync import RegistrySync
+    from gateway.control.registry.versions import RegistryVersions
+    from gateway.registry.mlflow_client import MlflowClient
+    from gateway.registry.mlflow_http import MlflowHttp
+
+    chosen = settings.registry.mlflow
+    try:
+        token = chosen.token_value()
+    except ValueError as error:
+        raise SettingsError("gateway.yaml", [str(error)]) from None
+    client = MlflowClient(MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca))
+    versions = RegistryVersions(control, proposals, client, chosen.weight)
+    memory = RegistryMemory(control.state, control.decision_log.replace_file)
+    tags = StopTags(client, versions, control.decision_log, memory, (chosen.evidence or _reachable(url)).rstrip("/"))
+    follow = chosen.follow == "champion"
+    return RegistrySync(control, client, versions, tags, memory, poll_s=chosen.poll, follow=follow)
+
+
+def _reachable(url: str) -> str:
+    """The URL, with this machine's name if it is for all its addresses."""
+    host = urlsplit(url).hostname or ""
+    return url.replace(f"[{host}]" if ":" in host else host, socket.gethostname(), 1) if host in ANY_ADDRESS else url

@@ -1,0 +1,129 @@
+"""A real MLflow server, and models that it has logged. Its own Python logs them, with the onnx of the tests."""
+
+import importlib.metadata
+import importlib.util
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from loadtests.free_port import free_port
+from tests.tools import tool
+
+READY_WITHIN_S = 180.0  # it imports some hundred packages
+API = "/api/2.0/mlflow"
+BORROWED = ("onnx", "ml_dtypes", "onnxruntime", "flatbuffers")  # what mlflow.onnx needs, and its list does not install
+LOG = """
+import sys, mlflow, onnx
+mlflow.set_tracking_uri(sys.argv[1])
+class Echo(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input): return model_input
+for path in sys.argv[2:]:
+    model = onnx.load(path)
+    print(mlflow.onnx.log_model(model, name="model", pip_requirements=["onnx"]).model_uri)
+print(mlflow.pyfunc.log_model(name="model", python_model=Echo(), pip_requirements=["mlflow"]).model_uri)
+"""
+
+
+class MlflowServer:
+    """`mlflow server` on sqlite. As a context manager: it answers on entry, and has ended on exit."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._bin = tool("mlflow")
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "MlflowServer":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it, again after `kill` with the same contents, and wait until it answers."""
+        command = [
+            *(str(self._bin / "python"), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)),
+            *("--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"),
+            *("--artifacts-destination", str(self._folder / "artifacts")),
+        ]
+        with (self._folder / "mlflow.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_env(), start_new_session=True)
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not self._answers():
+            assert time.monotonic() < deadline, (self._folder / "mlflow.log").read_text()
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """Kill it and its workers."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def log_models(self, *paths: Path) -> list[str]:
+        """Log these ONNX files as mlflow.onnx does, then a pickled model; returns their URIs."""
+        borrowed = self._folder / "borrowed"
+        borrowed.mkdir()
+        for name in BORROWED:
+            spec = importlib.util.find_spec(name)
+            assert spec is not None and spec.origin is not None
+            _link(borrowed, Path(spec.origin).parent)
+            _link(borrowed, Path(str(importlib.metadata.distribution(name)._path)))  # type: ignore[attr-defined]
+        command = [str(self._bin / "python"), "-c", LOG, self.url, *map(str, paths)]
+        env = _env() | {"PYTHONPATH": str(borrowed)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stdout.splitlines() if line.startswith("models:/m-")]
+
+    def register(self, name: str, *sources: str) -> None:
+        """Register a model with these versions, numbered from 1 on."""
+        self.call("POST", "registered-models/create", name=name)
+        for source in sources:
+            self.call(
+                "POST", "model-versions/create", name=name, source=source, model_id=source.removeprefix("models:/")
+            )
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        self.call("POST", "registered-models/alias", name=name, alias=alias, version=str(version))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        self.call("DELETE", "registered-models/alias", name=name, alias=alias)
+
+    def aliases(self, name: str) -> dict[str, int]:
+        found = self.call("GET", "registered-models/get", name=name)["registered_model"].get("aliases", [])
+        return {one["alias"]: int(one["version"]) for one in found}
+
+    def tags(self, name: str, version: int) -> dict[str, str]:
+        found = self.call("GET", "model-versions/get", name=name, version=str(version))["model_version"]
+        return {one["key"]: one["value"] for one in found.get("tags", [])}
+
+    def call(self, method: str, path: str, **said: str) -> Any:
+        given: dict[str, Any] = {"params": said} if method == "GET" else {"json": said}
+        answer = httpx.request(method, f"{self.url}{API}/{path}", timeout=60, **given)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def _env() -> dict[str, str]:
+    own = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | own
+
+
+def _link(folder: Path, package: Path) -> None:
+    (folder / package.name).symlink_to(package)
