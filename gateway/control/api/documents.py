@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NotRequired
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from gateway.control.api.feedback_documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
+from gateway.control.api.provenance_documents import ProvenanceDocument
 from gateway.control.release.effect_document import EffectDocument
 
 if TYPE_CHECKING:  # else every CLI command would load the routing modules
@@ -101,6 +102,7 @@ class VersionDocument(TypedDict):
     runs_on: list[str]
     warning: str | None
     process: ProcessDocument | None
+    provenance: NotRequired[ProvenanceDocument]
 
 
 class RampDocument(TypedDict):
