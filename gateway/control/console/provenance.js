@@ -12,12 +12,12 @@ const ROWS = [
   ["Trained on", ({ training }) => training?.train_rows !== null && training && `${count(training.train_rows)} rows`],
   ["Revision", ({ training }) => training?.revision && hashed(training.revision, 40)],
   ["Estimator", ({ training }) => training?.estimator],
-  ["Held-out accuracy", ({ training }) => training && accuracy(training)],
+  ["Held-out rows", ({ training }) => training && accuracy(training)],
   ["Problem", ({ problems }) => problems.length && el("span", { class: "bad" }, problems.join("; "))],
 ];
 
 function accuracy({ held_out_accuracy: share, held_out_rows: rows }) {
-  return share === null ? null : `${percent(100 * share)}${rows === null ? "" : ` of ${count(rows)} rows`}`;
+  return share === null ? null : `${percent(100 * share)}${rows === null ? "" : ` of ${count(rows)}`} right`;
 }
 
 function hashed(text, most = HASH_SHOWN) {
