@@ -157,7 +157,7 @@ def _origin(document: Mapping[str, Any], problems: list[str]) -> Origin:
 def _is_plain_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        plain = parts.username is None and parts.password is None and url.isascii() and " " not in url
+        plain = parts.username is None and parts.password is None and url.isascii() and not set(url) & set(" \\")
         return parts.scheme in ("http", "https") and bool(parts.hostname) and plain
     except ValueError:
         return False
