@@ -133,7 +133,7 @@ class _Loop:
         with self._step("trace a prediction back") as say:
             last = customers.answers[-1].prediction_id
             found = traced(last, self._model, self._dataset, self._folder / "state" / "records")
-            say(f"its model's file, code {found.code_revision}, its data set, {found.rows:,} recorded predictions")
+            say(f"its model's file, code {found.revision}, its data set, {found.rows:,} recorded predictions")
         answers, failures = customers.answers, dict(customers.failures)
         unearned = sum(answer.version == 3 for answer in answers)
         return Closed(self._steps, held_out, replayed, decisions, stop, unearned, answers, failures, found)

@@ -11,6 +11,8 @@ import pyarrow.parquet as parquet
 
 from gateway.backends.digest import digest_of
 from gateway.errors import ModelUnavailable
+from gateway.offline.dataset.content_hash import parquet_content
+from gateway.offline.dataset.manifest_file import MANIFEST
 from gateway.offline.reader import records_in
 from gateway.records.segments import read
 
@@ -25,8 +27,8 @@ class Provenance:
     prediction_id: str
     version: int
     model_sha256: str
-    dataset_manifest_sha256: str
-    code_revision: str | None
+    dataset_content_sha256: str
+    revision: str | None
     rows: int
     answered_by: dict[int, str]
 
@@ -42,14 +44,15 @@ def traced(prediction_id: str, model: Path, dataset: Path, records: Path) -> Pro
     version = model / str(record["version"])
     assert _is(version, record["model_sha256"]), f"{version} is not what answered {prediction_id}"
     training = json.loads((version / "training.json").read_text())
-    manifest_sha256 = _sha256(dataset / "manifest.json")
-    assert training["dataset_manifest_sha256"] == manifest_sha256, f"{version} was not trained on {dataset}"
-    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest = json.loads((dataset / MANIFEST).read_text())
+    content_sha256 = manifest["content_sha256"]
+    assert training["dataset_content_sha256"] == content_sha256, f"{version} was not trained on {dataset}"
     rows = 0
     for part in manifest["files"]:
         assert _sha256(dataset / part["path"]) == part["sha256"], f"{dataset / part['path']} is not as exported"
         rows += _compared(dataset / part["path"], recorded)
     assert rows == manifest["rows"] >= training["dataset_rows"], f"{dataset} does not hold the rows that it says"
+    assert parquet_content(dataset, manifest) == content_sha256, f"{dataset} does not hold the content that it says"
     answered_by = {entry["version"]: entry["sha256"] for entry in manifest["versions"]}
     for number, sha256 in answered_by.items():
         assert _is(model / str(number), sha256), f"version {number} is not what answered then"
@@ -57,8 +60,8 @@ def traced(prediction_id: str, model: Path, dataset: Path, records: Path) -> Pro
         prediction_id,
         record["version"],
         record["model_sha256"],
-        manifest_sha256,
-        training["code_revision"],
+        content_sha256,
+        training["revision"],
         rows,
         answered_by,
     )

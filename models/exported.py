@@ -3,8 +3,9 @@
 import hashlib
 import json
 import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,18 @@ import numpy as np
 from training import Data, Wanted, write_version
 
 COLUMNS = ["truth_class", "label_conflict"]
+MANIFESTS = ("_manifest.json", "manifest.json")  # the second: of earlier releases
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The rows that are worth training on, and how many were left out for each reason. `manifest_sha256` names the
-    data set.
+    """The rows that are worth training on, and how many were left out for each reason. `provenance` names the data set:
+    by its content, which is the same whatever library has written the files, and by its query.
     """
 
     rows: list[Any]
     labels: list[Any]
-    manifest_sha256: str
+    provenance: dict[str, Any]
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -52,19 +54,31 @@ def read_export(folder: Path, model: str, input_name: str, data: Data) -> Export
             seen.update([truth_class] if not conflict else [truth_class, -1])
     agreed = [(row, classes[min(seen)]) for row, seen in chosen.values() if len(seen) == 1]
     left_out["contradicting labels"] = len(chosen) - len(agreed)
-    sha256 = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-    return Exported([row for row, _ in agreed], [label for _, label in agreed], sha256, +left_out)
+    provenance = {"dataset_content_sha256": manifest.get("content_sha256"), "dataset_query": manifest["query"]}
+    return Exported([row for row, _ in agreed], [label for _, label in agreed], provenance, +left_out)
 
 
-def code_revision(folder: Path) -> str | None:
-    """What git calls the state of the code; None outside a repository."""
+def training_code(folder: Path) -> list[Path]:
+    """The files in `folder` whose code this process has loaded."""
+    files = {Path(file).resolve() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", ""))}
+    return sorted(file for file in files if file.is_relative_to(folder.resolve()))
+
+
+def revision(code: Iterable[Path], folder: Path) -> str | None:
+    """The commit that is checked out in `folder`, with "-dirty" if one of the files `code` is not as it is there; other
+    files, such as data and a pipeline's, do not matter. None outside a repository.
+    """
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--tags"], cwd=folder, check=True, capture_output=True, text=True
-        )
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--ignored", "--untracked-files=all", "--", *map(str, code))
     except (OSError, subprocess.CalledProcessError):
         return None
-    return described.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: Path, *words: str) -> str:
+    ended = subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True)
+    return ended.stdout.strip()
 
 
 def write_next_version(
@@ -89,21 +103,19 @@ def write_next_version(
     rows = np.concatenate([data.train_x, np.stack(more.rows).astype(data.train_x.dtype)])
     grown = replace(data, train_x=rows, train_y=np.concatenate([data.train_y, more.labels]))
     estimator.fit(grown.train_x.ravel() if flat else grown.train_x, grown.train_y)
-    provenance = {
-        "dataset_manifest_sha256": more.manifest_sha256,
+    here = Path(__file__).parent
+    provenance = more.provenance | {
         "dataset_rows": len(more.rows),
-        "code_revision": code_revision(Path(__file__).parent),
+        "revision": revision(training_code(here), here),
     }
     write_version(wanted.out, version, estimator, f"{description}, more rows", grown, inputs, provenance)
 
 
 def _manifest(folder: Path, model: str) -> Any:
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-    except FileNotFoundError:
-        raise SystemExit(
-            f"{folder} holds no manifest.json: write it with `gateway export {model} --out {folder}`"
-        ) from None
+    files = [file for name in MANIFESTS if (file := folder / name).exists()]
+    if not files:
+        raise SystemExit(f"{folder} holds no {MANIFESTS[0]}: write it with `gateway export {model} --out {folder}`")
+    manifest = json.loads(files[0].read_text())
     if (manifest["model"], manifest["format"]) != (model, "parquet"):
         raise SystemExit(
             f"{folder} is a {manifest['format']} export of {manifest['model']}; this needs parquet of {model}"

@@ -6,10 +6,20 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from gateway.cli.options import CONFIG, JSON
-from gateway.cli.record_options import SINCE, UNTIL, RecordedModel, meter, shown_progress, time_range_of
+from gateway.cli.control_client import ControlAddress
+from gateway.cli.options import JSON, control_options
+from gateway.cli.record_options import (
+    FEEDBACK_UNTIL,
+    SINCE,
+    UNTIL,
+    meter,
+    query_of,
+    recorded_model,
+    shown_progress,
+)
+from gateway.cli.records_client import fetch_analysis
 from gateway.cli.refusal import CommandError
-from gateway.offline.analysis.analyzer import Subject, analyse
+from gateway.offline.analysis.analyzer import Analysis, Subject, analyse
 from gateway.offline.analysis.html_report import page
 from gateway.offline.analysis.json_report import document
 from gateway.offline.analysis.terminal_report import tables
@@ -17,13 +27,15 @@ from gateway.offline.examples import Predicting
 from gateway.offline.labelling.files import check_name, write_rows
 from gateway.offline.labelling.selection import Selection
 from gateway.offline.reader import Query
+from gateway.offline.recorded_model import RecordedModel
 
 
 @click.command()
 @click.argument("model")
-@CONFIG
+@control_options
 @SINCE
 @UNTIL
+@FEEDBACK_UNTIL
 @click.option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -40,9 +52,10 @@ from gateway.offline.reader import Query
 @JSON
 def analyze(
     model: str,
-    config: Path,
+    control: ControlAddress,
     since: str | None,
     until: str | None,
+    feedback_until: str | None,
     html: Path | None,
     to_label: Path | None,
     limit: int,
@@ -51,14 +64,40 @@ def analyze(
     """Compare versions, and show where a model is wrong.
 
     Lists how the candidate differs from stable, over all and slice by slice; slices that are worse than the rest;
-    contradicting labels; and the rows most worth labelling. --to-label writes those for people to label, and `gateway
-    feedback` takes the labels back.
+    contradicting labels; and the rows most worth labelling. With --url the running gateway analyses its own records.
+    --to-label writes those rows for people to label, and `gateway feedback` takes the labels back.
     """
     if to_label is not None:
         check_name(to_label)
-    query = Query(model, time_range_of(since, until))
-    recorded = RecordedModel(config, model)
-    selection = Selection(limit, recorded.features)
+        if control.url is not None:
+            raise click.UsageError("--to-label reads the records themselves: leave --url out, where the records are")
+    labelled = ""
+    if control.url is None:
+        recorded = recorded_model(control.config, model)
+        selection = None if to_label is None else Selection(limit, recorded.features)
+        analysis = _analysed(recorded, query_of(model, since, until, feedback_until), selection)
+        if html is not None:
+            html.write_text(page(analysis), encoding="utf-8")
+        if to_label is not None and selection is not None:
+            labelled = _write_to_label(to_label, model, selection, recorded.predicting)
+        if as_json:
+            click.echo(document(analysis))
+            return
+        console = Console()
+        for table in tables(analysis):
+            console.print(table)
+    else:
+        times = {"since": since, "until": until, "feedback_until": feedback_until}
+        if html is not None:
+            html.write_bytes(fetch_analysis(control, model, times | {"format": "html"}))
+        click.echo(fetch_analysis(control, model, times | {"format": "json" if as_json else "text"}), nl=as_json)
+    if html is not None and not as_json:
+        click.echo(f"The report is in {html}")
+    if labelled:
+        click.echo(labelled)
+
+
+def _analysed(recorded: RecordedModel, query: Query, selection: Selection | None) -> Analysis:
     subject = Subject(
         recorded.records,
         query,
@@ -66,24 +105,11 @@ def analyze(
         recorded.raw_input,
         recorded.features,
         ranges=recorded.ranges,
-        to_label=selection.offer if to_label is not None else None,
+        to_label=None if selection is None else selection.offer,
     )
     with shown_progress() as progress:
         feedback = meter(progress, "reading feedback", recorded.records.feedback)
-        analysis = analyse(subject, feedback, meter(progress, "reading predictions", recorded.records.predictions))
-    if html is not None:
-        html.write_text(page(analysis), encoding="utf-8")
-    labelled = "" if to_label is None else _write_to_label(to_label, model, selection, recorded.predicting)
-    if as_json:
-        click.echo(document(analysis))
-        return
-    console = Console()
-    for table in tables(analysis):
-        console.print(table)
-    if html is not None:
-        click.echo(f"The report is in {html}")
-    if labelled:
-        click.echo(labelled)
+        return analyse(subject, feedback, meter(progress, "reading predictions", recorded.records.predictions))
 
 
 def _write_to_label(file: Path, model: str, selection: Selection, predicting: Predicting) -> str:

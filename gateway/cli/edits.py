@@ -3,16 +3,15 @@ rolls it back.
 """
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 from rich.console import Console
 
-from gateway.cli.control_client import call_control
+from gateway.cli.control_client import ControlAddress, call_control
 from gateway.cli.fleet import spread_text
-from gateway.cli.options import CONFIG, JSON, REASON
+from gateway.cli.options import JSON, REASON, control_options
 from gateway.cli.outcome_text import known_text
 from gateway.cli.refusal import AccessDenied
 
@@ -21,7 +20,7 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without 
 
 @click.command()
 @click.argument("model")
-@CONFIG
+@control_options
 @REASON
 @DRY_RUN
 @click.option("--undo", is_flag=True, help="Undo the last promotion: the version before it is stable again.")
@@ -34,7 +33,14 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without 
 )
 @JSON
 def promote(
-    model: str, config: Path, reason: str, dry_run: bool, undo: bool, keep_routes: bool, yes: bool, as_json: bool
+    model: str,
+    control: ControlAddress,
+    reason: str,
+    dry_run: bool,
+    undo: bool,
+    keep_routes: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Make the candidate stable, in the routing file.
 
@@ -44,18 +50,18 @@ def promote(
     """
     body: dict[str, Any] = {"reason": reason, "dry_run": dry_run} | ({"keep_routes": True} if keep_routes else {})
     if undo:
-        edited = call_control(config, "POST", f"/api/releases/{model}/undo-promote", body)
+        edited = call_control(control, "POST", f"/api/releases/{model}/undo-promote", body)
         now = "is the candidate again, with its routes" if keep_routes else "gets no requests"
         _show(
             edited, f"version {{evidence[stable]}} of {{model}} is stable again; version {{candidate}} {now}", as_json
         )
         return
     if not as_json:
-        known, question = _say_what_is_known(model, config)
+        known, question = _say_what_is_known(model, control)
         body |= known
         if question and not yes and not dry_run and sys.stdin.isatty() and sys.stderr.isatty():
             click.confirm(question, abort=True, err=True)  # where it is seen even if the output goes to a file
-    edited = call_control(config, "POST", f"/api/releases/{model}/promote", body)
+    edited = call_control(control, "POST", f"/api/releases/{model}/promote", body)
     _show(edited, "every request of {model} is answered by version {candidate}", as_json)
 
 
@@ -63,27 +69,29 @@ def promote(
 @click.argument("model")
 @click.argument("route")
 @click.argument("percent", type=click.FloatRange(0, 100))
-@CONFIG
+@control_options
 @REASON
 @DRY_RUN
 @JSON
-def weight(model: str, route: str, percent: float, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
+def weight(
+    model: str, route: str, percent: float, control: ControlAddress, reason: str, dry_run: bool, as_json: bool
+) -> None:
     """Set a route's weight in the routing file.
 
     PERCENT of the route's customers get the candidate. Comments are kept. On return every worker has the edit, or it
     was rolled back.
     """
     body = {"route": route, "percent": percent, "reason": reason, "dry_run": dry_run}
-    edited = call_control(config, "POST", f"/api/releases/{model}/weight", body)
+    edited = call_control(control, "POST", f"/api/releases/{model}/weight", body)
     _show(edited, f"route {route} of {{model}} sends {percent:g}% to version {{candidate}}", as_json)
 
 
-def _say_what_is_known(model: str, config: Path) -> tuple[dict[str, Any], str]:
+def _say_what_is_known(model: str, control: ControlAddress) -> tuple[dict[str, Any], str]:
     """Print what is known of the model's candidate. Return which one is meant, for the request: if another one comes
     meanwhile, it is not promoted unseen. And what to ask; empty if there is no candidate.
     """
     try:
-        release = call_control(config, "GET", f"/api/releases/{model}")
+        release = call_control(control, "GET", f"/api/releases/{model}")
     except AccessDenied:  # a key may edit, but not read
         return {}, f"Promote the candidate of {model}? This key may not read which one it is, nor what is known of it"
     candidate = release["candidate"]

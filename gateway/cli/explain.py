@@ -7,7 +7,7 @@ import click
 import orjson
 
 from gateway.backends.repository import Repository
-from gateway.cli.control_client import call_control
+from gateway.cli.control_client import ControlAddress, call_control
 from gateway.cli.options import CONFIG, JSON, load
 from gateway.cli.refusal import CommandError
 from gateway.cli.tables import explanation_text
@@ -52,7 +52,7 @@ def explain(
     document: ExplanationDocument
     if live:
         question = {"customer": customer, "modality": modality, "headers": named, "parameters": given, "key": key}
-        document = call_control(config, "POST", "/api/explain", {"model": model, **question})
+        document = call_control(ControlAddress(config), "POST", "/api/explain", {"model": model, **question})
     else:
         document = _from_the_files(model, config, Attributes(customer, modality, named, given), key)
     click.echo(orjson.dumps(document) if as_json else explanation_text(document))

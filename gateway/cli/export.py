@@ -2,21 +2,34 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Final
 
 import click
 import orjson
 
-from gateway.cli.options import CONFIG, JSON
-from gateway.cli.record_options import SINCE, UNTIL, RecordedModel, meter, shown_progress, time_range_of
+from gateway.cli.control_client import ControlAddress
+from gateway.cli.options import JSON, control_options
+from gateway.cli.record_options import (
+    FEEDBACK_UNTIL,
+    SINCE,
+    UNTIL,
+    meter,
+    query_of,
+    recorded_model,
+    shown_progress,
+)
+from gateway.cli.records_client import fetch_dataset
 from gateway.cli.refusal import CommandError
+from gateway.offline.dataset.manifest_file import MANIFEST, read_manifest
 from gateway.offline.reader import Query
 
-NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway"
+NEEDS_PYARROW: Final = "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway"
+DETAILS: Final = ("model", "kind", "columns", "tensors", "truth_is_json", "files")  # of the manifest alone
 
 
 @click.command()
 @click.argument("model")
-@CONFIG
+@control_options
 @click.option(
     "--out",
     required=True,
@@ -25,6 +38,7 @@ NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install pyarrow, or the ext
 )
 @SINCE
 @UNTIL
+@FEEDBACK_UNTIL
 @click.option(
     "--variant", type=click.Choice(["stable", "candidate", "pinned"]), help="Only predictions of this variant."
 )
@@ -33,24 +47,39 @@ NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install pyarrow, or the ext
 @JSON
 def export(
     model: str,
-    config: Path,
+    control: ControlAddress,
     out: Path,
     since: str | None,
     until: str | None,
+    feedback_until: str | None,
     variant: str | None,
     with_feedback: bool,
     kind: str,
     as_json: bool,
 ) -> None:
-    """Write recorded predictions, with feedback, as a data set."""
+    """Write recorded predictions, with feedback, as a data set.
+
+    It is made of the records of this machine; with --url the running gateway makes it of its own.
+    """
+    if control.url is None:
+        query = query_of(model, since, until, feedback_until, variant=variant, with_feedback=with_feedback)
+        _write(control.config, query, out, kind)
+    else:
+        times = {"since": since, "until": until, "feedback_until": feedback_until}
+        chosen = {"variant": variant, "with_feedback": "true" if with_feedback else None, "format": kind}
+        fetch_dataset(control, model, times | chosen, out)
+    manifest = read_manifest(out)
+    assert manifest is not None, "it has been written"
+    _show(manifest, out, as_json=as_json)
+
+
+def _write(config: Path, query: Query, out: Path, kind: str) -> None:
     if find_spec("pyarrow") is None:
         raise CommandError(NEEDS_PYARROW)
     from gateway.offline.dataset.export import ExportSource, Meters
     from gateway.offline.dataset.export import export as write
-    from gateway.offline.dataset.manifest import MANIFEST
 
-    query = Query(model, time_range_of(since, until), variant, with_feedback)
-    recorded = RecordedModel(config, model)
+    recorded = recorded_model(config, query.model)
     streams = recorded.records
     with shown_progress() as progress:
         meters = Meters(
@@ -58,18 +87,23 @@ def export(
             meter(progress, "finding the columns", streams.predictions),
             meter(progress, "writing rows", streams.predictions),
         )
-        counts = write(ExportSource(streams, recorded.raw_input), query, out, kind, meters)
-    document = counts.document()
+        write(ExportSource(streams, recorded.raw_input), query, out, kind, meters)
+
+
+def _show(manifest: dict[str, Any], out: Path, *, as_json: bool) -> None:
     if as_json:
+        document = {name: value for name, value in manifest.items() if name not in DETAILS}
         click.echo(orjson.dumps({"out": str(out), **document}))
-    else:
-        click.echo(f"{document['rows']:,} predictions, {document['rows_with_feedback']:,} of them with feedback")
-        if skipped := document["skipped_records"] + document["skipped_feedback"]:
-            click.echo(f"{skipped:,} lines of the records are not valid records and were skipped", err=True)
-        click.echo(
-            f"written to {out / f'model={model}'}, which pandas and polars read as one table; details: {out / MANIFEST}"
-        )
-        click.echo(
-            f"the last one is from {document['last']}; evaluate a version trained on them only on later ones,"
-            f" with `gateway replay {model} --version N --since` that time"
-        )
+        return
+    model = manifest["model"]
+    click.echo(f"{manifest['rows']:,} predictions, {manifest['rows_with_feedback']:,} of them with feedback")
+    if skipped := manifest["skipped_records"] + manifest["skipped_feedback"]:
+        click.echo(f"{skipped:,} lines of the records are not valid records and were skipped", err=True)
+    click.echo(
+        f"written to {out / f'model={model}'}, which pandas and polars read as one table; details: {out / MANIFEST}"
+    )
+    click.echo(f"content: {manifest['content_sha256']}")
+    click.echo(
+        f"the last one is from {manifest['last']}; evaluate a version trained on them only on later ones,"
+        f" with `gateway replay {model} --version N --since` that time"
+    )

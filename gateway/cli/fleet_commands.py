@@ -1,12 +1,10 @@
 """The command `gateway fleet remove`, which removes a host that has ended from the fleet."""
 
-from pathlib import Path
-
 import click
 import orjson
 
-from gateway.cli.control_client import call_control
-from gateway.cli.options import CONFIG, JSON, REASON
+from gateway.cli.control_client import ControlAddress, call_control
+from gateway.cli.options import JSON, REASON, control_options
 
 
 @click.group()
@@ -19,17 +17,17 @@ def fleet() -> None:
 
 @fleet.command()
 @click.argument("host")
-@CONFIG
+@control_options
 @REASON
 @JSON
-def remove(host: str, config: Path, reason: str, as_json: bool) -> None:
+def remove(host: str, control: ControlAddress, reason: str, as_json: bool) -> None:
     """Remove a host that has ended without leaving.
 
     HOST is its name or incarnation. Its shares of the rate limits become free, and stops no longer wait for it if its
     when_lost is hold. Make sure that it has ended: one that is only cut off goes on, and the limits are exceeded by its
     shares. A host that beats is refused.
     """
-    removed = call_control(config, "POST", "/api/fleet/remove", {"host": host, "reason": reason})
+    removed = call_control(control, "POST", "/api/fleet/remove", {"host": host, "reason": reason})
     if as_json:
         click.echo(orjson.dumps(removed))
         return

@@ -1,12 +1,16 @@
 """What the commands share: common options, the progress bar, and loading of the configuration."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 from rich.console import Console
 from rich.progress import Progress
 
 from gateway.backends.repository import Repository
+from gateway.cli.control_client import ControlAddress
 from gateway.control.config.acceptance import resolve_input
 from gateway.control.config.file_snapshot import snapshot
 from gateway.control.config.memory import ReleaseMemoryFile, RememberedRelease
@@ -24,8 +28,26 @@ CONFIG = click.option(
     show_default=True,
     help="The server's YAML file; paths in it are relative to the working directory.",
 )
+URL = click.option(
+    "--url",
+    metavar="URL",
+    help="The control plane, such as https://gateway:8002, instead of that of --config; no other file is read then.",
+)
 REASON = click.option("--reason", default="", help="The reason, recorded with the decision.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def control_options(command: Command) -> Command:
+    """The options --config and --url of a command of the running gateway; it gets them as `control`."""
+
+    @functools.wraps(command)
+    def with_address(*arguments: Any, config: Path, url: str | None, **given: Any) -> Any:
+        return command(*arguments, control=ControlAddress(config, url), **given)
+
+    return cast(Command, CONFIG(URL(with_address)))
 
 
 def progress_bar(console: Console) -> Progress:

@@ -8,8 +8,8 @@ import click
 import orjson
 from rich.console import Console
 
-from gateway.cli.control_client import send_to_control
-from gateway.cli.options import CONFIG, JSON, REASON, progress_bar
+from gateway.cli.control_client import ControlAddress, send_to_control
+from gateway.cli.options import JSON, REASON, control_options, progress_bar
 from gateway.cli.version_archive import VersionArchive
 
 ARCHIVE_TYPE: Final = "application/x-tar"
@@ -18,7 +18,7 @@ ARCHIVE_TYPE: Final = "application/x-tar"
 @click.command()
 @click.argument("model")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@CONFIG
+@control_options
 @click.option("--version", type=click.IntRange(1), help="The version's number; by default the next free one.")
 @click.option("--weight", type=click.FloatRange(0, 100), help="The percentage of all customers who get it.")
 @click.option("--ramp", is_flag=True, help="Raise the percentage automatically, by the release's ramp.")
@@ -28,7 +28,7 @@ ARCHIVE_TYPE: Final = "application/x-tar"
 def propose(
     model: str,
     path: Path,
-    config: Path,
+    control: ControlAddress,
     version: int | None,
     weight: float | None,
     ramp: bool,
@@ -53,7 +53,7 @@ def propose(
         given["weight"] = f"{weight:.4f}"
     headers = {"content-type": ARCHIVE_TYPE, "content-length": str(len(archive))}
     accepted = send_to_control(
-        config, f"/api/releases/{model}/propose", params=given, headers=headers, content=_shown(archive)
+        control, f"/api/releases/{model}/propose", params=given, headers=headers, content=_shown(archive)
     )
     click.echo(orjson.dumps(accepted) if as_json else _said(accepted))
 

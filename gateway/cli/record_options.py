@@ -1,7 +1,7 @@
-"""What `gateway export`, `analyze` and `replay` share: a model's records, the model on disk, and progress bars."""
+"""What `gateway export`, `analyze` and `replay` share: the options of the query, and progress bars."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,100 +9,44 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from gateway.backends.onnx import OnnxSession
-from gateway.backends.repository import Repository
 from gateway.cli.options import progress_bar
-from gateway.cli.refusal import CommandError
-from gateway.errors import GatewayError
-from gateway.offline.analysis.features import FeatureNames
-from gateway.offline.examples import THRESHOLD, Predicting
-from gateway.offline.reader import OnProgress, Records, records_in, size_of
-from gateway.offline.replay.judgement import COSINE, OF_THE_RANGE, Agreeing
-from gateway.protocol.tensors import TensorSpec
+from gateway.offline.reader import OnProgress, Query, size_of
+from gateway.offline.recorded_model import RecordedModel
 from gateway.records.segments import RecordSegment
 from gateway.records.time_range import EXAMPLES, TimeRange, parse_time_ns
 from gateway.settings.load import load_gateway
-from gateway.settings.model import Kind, ModelSettings
 
 SINCE = click.option("--since", metavar="TIME", help=f"Predictions from this time on: {EXAMPLES}.")
 UNTIL = click.option("--until", metavar="TIME", help="Predictions before this time.")
-UNKNOWN_RAW: Final = TensorSpec("raw", "BYTES", (-1,))  # for raw bodies of models that are not on disk any more
+FEEDBACK_UNTIL = click.option(
+    "--feedback-until", metavar="TIME", help="Feedback before this time; what came later is as if it had not come."
+)
 _UPDATE_BYTES: Final = 1024**2  # bytes: updating a progress bar for every line would take longer than reading it
 
 
-class RecordedModel:
-    """A snapshot of one model's records, and the settings in its folder. Raises CommandError if there are none."""
-
-    def __init__(self, config: Path, model: str) -> None:
-        settings = load_gateway(config)
-        folder = Path(settings.state) / "records"
-        self.model = model
-        self.records: Records = records_in(folder)
-        if not self.records.predictions:
-            raise CommandError(f"there are no predictions in {folder}; a running gateway records them there")
-        self.repository = Repository(Path(settings.models.path))
-        there = bool(self.repository.versions(model))
-        self.settings = self.repository.settings(model) if there else ModelSettings()
-        self._raw: dict[int, TensorSpec] = {}
-
-    @property
-    def predicting(self) -> Predicting:
-        """What the model predicts, as far as its folder says."""
-        said = self.settings.main_prediction
-        if said is None:
-            return Predicting()
-        kind = None if said.kind is None else Kind(said.kind)
-        return Predicting(said.output, kind, said.labels, THRESHOLD if said.threshold is None else said.threshold)
-
-    @property
-    def ranges(self) -> Mapping[str, tuple[float, float]]:
-        """The ranges of rewards and business metrics that the model's folder sets, by outcome."""
-        feedback = self.settings.feedback
-        found = {f"metrics.{name}": bounds for name, bounds in feedback.metrics.items()}
-        if "reward" in feedback.model_fields_set:
-            found["reward"] = feedback.reward
-        said = self.settings.main_prediction
-        if said is not None and said.range is not None:
-            found["loss"] = (0.0, said.range[1] - said.range[0])
-            found["error"] = (said.range[0] - said.range[1], said.range[1] - said.range[0])
-        return found
-
-    @property
-    def agreeing(self) -> Agreeing:
-        """When a replayed answer agrees with the recorded one."""
-        said = self.settings.main_prediction
-        if said is None:
-            return Agreeing(self.predicting)
-        cosine = COSINE if said.cosine is None else said.cosine
-        width = None if said.range is None else OF_THE_RANGE * (said.range[1] - said.range[0])
-        return Agreeing(self.predicting, width if said.tolerance is None else said.tolerance, cosine)
-
-    @property
-    def features(self) -> FeatureNames:
-        """The names of the inputs' columns."""
-        given = self.settings.features
-        return FeatureNames(by_input=given) if isinstance(given, dict) else FeatureNames(given)
-
-    def raw_input(self, version: int) -> TensorSpec:
-        """The input that raw bodies of a version hold; that of another version if this one is not on disk any more."""
-        if version not in self._raw:
-            self._raw[version] = self._raw_input(version)
-        return self._raw[version]
-
-    def _raw_input(self, version: int) -> TensorSpec:
-        for number in (version, *reversed(self.repository.versions(self.model))):
-            try:
-                file = self.repository.model_file(self.model, number)
-                return OnnxSession(file, 1, self.settings.providers).signature.inputs[0]
-            except GatewayError:
-                continue
-        return UNKNOWN_RAW
+def recorded_model(config: Path, model: str) -> RecordedModel:
+    """The records of the gateway that the file configures, and its model. Raises GatewayError."""
+    settings = load_gateway(config)
+    return RecordedModel(Path(settings.state), Path(settings.models.path), model)
 
 
-def time_range_of(since: str | None, until: str | None) -> TimeRange:
-    """Parse the options --since and --until."""
+def query_of(
+    model: str,
+    since: str | None,
+    until: str | None,
+    feedback_until: str | None,
+    *,
+    variant: str | None = None,
+    with_feedback: bool = False,
+) -> Query:
+    """Parse the times of a query; relative ones count back from now."""
     now_ns = time.time_ns()
-    return TimeRange(parse_time_ns(since, now_ns) if since else None, parse_time_ns(until, now_ns) if until else None)
+    since_ns, until_ns, feedback_until_ns = (
+        parse_time_ns(text, now_ns) if text else None for text in (since, until, feedback_until)
+    )
+    if max(until_ns or 0, feedback_until_ns or 0) > now_ns:
+        click.echo("the period is not over: what comes until its end will change the result", err=True)
+    return Query(model, TimeRange(since_ns, until_ns), variant, with_feedback, feedback_until_ns)
 
 
 def shown_progress() -> Progress:

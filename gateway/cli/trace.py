@@ -13,14 +13,13 @@ from gateway.cli.record_options import meter, shown_progress
 from gateway.cli.refusal import CommandError
 from gateway.cli.trace_document import trace_document
 from gateway.cli.trace_text import trace_tree
+from gateway.offline.dataset.manifest_file import MANIFESTS
 from gateway.offline.reader import records_in
 from gateway.offline.trace.trace import Meters, Settings, Trace, Tracer
 from gateway.offline.trace.version import VersionTracer, manifests_at
 from gateway.records.token_keys import stored_signer
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import load_gateway
-
-MANIFESTS = ("manifest.json",)  # of an export, in its folder
 
 
 @click.command()

@@ -1,33 +1,16 @@
 """The tar archive of a version's folder, made as it is sent."""
 
-import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from gateway.backends.digest import refuse_outside
 from gateway.backends.onnx_file import read_onnx_file
 from gateway.cli.refusal import CommandError
+from gateway.system.tar_archive import ArchivedFile, FileChanged, archive_chunks, archive_size
 
 MODEL_FILE: Final = "model.onnx"
-CHUNK_BYTES: Final = 1 << 20
 _IGNORED: Final = frozenset(("__pycache__",))
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivedFile:
-    """A file to send: its path here, its name in the archive, its size in bytes."""
-
-    path: Path
-    name: str
-    size: int
-
-    def header(self) -> bytes:
-        """The tar header. Times and owners are left out: the same files make the same archive."""
-        entry = tarfile.TarInfo(self.name)
-        entry.size = self.size
-        return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
 
 
 class VersionArchive:
@@ -49,24 +32,14 @@ class VersionArchive:
 
     def __len__(self) -> int:
         """Bytes of the whole archive."""
-        return sum(len(file.header()) + file.size + -file.size % tarfile.BLOCKSIZE for file in self.files) + _END
+        return archive_size(self.files)
 
     def chunks(self) -> Iterator[bytes]:
         """The archive's bytes. Raises CommandError if a file changes meanwhile."""
-        for file in self.files:
-            yield file.header()
-            with file.path.open("rb") as opened:
-                left = file.size
-                while left and (chunk := opened.read(min(left, CHUNK_BYTES))):
-                    left -= len(chunk)
-                    yield chunk
-                if left or opened.read(1):
-                    raise CommandError(f"{file.path} is being written; try again when it is complete")
-            yield bytes(-file.size % tarfile.BLOCKSIZE)
-        yield bytes(_END)
-
-
-_END: Final = 2 * tarfile.BLOCKSIZE
+        try:
+            yield from archive_chunks(self.files)
+        except FileChanged as error:
+            raise CommandError(f"{error}; try again when it is complete") from None
 
 
 def _files_of_folder(folder: Path) -> Iterator[ArchivedFile]:

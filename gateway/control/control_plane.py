@@ -30,6 +30,7 @@ from gateway.control.pool.worker_handle import WorkerState, runs_on, unavailable
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.control.publication import Note, publish
 from gateway.control.record_writer.collector import RecordCollector
+from gateway.control.records_jobs import RecordsJobs
 from gateway.control.release.known_effects import known_record
 from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import TripHandler
@@ -77,6 +78,7 @@ class ControlPlane:
         self.releases = ReleaseSlots(RELEASES, self.board)
         replace_once = partial(self.decision_log.replace_file, retried=False)  # stops come first; it is saved often
         self.records = RecordCollector(settings.records, state, memory.name, workers, replace_once)
+        self.records_jobs = RecordsJobs(state)
         limited = settings.limits.rate, self.scoreboard.segment.path, workers
         self._rate_counters = create_rate_counters(*limited)
         self._rate_shares = create_rate_shares(*limited) if settings.fleet is not None else None
@@ -141,6 +143,7 @@ class ControlPlane:
         self.watchdog.crashing_versions.mark_loaded_good()
         self.board.serve()
         self._restoring = asyncio.get_running_loop().create_task(self._restore_traffic())
+        self._cleaning = asyncio.get_running_loop().create_task(asyncio.to_thread(self.records_jobs.remove_leftovers))
 
     async def _restore_traffic(self) -> None:
         self.traffic.adopt(await asyncio.to_thread(self.traffic.read))
@@ -158,6 +161,7 @@ class ControlPlane:
     def close(self) -> None:
         """Write the remaining records and decisions to disk, and remove the shared-memory files."""
         self.remote_versions.close()
+        self.records_jobs.close()
         self.records.stop()
         self.release_manager.close()
         self.traffic.save(self.served)

@@ -23,12 +23,21 @@ def _ignore() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Selects predictions of a model. `variant` None: both variants; `with_feedback`: only those with feedback."""
+    """Selects predictions of a model. `variant` None: both variants; `with_feedback`: only those with feedback.
+
+    `feedback_until_ns`: feedback recorded at that time or later is as if it had not come; None: no bound.
+    """
 
     model: str
     time_range: TimeRange = ALL_TIME
     variant: str | None = None
     with_feedback: bool = False
+    feedback_until_ns: int | None = None
+
+    @property
+    def feedback_range(self) -> TimeRange:
+        """When feedback may have come: any time after the first prediction, by default."""
+        return TimeRange(self.time_range.since_ns, self.feedback_until_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +63,8 @@ def size_of(stream: Sequence[RecordSegment]) -> int:
 
 
 def load_feedback(store: FeedbackStore, records: Records, query: Query, on_progress: OnProgress) -> None:
-    """Fill the store with all feedback that can be on the query's predictions: from `since` on, without an end, because
-    feedback comes any time after its prediction.
-    """
-    store.fill(read(records.feedback, query.model, TimeRange(query.time_range.since_ns), on_progress))
+    """Fill the store with all feedback that can be on the query's predictions."""
+    store.fill(read(records.feedback, query.model, query.feedback_range, on_progress))
 
 
 def join_feedback(

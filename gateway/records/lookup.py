@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from gateway.records.segments import MAX_DISORDER_NS, RecordSegment, lines, parsed, times_ns, within
+from gateway.records.segments import MAX_DISORDER_NS, RecordSegment, lines, parsed, segments_within, times_ns
 from gateway.records.time_range import TimeRange
 
 
@@ -38,7 +38,7 @@ def find_all(
     on_progress: Callable[[int], None] = lambda size: None,
 ) -> Iterator[dict[str, Any]]:
     """Yield all records of a prediction from a time on, in the order of their writing."""
-    for segment in within(stream, TimeRange(since_ns), on_progress):
+    for segment in segments_within(stream, TimeRange(since_ns), on_progress):
         yield from _of(segment, prediction_id)
         on_progress(segment.size_bytes)
 

@@ -81,10 +81,12 @@ def read(
 
     `on_progress` is called with the bytes passed, which add up to the segments' sizes. An incomplete line at a
     segment's end is skipped: it is still being written, or was cut off. `on_malformed` is called for each complete line
-    that contains the model's name but is not a JSON object with a model and a time.
+    that contains the model's name but is not a JSON object with a model and a time, if its neighbour is within the
+    range: the model's record before it in the segment, else the first. So later records do not change the count.
     """
     needle = orjson.dumps(model)
-    for segment in within(stream, time_range, on_progress):
+    for segment in segments_within(stream, time_range, on_progress):
+        within, unplaced = True if time_range == ALL_TIME else None, 0
         for line in lines(segment):
             on_progress(len(line))
             if needle not in line:
@@ -92,9 +94,15 @@ def read(
             record = parsed(line)
             if record is None:
                 if line.endswith(b"\n"):
-                    on_malformed()
-            elif record["model"] == model and time_range.covers(record["time_ns"]):
-                yield record
+                    unplaced += within is None
+                    if within:
+                        on_malformed()
+            elif record["model"] == model:
+                first, within = within is None, time_range.covers(record["time_ns"])
+                if within:
+                    for _ in range(unplaced if first else 0):
+                        on_malformed()
+                    yield record
 
 
 def lines(segment: RecordSegment) -> Iterator[bytes]:
@@ -141,7 +149,7 @@ def _opened(path: Path) -> BufferedReader | None:
     return None
 
 
-def within(
+def segments_within(
     stream: Sequence[RecordSegment], time_range: TimeRange, on_progress: Callable[[int], None]
 ) -> Iterator[RecordSegment]:
     """Yield the segments that can hold a record of the range, judged by `_LOOKS` records spread over each segment and

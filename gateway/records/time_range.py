@@ -31,10 +31,11 @@ ALL_TIME: Final = TimeRange()
 def parse_time_ns(text: str, now_ns: int) -> int:
     """Parse an ISO time (UTC if it has no zone), or a duration, which counts back from `now_ns`.
 
-    Returns nanoseconds since 1970; raises GatewayError with examples.
+    Returns nanoseconds since 1970, in whole microseconds: `format_time` writes exactly that time. Raises GatewayError
+    with examples.
     """
     try:
-        return now_ns - round(parse_seconds(text) * _SECOND_NS)
+        return (now_ns - round(parse_seconds(text) * _SECOND_NS)) // 1000 * 1000
     except ValueError:
         return _iso_ns(text)
 

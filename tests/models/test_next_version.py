@@ -1,6 +1,5 @@
 """From recorded traffic to the next version: export, then the model's training script with --dataset."""
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -70,7 +69,10 @@ def test_train_from_traffic_adds_a_version_and_leaves_out_unfit_rows(tmp_path: P
     ended = train("digits", dataset, out)
     assert ended.returncode == 0, ended.stderr
     manifest = json.loads((out / "3" / "training.json").read_text())
-    assert manifest["dataset_manifest_sha256"] == hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest()
+    described = json.loads((dataset / "_manifest.json").read_text())
+    assert manifest["dataset_content_sha256"] == described["content_sha256"]
+    assert manifest["dataset_query"] == described["query"]
+    assert len(manifest["revision"].removesuffix("-dirty")) == 40
     assert (manifest["dataset_rows"], manifest["train_rows"]) == (30, 1257 + 30)
     assert "30 rows of" in ended.stdout and "beside 1,257 of its own" in ended.stdout
     for reason in (

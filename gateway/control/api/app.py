@@ -18,6 +18,7 @@ from gateway.auth.keyring import Keyring
 from gateway.control.api.access import ControlAuthMiddleware, possible_errors
 from gateway.control.api.commands import ReleaseCommands
 from gateway.control.api.console import ConsoleFiles
+from gateway.control.api.datasets import DatasetEndpoints
 from gateway.control.api.event_stream import EventStream
 from gateway.control.api.explain import Explain
 from gateway.control.api.fleet_commands import FleetCommands
@@ -52,7 +53,8 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
     readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
     commands = ReleaseCommands(control), FleetCommands(control)
     propose = ProposeEndpoint(control, Proposals(control, control.editor, ending.is_set))
-    parts = (readings, TrafficEndpoints(control), *commands, propose, Explain(control), events, ConsoleFiles())
+    recorded = TrafficEndpoints(control), DatasetEndpoints(control)
+    parts = (readings, *recorded, *commands, propose, Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import GatewayError, RequestError
+from gateway.errors import NotFound, RequestError
 from gateway.offline.analysis.effect import Range
 from gateway.offline.analysis.features import FeatureNames, features_of
 from gateway.offline.analysis.hard_examples import Agreement, HardExample, HardExamples, OnUnlabelled
@@ -89,7 +89,7 @@ class Analysis:
 def analyse(subject: Subject, feedback: OnProgress, rows: OnProgress) -> Analysis:
     """Read and analyse the query's records; `feedback` and `rows` are called with the bytes passed.
 
-    Raises GatewayError if no prediction matches.
+    Raises NotFound if no prediction matches.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -145,10 +145,10 @@ class _Collector:
             self._add_rows(prediction, examples, inputs)
 
     def analysis(self) -> Analysis:
-        """Return the findings; raises GatewayError if there was no prediction."""
+        """Return the findings; raises NotFound if there was no prediction."""
         subject, hard_examples = self._subject, self._hard_examples
         if not self._times_ns:
-            raise GatewayError(f"no recorded prediction of '{subject.query.model}' matches the options")
+            raise NotFound(f"no recorded prediction of '{subject.query.model}' matches the options")
         columns = self._table.columns()
         slices, tested = worse(columns, self._rescues)
         comparison = compare(columns, self._pair, subject.ranges)

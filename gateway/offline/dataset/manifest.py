@@ -1,25 +1,23 @@
-"""Writes and reads manifest.json, which describes an export: its query, counts, columns, and the hash of each file.
+"""Writes an export's manifest: its query, counts, columns, the hash of its content, and of each file.
 
-The content does not depend on when or where the export was made.
+It does not depend on when or where the export was made; the files' hashes alone depend on the library that wrote them.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-from gateway import __version__
 from gateway.offline.dataset.columns import Layout
+from gateway.offline.dataset.content_hash import column_types
+from gateway.offline.dataset.manifest_file import KIND
 from gateway.offline.dataset.partitions import Part
 from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.reader import Query
 from gateway.records.prediction import Prediction
 from gateway.records.time_range import format_time
-
-MANIFEST: Final = "manifest.json"
 
 
 class Counts:
@@ -76,22 +74,24 @@ class Counts:
         }
 
 
-def manifest_of(query: Query, kind: str, layout: Layout, counts: Counts, parts: Iterable[Part]) -> bytes:
-    """Return the content of manifest.json."""
-    time_range = query.time_range
+def manifest_of(
+    query: Query, kind: str, layout: Layout, counts: Counts, parts: Iterable[Part], content_sha256: str
+) -> bytes:
+    """Return the content of the manifest."""
     document = {
-        "kind": "canary-gateway export",
-        "gateway": __version__,
+        "kind": KIND,
         "model": query.model,
         "format": kind,
+        "content_sha256": content_sha256,
         "query": {
-            "since": None if time_range.since_ns is None else format_time(time_range.since_ns),
-            "until": None if time_range.until_ns is None else format_time(time_range.until_ns),
+            "since": _time(query.time_range.since_ns),
+            "until": _time(query.time_range.until_ns),
+            "feedback_until": _time(query.feedback_until_ns),
             "variant": query.variant,
             "with_feedback": query.with_feedback,
         },
         **counts.document(),
-        "columns": {field.name: str(field.type) for field in layout.schema},
+        "columns": column_types(layout.schema),
         "tensors": {
             column.name: {"side": column.side, "tensor": column.tensor, "datatype": column.datatype}
             for column in layout.tensors
@@ -102,11 +102,5 @@ def manifest_of(query: Query, kind: str, layout: Layout, counts: Counts, parts: 
     return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Read the manifest of the export in `folder`; None if there is no export."""
-    try:
-        document = orjson.loads((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        return None
-    is_one = type(document) is dict and document.get("kind") == "canary-gateway export"
-    return document if is_one else None
+def _time(time_ns: int | None) -> str | None:
+    return None if time_ns is None else format_time(time_ns)

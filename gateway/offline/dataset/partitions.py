@@ -4,8 +4,9 @@ import base64
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.offline.dataset.columns import Layout, Rows
+from gateway.offline.dataset.content_hash import ContentHash
 from gateway.offline.dataset.schema import Tensors
 from gateway.offline.feedback_store import StoredFeedback
 from gateway.protocol.elements import to_json
@@ -101,15 +103,16 @@ class Part:
 
 
 class _PartWriter:
-    """A file being written, and its buffered rows."""
+    """A file being written, and its buffered rows. `on_batch` is called with the rows that are written."""
 
-    def __init__(self, file: Path, kind: type[Format], layout: Layout) -> None:
+    def __init__(self, file: Path, kind: type[Format], layout: Layout, on_batch: Callable[[Any], None]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.file = file
         self.waiting = Rows(layout)
         self.rows = 0
         self._bytes = 0
         self._layout = layout
+        self._on_batch = on_batch
         self._writer = kind(file, layout.schema)
 
     @property
@@ -128,19 +131,25 @@ class _PartWriter:
         self._writer.close()
 
     def _flush(self) -> None:
-        self._writer.write(self.waiting.batch())
+        batch = self.waiting.batch()
+        self._writer.write(batch)
+        self._on_batch(batch)
         self._bytes += self.waiting.bytes
         self.waiting = Rows(self._layout)
 
 
 class PartitionWriter:
-    """Writes rows to the file of their date, below `folder`. A context manager: completes all files at its end."""
+    """Writes rows to the file of their date, below `folder`. A context manager: completes all files at its end.
+
+    `content`: the hash of all that is written.
+    """
 
     def __init__(self, folder: Path, model: str, kind: str, layout: Layout) -> None:
         self._folder = folder
         self._model = model
         self._kind = FORMATS[kind]
         self._layout = layout
+        self.content = ContentHash(model, layout.schema)
         self._open: dict[str, _PartWriter] = {}
         self._numbers: Counter[str] = Counter()
         self._rows: dict[Path, int] = {}
@@ -177,7 +186,8 @@ class PartitionWriter:
             self._complete(next(iter(self._open)))
         name = f"part-{self._numbers[date]:05}.{self._kind.suffix}"
         self._numbers[date] += 1
-        return _PartWriter(self._folder / f"model={self._model}" / f"date={date}" / name, self._kind, self._layout)
+        file = self._folder / f"model={self._model}" / f"date={date}" / name
+        return _PartWriter(file, self._kind, self._layout, partial(self.content.add, date))
 
     def _complete(self, date: str) -> None:
         part = self._open.pop(date)

@@ -95,7 +95,7 @@ def test_export_of_a_variant_and_a_period(recorded: Path, tmp_path: Path) -> Non
 def test_export_prints_a_summary(recorded: Path, tmp_path: Path) -> None:
     ended = command(recorded, "export", "tickets", "--out", str(tmp_path / "out"))
     assert ended.stdout.startswith("1 predictions, 0 of them with feedback\n")
-    last = json.loads((tmp_path / "out" / "manifest.json").read_text())["last"]
+    last = json.loads((tmp_path / "out" / "_manifest.json").read_text())["last"]
     assert f"the last one is from {last}; evaluate a version trained on them only on later ones" in ended.stdout
     assert pl.read_parquet(tmp_path / "out" / "model=tickets")["input_text"].to_list() == [["I was charged twice"]]
 

@@ -36,7 +36,7 @@ def exported(recording: Recording, folder: Path, kind: str = "parquet", out: str
 
 
 def manifest(folder: Path) -> Any:
-    return json.loads((folder / "manifest.json").read_text())
+    return json.loads((folder / "_manifest.json").read_text())
 
 
 def table(folder: Path) -> pl.DataFrame:
@@ -105,7 +105,13 @@ def test_manifest_describes_the_export(tmp_path: Path) -> None:
     assert [(one["version"], one["rows"]) for one in document["versions"]] == [(1, 20), (2, 20)]
     assert document["versions"][0]["sha256"] == loaded("digits", 1).sha256
     assert document["generations"] == {"1": 40}
-    assert document["query"] == {"since": None, "until": None, "variant": None, "with_feedback": False}
+    assert document["query"] == {
+        "since": None,
+        "until": None,
+        "feedback_until": None,
+        "variant": None,
+        "with_feedback": False,
+    }
     assert sum(part["rows"] for part in document["files"]) == 40
     for part in document["files"]:
         content = (folder / part["path"]).read_bytes()

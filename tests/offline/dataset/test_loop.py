@@ -85,7 +85,7 @@ def test_broken_provenance_link_is_named(closed: Closed, folder: Path, tmp_path:
     file, says = {
         "model.onnx": (model / "2" / "model.onnx", "is not what answered"),
         "training.json": (model / "2" / "training.json", "was not trained on"),
-        "manifest.json": (copy / "dataset" / "manifest.json", "was not trained on"),
+        "manifest.json": (copy / "dataset" / "_manifest.json", "was not trained on"),
         "parquet": (next((copy / "dataset").rglob("*.parquet")), "is not as exported"),
         "records": (min(records.glob("predictions-*")), "is not recorded"),
         "the old version": (model / "1" / "model.onnx", "version 1 is not what answered then"),
@@ -99,8 +99,8 @@ def _altered(file: Path, provenance: Any) -> None:
     content = file.read_bytes()
     if file.name.startswith("predictions-"):
         content = content.partition(b"\n")[2]  # its first record, which the data set has
-    elif file.name == "training.json":
-        content = content.replace(provenance.dataset_manifest_sha256.encode(), b"0" * 64)
+    elif file.suffix == ".json":
+        content = content.replace(provenance.dataset_content_sha256.encode(), b"0" * 64)
     else:
         content += b" "
     file.write_bytes(content)

@@ -1,0 +1,154 @@
+"""Fetches data sets and analyses from the control plane of a running gateway."""
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gateway.cli.control_client import ControlAddress, control_client, raise_refusal, told_of_failures
+from gateway.cli.refusal import CommandError
+from gateway.control.proposals.tar_stream import FileBegin, FileContent, FileEnd, TarStream
+from gateway.errors import InvalidRequest
+from gateway.offline.dataset.manifest_file import MANIFEST, read_manifest
+from gateway.offline.dataset.placing import check_replaceable, replace_export, unfinished
+
+TIMEOUT_S: Final = httpx.Timeout(60.0, read=2400.0)  # the first byte comes once all is made
+BUSY_WITHIN_S: Final = 1800.0  # for a gateway that makes others' data sets first
+RETRY_S: Final = 10.0
+BUSY: Final = 503
+_FILE: Final = re.compile(r"date=[0-9]{4}-[0-9]{2}-[0-9]{2}/part-[0-9]{5}\.(parquet|jsonl|csv)")
+Parameters = Mapping[str, str | None]
+
+
+def fetch_dataset(control: ControlAddress, model: str, parameters: Parameters, out: Path) -> None:
+    """Put the data set into the folder `out`, in the place of an earlier export there, once all of it has come.
+
+    Raises CommandError, GatewayError.
+    """
+    check_replaceable(out, model)
+    with (
+        _answered(control, f"/api/datasets/{model}", parameters, f"waiting for the data set of {model}") as answer,
+        unfinished(out) as folder,
+    ):
+        received = _Received(folder, model)
+        with received:
+            for chunk in answer:
+                received.write(chunk)
+        replace_export(out, folder, model, received.checked_manifest())
+
+
+def fetch_analysis(control: ControlAddress, model: str, parameters: Parameters) -> bytes:
+    """The analysis. Raises CommandError."""
+    with _answered(control, f"/api/analyses/{model}", parameters, f"waiting for the analysis of {model}") as answer:
+        return b"".join(answer)
+
+
+@contextmanager
+def _answered(control: ControlAddress, path: str, parameters: Parameters, waiting: str) -> Iterator[Iterator[bytes]]:
+    """The answer's bytes, with a progress bar. Waits while the gateway is busy."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    end_s = time.monotonic() + BUSY_WITHIN_S
+    with control_client(control) as client, told_of_failures(client), _progress() as progress:
+        task = progress.add_task(waiting, total=None)
+        while True:
+            with client.stream("GET", path, params=given, timeout=TIMEOUT_S) as answer:
+                if answer.status_code == 200:
+                    yield _shown(answer, progress, task)
+                    return
+                answer.read()
+            wait_s = _retry_after_s(answer)
+            if wait_s is None or time.monotonic() + wait_s > end_s:
+                raise_refusal(answer)
+            time.sleep(wait_s or 0.0)
+
+
+def _retry_after_s(answer: httpx.Response) -> float | None:
+    """When to ask again; None if that is of no use."""
+    after = answer.headers.get("retry-after", "")
+    return float(after) if answer.status_code == BUSY and re.fullmatch("[0-9]{1,3}", after) else None
+
+
+def _shown(answer: httpx.Response, progress: Progress, task: Any) -> Iterator[bytes]:
+    total = int(answer.headers["content-length"])
+    progress.update(task, description="receiving", total=total)
+    try:
+        for chunk in answer.iter_bytes():
+            yield chunk
+            progress.update(task, completed=answer.num_bytes_downloaded)
+    except httpx.TransportError as error:
+        raise CommandError(
+            f"the connection broke after {answer.num_bytes_downloaded:,} of {total:,} bytes ({error}); nothing of it is"
+            " kept, and what was there is as before"
+        ) from None
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class _Received:
+    """Writes the files of a data set's archive into `folder`, and checks them. A context manager."""
+
+    def __init__(self, folder: Path, model: str) -> None:
+        self._folder = folder
+        self._model = model
+        self._tar = TarStream()
+        self._stack = ExitStack()
+        self._file: IO[bytes] | None = None
+        self._name = ""
+        self._hash = hashlib.sha256()
+        self._found: dict[str, str] = {}
+
+    def __enter__(self) -> "_Received":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, chunk: bytes) -> None:
+        """Write what the next bytes of the archive hold. Raises CommandError."""
+        try:
+            for event in self._tar.feed(chunk):
+                if isinstance(event, FileBegin):
+                    self._begin(event.name)
+                elif isinstance(event, FileContent):
+                    assert self._file is not None
+                    self._file.write(event.content)
+                    self._hash.update(event.content)
+                elif isinstance(event, FileEnd):
+                    assert self._file is not None
+                    self._file.close()
+                    self._found[self._name] = self._hash.hexdigest()
+        except InvalidRequest as error:
+            raise CommandError(f"the answer is no data set: {error}") from None
+
+    def checked_manifest(self) -> bytes:
+        """The manifest, if all has come that it lists. Raises CommandError."""
+        manifest = read_manifest(self._folder)
+        listed = {} if manifest is None else {part["path"]: part["sha256"] for part in manifest["files"]}
+        complete = self._tar.complete and self._found.keys() == {MANIFEST, *listed}
+        if manifest is None or not complete or manifest["model"] != self._model:
+            raise CommandError("the answer is no complete data set; nothing of it is kept")
+        for name, sha256 in listed.items():
+            if self._found[name] != sha256:
+                raise CommandError(f"{name} has come damaged; nothing of the data set is kept: try again")
+        return (self._folder / MANIFEST).read_bytes()
+
+    def _begin(self, name: str) -> None:
+        folder, _, rest = name.partition("/")
+        if name != MANIFEST and (folder != f"model={self._model}" or not _FILE.fullmatch(rest)):
+            raise InvalidRequest(f"it holds {name!r:.200}")
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("xb")
+        self._name, self._hash = name, hashlib.sha256()
