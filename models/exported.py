@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from training import Data, Wanted, write_version
 
 COLUMNS = ["truth_class", "label_conflict"]
 MANIFESTS = ("_manifest.json", "manifest.json")  # the second: of earlier releases
+DATASET = "dataset.json"  # beside the model: the manifest of the export, so that `gateway trace` can show it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +111,18 @@ def write_next_version(
         "revision": revision(training_code(here), here),
     }
     write_version(wanted.out, version, estimator, f"{description}, more rows", grown, inputs, provenance)
+    shutil.copyfile(_manifest_file(wanted.dataset, wanted.model), wanted.out / str(version) / DATASET)
 
 
-def _manifest(folder: Path, model: str) -> Any:
+def _manifest_file(folder: Path, model: str) -> Path:
     files = [file for name in MANIFESTS if (file := folder / name).exists()]
     if not files:
         raise SystemExit(f"{folder} holds no {MANIFESTS[0]}: write it with `gateway export {model} --out {folder}`")
-    manifest = json.loads(files[0].read_text())
+    return files[0]
+
+
+def _manifest(folder: Path, model: str) -> Any:
+    manifest = json.loads(_manifest_file(folder, model).read_text())
     if (manifest["model"], manifest["format"]) != (model, "parquet"):
         raise SystemExit(
             f"{folder} is a {manifest['format']} export of {manifest['model']}; this needs parquet of {model}"

@@ -26,6 +26,17 @@ MAX_SERVED: Final = 20  # versions of a data set's manifest that are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetQuery:
+    """The query of an export; None: not asked for. The same query makes the same export while the records are kept."""
+
+    since: str | None = None
+    until: str | None = None
+    feedback_until: str | None = None
+    variant: str | None = None
+    with_feedback: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """What training.json says; None: nothing. `data`: the name of the data set, `data_sha256`: of its rows.
 
@@ -37,6 +48,7 @@ class Training:
     data_sha256: str | None = None
     dataset_manifest_sha256: str | None = None
     dataset_content_sha256: str | None = None
+    dataset_query: DatasetQuery | None = None
     dataset_rows: int | None = None
     train_rows: int | None = None
     held_out_rows: int | None = None
@@ -79,8 +91,8 @@ class ServedRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetManifest:
-    """What the manifest of an export says. `sha256`: of the manifest itself; `since`, `until`: of its query, `first`,
-    `last`: of its rows; None: not said. `served`: the versions that answered the rows.
+    """What the manifest of an export says. `sha256`: of the manifest itself; `first`, `last`: times of its rows; None:
+    not said. `served`: the versions that answered the rows.
     """
 
     sha256: str
@@ -88,8 +100,7 @@ class DatasetManifest:
     model: str | None = None
     rows: int | None = None
     rows_with_truth: int | None = None
-    since: str | None = None
-    until: str | None = None
+    query: DatasetQuery | None = None
     first: str | None = None
     last: str | None = None
     served: tuple[ServedRows, ...] = ()
@@ -143,7 +154,8 @@ def _training(document: Mapping[str, Any], problems: list[str]) -> Training:
     if type(accuracy) in (int, float) and not 0 <= accuracy <= 1:
         problems.append(f"{TRAINING}: held_out_accuracy must be from 0 to 1")
         del said["held_out_accuracy"]
-    return Training(**_typed(said, Training, TRAINING, problems))
+    query = _query(said.get("dataset_query"))
+    return Training(**_typed(said, Training, TRAINING, problems), dataset_query=query)
 
 
 def _origin(document: Mapping[str, Any], problems: list[str]) -> Origin:
@@ -164,9 +176,12 @@ def _is_plain_address(url: str) -> bool:
 
 
 def _manifest(document: Mapping[str, Any], sha256: str) -> DatasetManifest:
-    query = document.get("query")
-    said = {**(query if type(query) is dict else {}), **document, "sha256": sha256}
-    return DatasetManifest(**_typed(said, DatasetManifest, DATASET, []), served=_served(document.get("versions")))
+    typed = _typed({**document, "sha256": sha256}, DatasetManifest, DATASET, [])
+    return DatasetManifest(**typed, query=_query(document.get("query")), served=_served(document.get("versions")))
+
+
+def _query(said: Any) -> DatasetQuery | None:
+    return DatasetQuery(**_typed(said, DatasetQuery, DATASET, [])) if type(said) is dict else None
 
 
 def _served(versions: Any) -> tuple[ServedRows, ...]:
@@ -179,7 +194,7 @@ def _served(versions: Any) -> tuple[ServedRows, ...]:
     )
 
 
-_WORDS: Final = {float: "a number", int: "a whole number from 0", str: "a text"}
+_WORDS: Final = {float: "a number", int: "a whole number from 0", str: "a text", bool: "true or false"}
 _MAX_INTEGER: Final = 2**53  # up to this, integers are exact in all readers of JSON
 
 

@@ -1,5 +1,6 @@
 """Formats a trace as a tree: the prediction, its feedback, its versions, and what they were trained on."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -7,7 +8,7 @@ import orjson
 from rich.text import Text
 from rich.tree import Tree
 
-from gateway.backends.provenance import DatasetManifest
+from gateway.backends.provenance import DatasetManifest, DatasetQuery
 from gateway.cli.provenance_text import dataset_parts, origin_text, training_parts
 from gateway.control.api.provenance_rendering import provenance_document
 from gateway.offline.trace.trace import Mirror, Trace
@@ -109,6 +110,8 @@ def _add_version(tree: Tree, version: TracedVersion, mirror: Mirror | None) -> N
         leaf = node.add(_line("trained", trained or "training.json does not say how"))
         for part in dataset_parts(training, WHOLE_HASH):
             leaf.add(Text(part, overflow="fold"))
+        if version.provenance.training and (query := version.provenance.training.dataset_query):
+            leaf.add(_line("made by", export_command(version.model, query)))
         if version.dataset is not None:
             _add_dataset(leaf, version.dataset)
         elif version.dataset_problem:
@@ -121,12 +124,20 @@ def _add_version(tree: Tree, version: TracedVersion, mirror: Mirror | None) -> N
 
 def _add_dataset(leaf: Tree, dataset: DatasetManifest) -> None:
     """What the manifest of the export says."""
-    asked = f"asked for {dataset.since or 'the first'} to {dataset.until or 'the last'}"
     rows = "" if dataset.rows is None else f"{dataset.rows:,} predictions of {dataset.model}, "
     truths = "" if dataset.rows_with_truth is None else f"{dataset.rows_with_truth:,} with a truth, "
-    node = leaf.add(_line("export", f"{rows}{truths}{dataset.first} to {dataset.last} ({asked})"))
+    node = leaf.add(_line("export", f"{rows}{truths}made from {dataset.first} to {dataset.last}"))
     for one in dataset.served:
         node.add(Text(f"{one.rows:,} answered by version {one.version}, sha256 {one.sha256}", overflow="fold"))
+
+
+def export_command(model: str, query: DatasetQuery) -> str:
+    """The command that makes the export again, as long as the records are there."""
+    words = ["gateway export", model]
+    for name in ("since", "until", "feedback_until", "variant"):
+        if (value := getattr(query, name)) is not None:
+            words.append(f"--{name.replace('_', '-')} {shlex.quote(value)}")
+    return " ".join([*words, *(["--with-feedback"] if query.with_feedback else []), "--out DIR"])
 
 
 def _line(name: str, text: str) -> Text:

@@ -158,7 +158,7 @@ def segments_within(
     Records that a wrong clock stamped may be missed if they fill less than a sixteenth of a segment: their times differ
     from those of all records around them.
     """
-    if time_range == ALL_TIME:
+    if time_range == ALL_TIME or not stream:
         yield from stream
         return
     looks = [times_ns(segment) for segment in stream]

@@ -12,6 +12,7 @@ from gateway.backends.provenance import (
     MAX_BYTES,
     MAX_SERVED,
     MAX_TEXT,
+    DatasetQuery,
     Origin,
     Provenance,
     Training,
@@ -88,11 +89,10 @@ def test_a_manifest_belongs_to_the_export_that_training_names(tmp_path: Path) ->
     sha256 = hashlib.sha256(text).hexdigest()
     found = written(tmp_path, training={"dataset_manifest_sha256": sha256}, dataset=text).dataset
     assert found is not None
-    assert (found.sha256, found.rows, found.since, found.until, found.last) == (
+    assert (found.sha256, found.rows, found.query, found.last) == (
         sha256,
         10,
-        "2026-11-01",
-        None,
+        DatasetQuery(since="2026-11-01"),
         "2026-11-03",
     )
     assert [(one.version, one.rows) for one in found.served] == [(1, 10)]

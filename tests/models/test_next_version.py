@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gateway.backends.loaded_version import load_version
+from gateway.backends.provenance import read_provenance
 from gateway.backends.repository import Repository
 from gateway.offline.dataset.export import ExportSource, Meters, export
 from gateway.offline.reader import Query, records_in
@@ -72,6 +73,8 @@ def test_train_from_traffic_adds_a_version_and_leaves_out_unfit_rows(tmp_path: P
     described = json.loads((dataset / "_manifest.json").read_text())
     assert manifest["dataset_content_sha256"] == described["content_sha256"]
     assert manifest["dataset_query"] == described["query"]
+    provenance = read_provenance(out / "3")
+    assert provenance.training and provenance.dataset and provenance.dataset.is_of(provenance.training)
     assert len(manifest["revision"].removesuffix("-dirty")) == 40
     assert (manifest["dataset_rows"], manifest["train_rows"]) == (30, 1257 + 30)
     assert "30 rows of" in ended.stdout and "beside 1,257 of its own" in ended.stdout

@@ -139,3 +139,7 @@ def test_parse_time_of_dates_and_durations(text: str, expected: str) -> None:
 def test_parse_time_refuses_invalid_text(text: str) -> None:
     with pytest.raises(GatewayError, match="write for example 24h"):
         parse_time_ns(text, 0)
+
+
+def test_a_stream_without_segments_has_no_records_of_any_time(tmp_path: Path) -> None:
+    assert times(tmp_path) == times(tmp_path, time_range=TimeRange(1)) == []

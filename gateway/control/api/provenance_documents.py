@@ -3,6 +3,16 @@
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 
+class DatasetQueryDocument(TypedDict):
+    """The query of an export; null: not asked for."""
+
+    since: str | None
+    until: str | None
+    feedback_until: str | None
+    variant: str | None
+    with_feedback: bool | None
+
+
 class TrainingDocument(TypedDict):
     """What training.json says; null: nothing. `data`: the data set's name. `dataset_*`: the export it was trained on.
     `held_out_accuracy`: from 0 to 1.
@@ -12,6 +22,7 @@ class TrainingDocument(TypedDict):
     data_sha256: str | None
     dataset_manifest_sha256: str | None
     dataset_content_sha256: str | None
+    dataset_query: DatasetQueryDocument | None
     dataset_rows: int | None
     train_rows: int | None
     held_out_rows: int | None
