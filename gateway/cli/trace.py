@@ -1,6 +1,7 @@
 """The command `gateway trace`."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from gateway.cli.record_options import meter, shown_progress
 from gateway.cli.refusal import CommandError
 from gateway.cli.trace_document import trace_document
 from gateway.cli.trace_text import trace_tree
+from gateway.errors import GatewayError
 from gateway.offline.dataset.manifest_file import MANIFESTS
 from gateway.offline.reader import records_in
 from gateway.offline.trace.trace import Meters, Settings, Trace, Tracer
@@ -49,9 +51,20 @@ def trace(prediction_id: str, config: Path, datasets: tuple[Path, ...], as_json:
     if as_json:
         click.echo(orjson.dumps(trace_document(found)))
     else:
-        Console().print(trace_tree(found))
+        Console().print(trace_tree(found, _labels(found, settings)))
     if found.missing:
         raise CommandError(f"{prediction_id[:24]}… cannot be traced to its record: {found.missing}")
+
+
+def _labels(trace: Trace, settings: GatewaySettings) -> Sequence[str]:
+    """The names of the model's classes, as its folder says now; empty if it says none."""
+    repository = Repository(Path(settings.models.path))
+    try:
+        there = bool(repository.versions(trace.token.model))
+        prediction = repository.settings(trace.token.model).main_prediction if there else None
+    except GatewayError:
+        return ()
+    return prediction.labels if prediction else ()
 
 
 def _traced(prediction_id: str, settings: GatewaySettings, datasets: tuple[Path, ...]) -> Trace:

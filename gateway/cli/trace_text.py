@@ -1,7 +1,7 @@
 """Formats a trace as a tree: the prediction, its feedback, its versions, and what they were trained on."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -36,19 +36,19 @@ STATES: Final = {
 }
 
 
-def trace_tree(trace: Trace) -> Tree:
-    """The tree of a trace."""
+def trace_tree(trace: Trace, labels: Sequence[str] = ()) -> Tree:
+    """The tree of a trace. `labels`: the names of the classes."""
     tree = Tree(Text.assemble(("prediction ", "bold"), trace.prediction_id, overflow="fold"))
     if trace.signature:
         tree.add(Text(f"not verified: {trace.signature}", "yellow"))
-    _add_request(tree, trace)
+    _add_request(tree, trace, labels)
     _add_feedback(tree, trace)
     for version in trace.versions:
         _add_version(tree, version, trace.mirror if version.role is Role.MIRRORED else None)
     return tree
 
 
-def _add_request(tree: Tree, trace: Trace) -> None:
+def _add_request(tree: Tree, trace: Trace, labels: Sequence[str]) -> None:
     token, prediction = trace.token, trace.prediction
     share = f"{token.weight_ppm / 10_000:g}% to the candidate"
     where = f"model {token.model}, route {token.route} ({share}), variant {token.variant}"
@@ -57,20 +57,22 @@ def _add_request(tree: Tree, trace: Trace) -> None:
         node.add(Text(f"no record: {trace.missing}", "red"))
         return
     node = tree.add(_line("recorded", f"{format_time(prediction.time_ns)}, {where}"))
-    for name, text in _facts(prediction):
+    for name, text in _facts(prediction, labels):
         node.add(_line(name, text))
 
 
-def _facts(prediction: Prediction) -> Iterator[tuple[str, str]]:
+def _facts(prediction: Prediction, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     customer = prediction.customer or "(none)"
     yield "customer", f"{customer}, key of {prediction.delegated_by}" if prediction.delegated_by else customer
     took = "" if prediction.latency_us is None else f" in {prediction.latency_us / 1000:.3g} ms"
     yield "outcome", f"{prediction.outcome}{took}{f': {prediction.error}' if prediction.error else ''}"
     if prediction.rescued_from is not None:
         yield "rescued", f"version {prediction.rescued_from} failed ({prediction.rescue_reason}); stable answered"
-    if prediction.predicted is not None or prediction.predictions is not None:
-        said = prediction.predictions if prediction.predicted is None else prediction.predicted
-        yield "predicted", _value(said)
+    if prediction.predicted is not None:
+        named = labels[prediction.predicted] if 0 <= prediction.predicted < len(labels) else ""
+        yield "predicted", f"class {prediction.predicted}{f', {named}' if named else ''}"
+    elif prediction.predictions is not None:
+        yield "predicted", _value(prediction.predictions)
     for name in ("request_id", "trace_id"):
         if (value := getattr(prediction, name)) is not None:
             yield name.replace("_", " "), value

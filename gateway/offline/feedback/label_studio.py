@@ -96,7 +96,7 @@ def _said(results: Sequence[Any], kind: Any) -> tuple[dict[str, Any], str]:
         name, control, value = result["from_name"], result.get("type"), result.get("value")
         if name in said:
             return {}, f"says several things under '{name:.60}': tasks have one answer for the whole input"
-        if type(value) is not dict or control not in _READERS or control not in value:
+        if type(value) is not dict or type(control) is not str or control not in _READERS or control not in value:
             return {}, f"'{name:.60}' is of type {control!s:.40}, which says no truth; known are {', '.join(_READERS)}"
         said[name] = _READERS[control](value[control], kind)
     if kind == Kind.MULTILABEL and _TRUTH not in said:

@@ -97,7 +97,14 @@ def test_an_id_leads_to_record_feedback_version_and_training(traced: Traced) -> 
     training = json.loads((traced.version(2) / "training.json").read_text())
     assert version["provenance"]["training"]["data_sha256"] == training["data_sha256"]
     text = traced.run(mine["prediction_id"]).stdout
-    for shown in ("acme \\x1b[2J", "97.41% of 540", training["data_sha256"][:12], "contradict", str(traced.version(2))):
+    for shown in (
+        "class 4, 4",
+        "acme \\x1b[2J",
+        "97.41% of 540",
+        training["data_sha256"][:12],
+        "contradict",
+        str(traced.version(2)),
+    ):
         assert shown in text, text
     assert "\x1b" not in text
 
