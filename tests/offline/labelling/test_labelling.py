@@ -8,7 +8,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from gateway.cli.main import main
 from gateway.errors import GatewayError
 from gateway.offline.analysis.analyzer import Subject, analyse
 from gateway.offline.analysis.features import FeatureNames
@@ -20,7 +23,7 @@ from gateway.offline.labelling.selection import Selection
 from gateway.offline.reader import Query, records_in
 from gateway.protocol.tensors import Tensor
 from gateway.settings.model import Kind
-from tests.recording import Recording, data, json_request, loaded
+from tests.recording import MODELS, Recording, data, json_request, loaded
 
 LIMIT = 20
 
@@ -204,3 +207,31 @@ def test_values_of_every_kind_can_be_shown() -> None:
         shown_of(None, [Tensor("t", "BYTES", np.array([["x" * 30_000]], object))], FeatureNames()).text
         == "x" * 19_999 + "…"
     )
+
+
+def test_the_command_says_what_it_has_written_or_why_it_has_not(tmp_path: Path) -> None:
+    recording = recorded("digits", 10)
+    recording.save(tmp_path / "state" / "records")
+    config = tmp_path / "gateway.yaml"
+    config.write_text(yaml.safe_dump({"state": str(tmp_path / "state"), "models": {"path": str(MODELS)}}))
+
+    def run(file: str, *options: str) -> tuple[int, str]:
+        words = ["analyze", "digits", "--config", str(config), "--to-label", str(tmp_path / file), *options]
+        ended = CliRunner(env={"COLUMNS": "400"}).invoke(main, words)
+        return ended.exit_code, ended.stderr or ended.stdout
+
+    code, said = run("tasks.json", "--limit", "3")
+    assert (code, said.splitlines()[-1]) == (
+        0,
+        "3 rows to label (1 disagreement, 1 low confidence, 1 sample) are in"
+        f" {tmp_path / 'tasks.json'} and {tmp_path / 'tasks.config.xml'}",
+    )
+    assert run("t.txt") == (1, f"--to-label {tmp_path / 't.txt'}: name a .json file for Label Studio, or a .csv file\n")
+    assert run("no/t.csv") == (1, f"{tmp_path / 'no/t.csv'} cannot be written: No such file or directory\n")
+    code, said = run("t.csv", "--url", "http://127.0.0.1:1")
+    assert code == 2 and "--to-label reads the records themselves" in said
+    for line in recording.lines["predictions"]:
+        recording.judge(json.loads(line), 0)
+    recording.save(tmp_path / "state" / "records")
+    code, said = run("t.csv")
+    assert code == 1 and "there is no row to label: every one has a truth" in said
