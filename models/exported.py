@@ -152,7 +152,10 @@ def _labelled(folder: Path, manifest: Any, input_name: str, left_out: Counter[st
                 elif values is None or shape[0] != 1:
                     left_out["not one row"] += 1
                 else:
-                    yield _row(values, shape), record["truth_class"], record["label_conflict"]
+                    truth_class = record["truth_class"]
+                    if isinstance(truth_class, list):  # once feedback on any prediction named its row
+                        (truth_class,) = truth_class
+                    yield _row(values, shape), truth_class, record["label_conflict"]
 
 
 def _row(values: list[Any], shape: list[int]) -> Any:

@@ -137,7 +137,8 @@ class _Collector:
         self._kinds.update(example.kind for example in examples if example.kind is not None)
         self._rescues.add(prediction, list(_parts(prediction)))
         for example in examples:
-            confidence = self._hard_examples.add(prediction, example, row_of(inputs, example.row, len(examples)))
+            mine = row_of(inputs, example.row, len(examples))
+            confidence = self._hard_examples.add(prediction, example, mine, len(examples))
             self._tallies.add(prediction, example, confidence)
         if feedback.labels:
             self._add_labels(prediction, feedback, examples, inputs)

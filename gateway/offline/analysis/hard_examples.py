@@ -45,7 +45,8 @@ class HardExample:
 
 @dataclass(frozen=True, slots=True)
 class Unlabelled:
-    """A row without a truth. `inputs`: of the row; `score`: the highest one, `margin`: that minus the second.
+    """A row without a truth, of a request of `rows`. `inputs`: of the row; `score`: the highest one, `margin`: that
+    minus the second.
 
     `other`: what the candidate, `other_version`, predicts, if it disagrees, and `distance` between their answers.
     """
@@ -53,6 +54,7 @@ class Unlabelled:
     prediction: Prediction
     example: Example
     inputs: Sequence[Tensor]
+    rows: int
     score: float | None = None
     margin: float | None = None
     other: Any = None
@@ -102,8 +104,8 @@ class HardExamples:
             if mirror.get("agreement") is False and len(self._others) < MAX_DISAGREEMENTS:
                 self._others[mirror["prediction_id"]] = mirror
 
-    def add(self, prediction: Prediction, example: Example, inputs: Sequence[Tensor]) -> float | None:
-        """Add one row; returns the confidence of its answer, the highest class score, or None if unknown."""
+    def add(self, prediction: Prediction, example: Example, inputs: Sequence[Tensor], rows: int) -> float | None:
+        """Add one row of `rows`; returns the confidence of its answer, the highest class score, or None if unknown."""
         first, second = _two_highest(example.scores)
         margin = None if first is None or second is None else first - second
         mirror = self._others.get(prediction.prediction_id)
@@ -119,7 +121,7 @@ class HardExamples:
                 more = {"margin": margin, "other": other, "distance": distance}
                 _offer(self._disagreements, distance or 0.0, prediction, example, inputs, **more)
             if self._to_label is not None:
-                row = Unlabelled(prediction, example, inputs, first, margin)
+                row = Unlabelled(prediction, example, inputs, rows, first, margin)
                 if mirror is not None and disagrees:
                     row = replace(row, other=other, other_version=mirror.get("version"), distance=distance)
                 self._to_label(row)

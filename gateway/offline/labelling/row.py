@@ -40,13 +40,14 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowToLabel:
-    """One row without a truth. `predicted`: as in Example, of kind `kind`; `score`: of the predicted class.
+    """One row without a truth. `row`: None if the request had only one; `predicted`: as in Example, of kind `kind`;
+    `score`: of the predicted class.
 
     `other`: what the candidate, `other_version`, predicted, if that is another. `classes`: the number of scores.
     """
 
     prediction_id: str
-    row: int
+    row: int | None
     why: Why
     time_ns: int
     model: str

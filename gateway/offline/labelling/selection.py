@@ -63,7 +63,7 @@ class Selection:
         prediction, example = row.prediction, row.example
         return RowToLabel(
             prediction_id=prediction.prediction_id,
-            row=example.row,
+            row=example.row if row.rows > 1 else None,
             why=why,
             time_ns=prediction.time_ns,
             model=prediction.model,

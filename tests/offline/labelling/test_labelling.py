@@ -104,7 +104,7 @@ def test_digits_become_pictures_with_choices(tmp_path: Path) -> None:
     assert len(tasks) == LIMIT
     first = tasks[0]
     assert first["data"]["image"].startswith("data:image/png;base64,")
-    assert (first["data"]["prediction_id"], first["data"]["row"], first["data"]["why"]) == ("p56", 0, "disagreement")
+    assert (first["data"]["prediction_id"], first["data"]["row"], first["data"]["why"]) == ("p56", None, "disagreement")
     stable, candidate = first["predictions"]
     assert stable["model_version"] == "digits 1" and 0 < stable["score"] < 1
     assert candidate["model_version"] == "digits 2 (candidate)"

@@ -76,9 +76,9 @@ def test_labels_come_back_from_label_studio(gateway: GatewayProcess, tmp_path: P
 
 
 def test_status_says_where_versions_come_from(gateway: GatewayProcess) -> None:
-    releases = json.loads(command(gateway.config, "status", "--json").stdout)
+    releases = httpx.get(f"{gateway.control_url}/api/releases").json()
     (release,) = [one for one in releases if one["model"] == "digits"]
-    one = json.loads(command(gateway.config, "status", "digits", "--json").stdout)
+    one = httpx.get(f"{gateway.control_url}/api/releases/digits").json()
     for versions in (release["versions"], one["versions"]):
         shown = [version["provenance"]["training"]["held_out_accuracy"] for version in versions]
         assert shown == [0.8833, 0.9741]
