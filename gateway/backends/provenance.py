@@ -151,7 +151,7 @@ def _training(document: Mapping[str, Any], problems: list[str]) -> Training:
     said = dict(document)
     said.setdefault("revision", said.get("code_revision"))  # as it was called before
     accuracy = said.get("held_out_accuracy")
-    if type(accuracy) in (int, float) and not 0 <= accuracy <= 1:
+    if isinstance(accuracy, int | float) and not 0 <= accuracy <= 1:
         problems.append(f"{TRAINING}: held_out_accuracy must be from 0 to 1")
         del said["held_out_accuracy"]
     query = _query(said.get("dataset_query"))
