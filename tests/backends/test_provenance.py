@@ -155,6 +155,7 @@ def test_texts_are_short_and_can_be_printed(tmp_path: Path) -> None:
         "javascript:alert(1)",
         "data:text/html,<script>",
         "http://user:secret@mlflow:5000",
+        "http://secret@mlflow:5000",
         "http://",
         "http://[",
         "HTTP ://x",
