@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.backends.measurable import Measurable, Measurables
 from gateway.settings.guards import ComparisonSettings
-from gateway.settings.metric_names import METRICS_PREFIX, OUTCOMES
+from gateway.settings.metric_names import METRICS_PREFIX, MIRROR_DISAGREEMENT, OUTCOMES
 from gateway.settings.model import Kind
 from gateway.settings.routing import ReleaseSettings
 
@@ -19,12 +19,13 @@ KINDS_WITH: Final[Mapping[str, frozenset[Kind]]] = {  # the kinds of predictions
     "accuracy": _RIGHT_OR_WRONG,
     "predicted_class": frozenset({Kind.CLASSIFICATION}),
     PREDICTED_VALUE: frozenset({Kind.REGRESSION}),
-    "mirror_disagreement": frozenset({Kind.CLASSIFICATION}),
+    MIRROR_DISAGREEMENT: frozenset({Kind.CLASSIFICATION, Kind.REGRESSION}),  # where truths say who is wrong
     LOSS: _RIGHT_OR_WRONG | {Kind.REGRESSION, Kind.RANKING},
     "squared_error": frozenset({Kind.REGRESSION}),
     "reciprocal_rank": frozenset({Kind.RANKING}),
     "ndcg": frozenset({Kind.RANKING}),
 }
+_NOT_MIRRORED: Final = "nothing is mirrored: give the release a mirror with a weight"
 _USE_LOSS: Final = frozenset({"wrong_feedback", "accuracy"})  # where a prediction is not simply right or wrong
 
 
@@ -40,22 +41,28 @@ def inert_guards(name: str, settings: ReleaseSettings, measurable: Mapping[int, 
 
 
 def _problems(settings: ReleaseSettings, candidate: int, measurable: Mapping[int, Measurables]) -> Iterator[str]:
-    versions = {"stable": settings.stable, "candidate": candidate}
-    guards = settings.guards
+    guards, mirrors = settings.guards, settings.mirror is not None and settings.mirror.weight > 0
+
+    def unknown(name: str) -> str:
+        """Why a live metric is never known."""
+        of, _, metric = name.partition(".")
+        if metric == MIRROR_DISAGREEMENT:  # of predictions of any kind
+            return "" if mirrors else _NOT_MIRRORED
+        version = {"stable": settings.stable, "candidate": candidate}.get(of)
+        return "" if version is None else _first(metric, measurable, version)
+
     for index, comparison in enumerate(guards.comparisons if guards else ()):
         why = _first(comparison.metric, measurable, settings.stable, candidate)
-        if not why and comparison.metric == "mirror_disagreement" and not (settings.mirror and settings.mirror.weight):
-            why = "nothing is mirrored: give the release a mirror with a weight"
+        if not why and comparison.metric == MIRROR_DISAGREEMENT and not mirrors:
+            why = _NOT_MIRRORED
         if why := why or _unscaled(comparison, measurable.get(settings.stable, ())):
             yield f"guards.comparisons[{index}]: {comparison.metric} can never act: {why}"
     for index, limit in enumerate(guards.limits if guards else ()):
-        of, _, metric = limit.metric.partition(".")
-        if of in versions and (why := _first(metric, measurable, versions[of])):
+        if why := unknown(limit.metric):
             yield f"guards.limits[{index}]: {limit.metric} can never act: {why}"
     for number, route in enumerate(settings.split.routes if settings.split else ()):
         for index, condition in enumerate(route.while_):
-            of, _, metric = condition.metric.partition(".")
-            if of in versions and (why := _first(metric, measurable, versions[of])):
+            if why := unknown(condition.metric):
                 yield f"split.routes[{number}].while[{index}]: {condition.metric} is never known: {why}"
 
 

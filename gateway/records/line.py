@@ -139,12 +139,13 @@ def mirror_line(
     sha256: str,
     agreement: bool | None,
     distance: float | None,
-    predicted: int | None,
+    predicted: int | float | None,
     response: bytes,
 ) -> bytes:
     """A line of the stream `mirrors`: the candidate's answer to a copy of a request that stable answered.
 
-    `prediction_id`: that of stable's prediction. `agreement`: None if it could not be found out. `response`: JSON.
+    `prediction_id`: that of stable's prediction. `agreement`: None if it could not be found out. `predicted`: the class
+    of a single row, or the number of a regression, which is a float. `response`: JSON.
     """
     fields = {
         "kind": "mirror",

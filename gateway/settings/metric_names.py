@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+MIRROR_DISAGREEMENT: Final = "mirror_disagreement"
 VERSION_METRICS: Final = (
     "error_rate",
     "latency_p50_ms",
@@ -13,17 +14,20 @@ VERSION_METRICS: Final = (
     "accuracy",
     "reward_mean",
     "rescue_rate",
+    "complaint_rate",
 )
 VARIANTS: Final = ("stable", "candidate")
 METRICS: Final = (
     *(f"{variant}.{metric}" for variant in VARIANTS for metric in VERSION_METRICS),
+    f"candidate.{MIRROR_DISAGREEMENT}",
     "gateway.inflight",
     "gateway.queue_depth",
 )
 DRIFTS: Final = ("predicted_class", "predicted_value")  # which differ, without being better or worse
-COUNTED: Final = ("failures", "slow_requests", "complaints", *DRIFTS, "mirror_disagreement")
+COUNTED: Final = ("failures", "slow_requests", "complaints", *DRIFTS, MIRROR_DISAGREEMENT)
 WRONG_FEEDBACK: Final = "wrong_feedback"
 METRICS_PREFIX: Final = "metrics."  # of the outcomes that are business metrics
+COMPLAINT: Final = "metrics.complaint"
 SHARES: Final = ("wrong", "loss", "reciprocal_rank", "ndcg")  # outcomes from 0 to 1, the loss where it is not an error
 WORSE_IF_HIGHER: Final = ("wrong", "loss", "squared_error")  # as are most: these beyond doubt
 WORSE_IF_LOWER: Final = ("reward", "reciprocal_rank", "ndcg")

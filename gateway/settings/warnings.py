@@ -8,11 +8,11 @@ from typing import Final
 
 from gateway.settings.coverage import conditions_of, matches_all, matches_nothing, unreachable_routes
 from gateway.settings.guards import ConditionSettings, GuardsSettings, LimitSettings
-from gateway.settings.metric_names import DRIFTS, METRICS_PREFIX
+from gateway.settings.metric_names import DRIFTS, METRICS_PREFIX, MIRROR_DISAGREEMENT
 from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings
 from gateway.settings.units import PPM
 
-SHARE_METRICS: Final = frozenset(("error_rate", "accuracy"))  # metrics that are always between 0 and 1
+SHARE_METRICS: Final = frozenset(("error_rate", "accuracy", MIRROR_DISAGREEMENT))  # always between 0 and 1
 KNOWN_WITHOUT_TRAFFIC: Final = "candidate.requests_per_s"
 CANDIDATE: Final = "candidate."
 MAX_COMPARED: Final = 8  # routes whose predicted classes are compared: gateway.shm.tally counts so many separately
@@ -110,9 +110,10 @@ def _conditions(routes: Sequence[RouteSettings], reached: Sequence[RouteSettings
 
 
 def _asks_candidate(route: RouteSettings) -> bool:
-    """Whether the route is closed as long as the candidate has no traffic."""
+    """Whether the route is closed as long as the candidate has no traffic. Mirrored requests are none, but known."""
     return any(
         condition.metric.startswith(CANDIDATE)
+        and condition.metric != f"{CANDIDATE}{MIRROR_DISAGREEMENT}"
         and (condition.metric != KNOWN_WITHOUT_TRAFFIC or condition.above is not None)
         for condition in route.while_
     )
@@ -131,9 +132,9 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
     randomised = any(_randomised(release, route) for route in reached)
     for position, comparison in enumerate(guards.comparisons):
         path = f".guards.comparisons[{position}]: '{comparison.name}'"
-        if comparison.metric == "mirror_disagreement" and not mirrors:
+        if comparison.metric == MIRROR_DISAGREEMENT and not mirrors:
             yield f"{path} has no evidence: nothing is mirrored; add `mirror: {{weight: 10}}`, or remove the comparison"
-        elif comparison.metric != "mirror_disagreement" and not randomised:
+        elif comparison.metric != MIRROR_DISAGREEMENT and not randomised:
             yield (
                 f"{path} has no evidence: no route assigns requests at random, since none has a weight between 0 and"
                 " 100; give one such a weight, or remove the comparison"

@@ -246,9 +246,11 @@ class Totals:
 
     @property
     def evidence(self) -> npt.NDArray[np.int64]:
-        """A copy of the words with only what live metrics and guards read: outcomes, latencies, rescues, classes."""
+        """A copy of the words with only what live metrics and guards read: outcomes, latencies, rescues, mirrored
+        requests, classes.
+        """
         words = np.zeros_like(self._words)
-        for part in (slice(OUTCOME, _SUCCESS_NS), slice(_RESCUE, WAITING), slice(_CLASS, _BATCH)):
+        for part in (slice(OUTCOME, _SUCCESS_NS), slice(_RESCUE, WAITING), slice(_MIRROR, _BATCH)):
             words[part] = self._words[part]
         return words
 

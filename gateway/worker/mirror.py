@@ -7,7 +7,6 @@ if the candidate has a free thread and few copies are in flight, and is dropped 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -21,6 +20,7 @@ from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.encode import encode_response
 from gateway.protocol.tensors import InferResponse, Tensor
 from gateway.records.line import mirror_line
+from gateway.settings.model import Kind
 from gateway.worker.agreement import agreement
 from gateway.worker.call import Call
 from gateway.worker.recorder import Recorder
@@ -91,11 +91,11 @@ class Mirror:
             return
         pair.call.served.breaker.answered()
         answer = copied.result()
-        classes: Sequence[int] = ()
+        predicted: int | float | None = None
         agrees: bool | None = None
         distance: float | None = None
         try:
-            classes = pair.candidate.classes.predicted(answer)
+            predicted = _predicted(pair.candidate, answer)
             distance = _distance(pair, answer)
             agrees = agreement(pair.call.version, pair.answer, pair.candidate, answer, distance)
         except Exception:  # an unforeseen one must not lose the candidate's answer
@@ -103,10 +103,15 @@ class Mirror:
                 "a mirrored answer of version %d of '%s' cannot be compared", pair.candidate.number, pair.candidate.name
             )
         pair.candidate.tally.mirrored("failed" if agrees is None else "agree" if agrees else "disagree")
-        self._record(pair, answer, classes, agrees, distance)
+        self._record(pair, answer, predicted, agrees, distance)
 
     def _record(
-        self, pair: _MirrorPair, answer: Answer, classes: Sequence[int], agrees: bool | None, distance: float | None
+        self,
+        pair: _MirrorPair,
+        answer: Answer,
+        predicted: int | float | None,
+        agrees: bool | None,
+        distance: float | None,
     ) -> None:
         version = pair.candidate
         outputs = [
@@ -118,7 +123,6 @@ class Mirror:
             response = encode_response(InferResponse(version.name, version.text, outputs)).body
         except GatewayError:  # strings that are not UTF-8
             response = b"null"
-        predicted = classes[0] if len(classes) == 1 and classes[0] != NO_CLASS else None
         line = mirror_line(
             prediction_id=pair.prediction_id,
             model=version.name,
@@ -130,6 +134,16 @@ class Mirror:
             response=response,
         )
         self._recorder.mirror(pair.call, line)
+
+
+def _predicted(version: ModelVersion, answer: Answer) -> int | float | None:
+    """The class of a single row, or the number of a regression; None if there is none."""
+    main = version.predictions.main
+    if main.kind is Kind.REGRESSION:
+        numbers = main.rows(answer)
+        return numbers[0] if len(numbers) == 1 else None
+    classes = version.classes.predicted(answer)
+    return classes[0] if len(classes) == 1 and classes[0] != NO_CLASS else None
 
 
 def _distance(pair: _MirrorPair, answer: Answer) -> float | None:

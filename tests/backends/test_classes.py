@@ -316,6 +316,26 @@ def test_disagreement_comparison_needs_a_mirror() -> None:
     assert inert_guards("m", mirrored, BOTH) == []
 
 
+@pytest.mark.parametrize("kind", Kind)
+def test_share_of_disagreements_is_known_of_every_kind_that_is_mirrored(kind: Kind) -> None:
+    line = {"metric": "candidate.mirror_disagreement", "above": 0.5}
+    settings = {
+        "stable": 1,
+        "candidate": 2,
+        "guards": {"limits": [{"name": "far", **line}]},
+        "split": {"routes": [{"name": "all", "weight": 5, "while": [line]}]},
+    }
+    outputs = {version: [Measurable(kind, "y")] for version in (1, 2)}
+    found = inert_guards("m", ReleaseSettings.model_validate(settings), outputs)
+    assert [problem.partition(":")[0] for problem in found] == [
+        "models.m.guards.limits[0]",
+        "models.m.split.routes[0].while[0]",
+    ]
+    assert all("nothing is mirrored" in problem for problem in found)
+    mirrored = ReleaseSettings.model_validate({**settings, "mirror": {"weight": 5}})
+    assert inert_guards("m", mirrored, outputs) == []
+
+
 def kind(kind: Kind, **more: Any) -> Measurable:
     return Measurable(kind, "y", **more)
 

@@ -82,6 +82,22 @@ def test_stop_without_the_store_is_shown_as_unconfirmed_until_it_is(
     expect(panel).to_have_attribute("data-state", "open", timeout=WITHIN_MS)
 
 
+def test_routing_files_that_differ_are_shown(pair: tuple[GatewayProcess, GatewayProcess], page: Page) -> None:
+    page.goto(pair[0].control_url)
+    panel, differing = page.locator("#fleet"), page.locator("#fleet-routing")
+    expect(panel).to_have_attribute("data-state", "open", timeout=WITHIN_MS)
+    expect(differing).to_be_hidden()
+    file = pair[1].config.with_name("routing.yaml")
+    before = file.read_text()
+    file.write_text(before.replace("50", "40"))
+    try:
+        expect(differing).to_have_text("<b>b has other entries in its routing file: flawed.", timeout=WITHIN_MS)
+        assert problems(page) == []
+    finally:
+        file.write_text(before)
+    expect(differing).to_be_hidden(timeout=WITHIN_MS)
+
+
 @pytest.mark.parametrize(("scheme", "width", "height"), SCREENS)
 def test_panel_is_accessible_and_fits_every_screen(
     pair: tuple[GatewayProcess, GatewayProcess],

@@ -136,6 +136,8 @@ def test_candidate_reached_only_by_an_unreachable_route_is_warned_of() -> None:
         "stable: 1, candidate: 2, mirror: {weight: 5}, split: {}",
         "stable: 1, mirror: {weight: 5}, ramp: {}, guards: {comparisons: [{name: a, metric: failures}]}",
         "stable: 1, candidate: 2, ramp: {}, split: {routes: [{name: a, weight: ramp}]}",
+        "stable: 1, candidate: 2, mirror: {weight: 5}, split: {routes: [{name: a, weight: 5, while: [{metric:"
+        " candidate.mirror_disagreement, below: 1%}]}]}",
     ],
 )
 def test_candidate_that_waits_or_is_mirrored_is_not_warned_of(release: str) -> None:

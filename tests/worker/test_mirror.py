@@ -135,6 +135,31 @@ def test_large_fp16_numbers_are_compared_without_overflow(tmp_path: Path) -> Non
     on_loop(tmp_path, test, make=half_precision)
 
 
+def shifted(repository: Path) -> None:
+    """A regression: stable adds 1, the candidate 2 less than that."""
+    for version, more in ((1, 1.0), (2, -1.0)):
+        nodes = [helper.make_node("ReduceSum", ["x", "axis"], ["sum"]), helper.make_node("Add", ["sum", "more"], ["y"])]
+        inputs, outputs = {"x": (TensorProto.FLOAT, ["n", 4])}, {"y": (TensorProto.FLOAT, ["n", 1])}
+        constants = [
+            helper.make_tensor("more", TensorProto.FLOAT, [1], [more]),
+            helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+        ]
+        onnx_models.save(repository / "flawed" / str(version) / "model.onnx", nodes, inputs, outputs, constants)
+    (repository / "flawed/model.yaml").write_text("prediction: {output: y, kind: regression, tolerance: 0.5}\n")
+
+
+@pytest.mark.parametrize("first", [4.0, -6.0])
+def test_candidates_number_is_recorded(tmp_path: Path, first: float) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.ask(first)
+        await bench.wait_for_results(1)
+        assert bench.mirrored == {"disagree": 1}
+        (record,) = bench.records()
+        assert type(record["predicted"]) is float and record["predicted"] == first + 6.0 - 1.0
+
+    on_loop(tmp_path, test, make=shifted)
+
+
 def test_failed_mirrored_request_is_counted_and_has_no_other_effect(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         await bench.ask(BAD)

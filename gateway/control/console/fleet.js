@@ -2,6 +2,7 @@
 
 import { byId, el, say } from "/console/dom.js";
 
+const MOST_NAMED = 10;
 const SILENT_S = 1.5; // three beats: less is no news
 let before = []; // a stop that is being confirmed just now is no news either
 
@@ -19,6 +20,22 @@ export function showFleet(fleet) {
   before = fleet.unconfirmed;
   byId("fleet-unconfirmed").hidden = unconfirmed.length === 0;
   say(byId("fleet-unconfirmed"), unconfirmed.length ? `Stopped here, but not confirmed on all hosts: ${unconfirmed.map(named).join(", ")}` : "");
+  const differences = differing(fleet.routing);
+  byId("fleet-routing").hidden = differences.length === 0;
+  say(byId("fleet-routing"), differences.join(" "));
+}
+
+/** What of the routing files is not the same on all hosts, in sentences. */
+function differing(routing) {
+  if (!routing) return [];
+  const other = routing.drift.map((one) => `${one.host} has other entries in its routing file: ${listed(one.models)}.`);
+  const waiting = routing.waiting.map((one) => `An edit of ${one.model} is not made here: ${one.why}.`);
+  const cut = routing.problem ? [`Edits are not exchanged with other hosts: ${routing.problem}.`] : [];
+  return [...other, ...waiting, ...cut];
+}
+
+function listed(models) {
+  return models.slice(0, MOST_NAMED).join(", ") + (models.length > MOST_NAMED ? ", …" : "");
 }
 
 function state(fleet) {

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
@@ -179,13 +180,19 @@ class FleetRouting:
 
     async def _settle(self) -> None:
         """Bring what became of this host's edits to the store, with its record."""
-        await self.exchange.commit(self._settled)
-        for own in list(self._own.values()):
-            if own.accept is not None and not own.lost:
+        brought: list[_Own] = []  # not those that come into force while the store answers
+
+        def settle(core: RoutingCore) -> RoutingCore:
+            brought[:] = [own for own in self._own.values() if own.accept is not None]
+            return self._settled(core, brought)
+
+        await self.exchange.commit(settle)
+        for own in brought:
+            if not own.lost:
                 self._forget(own)
 
-    def _settled(self, core: RoutingCore) -> RoutingCore:
-        for own in self._own.values():
+    def _settled(self, core: RoutingCore, brought: Iterable[_Own]) -> RoutingCore:
+        for own in brought:
             if own.accept and not own.lost:
                 core, kept = accepted(core, own.proposal)
                 own.lost = not kept

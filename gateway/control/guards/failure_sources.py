@@ -8,6 +8,7 @@ from gateway.control.guards.evidence import FAILURE_RATIOS, FEEDBACK_RATIOS, PAI
 from gateway.control.guards.observation import FeedbackEvent, Observation
 from gateway.records.token import EPOCH_MARKS, epoch_mark
 from gateway.routing.buckets import BUCKETS
+from gateway.settings.metric_names import COMPLAINT
 from gateway.shm.failure_events import FailureKind
 from gateway.shm.switchboard import FIRST_EPOCH
 
@@ -17,7 +18,6 @@ RATIOS: Final[Mapping[str, Ratios]] = {
     "complaints": FEEDBACK_RATIOS,
     "mirror_disagreement": FEEDBACK_RATIOS,
 }
-COMPLAINT: Final = "metrics.complaint"  # unless it is 0
 FailureIterator = Iterator[tuple[int, bool, int | None]]  # weight in ppm, whether it was the candidate's, sticky key
 
 

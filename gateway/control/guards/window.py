@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.errors import request_counts
+from gateway.settings.metric_names import COMPLAINT
 from gateway.shm.latency import LATENCY_NS
 from gateway.shm.tally import Totals
 
@@ -91,12 +92,14 @@ UNKNOWN_READING: Final = Reading(None, 0)
 @dataclass(frozen=True, slots=True)
 class _Counts:
     """One variant's counters. `requests` leaves out outcomes that do not count, `rescued` the reasons in
-    UNCOUNTED_RESCUES.
+    UNCOUNTED_RESCUES. `compared`: mirrored requests that both versions answered, `disagreed`: of these.
     """
 
     requests: int
     failed: int
     rescued: int
+    compared: int
+    disagreed: int
     latency: npt.NDArray[np.int64]
     feedback: FeedbackCounts
 
@@ -104,7 +107,9 @@ class _Counts:
     def of(cls, variant: str, totals: Totals, feedback: FeedbackCounts) -> "_Counts":
         requests, failed = request_counts(totals.outcomes(variant))
         rescued = sum(count for reason, count in totals.rescues.items() if reason not in UNCOUNTED_RESCUES)
-        return cls(requests, failed, rescued, totals.latency_counts(variant).copy(), feedback)
+        agreed, disagreed = totals.mirrored["agree"], totals.mirrored["disagree"]
+        latency = totals.latency_counts(variant).copy()
+        return cls(requests, failed, rescued, agreed + disagreed, disagreed, latency, feedback)
 
 
 _TimedCounts = tuple[float, dict[str, _Counts], dict[str, int]]  # s, by variant, gauges by name
@@ -168,6 +173,11 @@ def _reading(name: str, then: _Counts, now: _Counts, elapsed_s: float) -> Readin
             return _ratio(failed, requests)
         case "rescue_rate":
             return _ratio(now.rescued - then.rescued, requests)
+        case "mirror_disagreement":
+            return _ratio(now.disagreed - then.disagreed, now.compared - then.compared)
+        case "complaint_rate":
+            _, complaints = feedback.outcomes.get(COMPLAINT, (0, 0.0))
+            return _ratio(complaints, requests)
         case "requests_per_s":
             return Reading(requests / elapsed_s, requests) if elapsed_s > 0 else UNKNOWN_READING
         case "accuracy":

@@ -16,6 +16,7 @@ from gateway.control.record_writer.feedback_lines import parsed
 from gateway.control.record_writer.feedback_memory import Change, FeedbackMemory, RecentValues
 from gateway.control.record_writer.outcome_sums import UNLABELLED, VersionFeedback
 from gateway.errors import InvalidRequest
+from gateway.records.outcomes import bounded, countable
 from gateway.records.segments import FEEDBACK, segment_name, segments
 from gateway.records.token import Signer, Token
 
@@ -30,14 +31,20 @@ log: Final = logging.getLogger("gateway.control.record_writer")
 class CreditedFeedback:
     """Feedback on one prediction, for the guards. `outcomes`: by name, those that are new for this prediction.
 
-    `mirrored_wrong`: whether the candidate was wrong on the same input, which was mirrored to it; None if unknown, or
-    if both versions answered the same.
+    `mirrored`: what its truth says of both versions, if the input was mirrored and they answered differently.
     """
 
     token: Token
     time_ns: int
     outcomes: Mapping[str, float]
-    mirrored_wrong: bool | None
+    mirrored: "MirroredTruth | None"
+
+
+class MirroredTruth(NamedTuple):
+    """Whether each version was wrong; of numbers, whether it was further off than the other."""
+
+    candidate_wrong: bool
+    stable_wrong: bool
 
 
 class Place(NamedTuple):
@@ -63,7 +70,7 @@ class FeedbackStats:
         self._signer = signer
         self._last: tuple[str, Token] | None = None  # rows of one request often come one after the other
         self._memory = FeedbackMemory()
-        self._discordant: RecentValues[int] = RecentValues()
+        self._discordant: RecentValues[int | float] = RecentValues()
         self._new: deque[CreditedFeedback] = deque(maxlen=MAX_BUFFERED)
 
     def load(self, folder: Path, counted: Place = START) -> Place:
@@ -104,12 +111,13 @@ class FeedbackStats:
                 continue
             new = {name: value for name, value in change.received.items() if name not in change.before}
             if new:
-                self._new.append(CreditedFeedback(token, record["time_ns"], new, self._mirrored_wrong(record)))
+                mirrored = self._mirrored(record, new)
+                self._new.append(CreditedFeedback(token, record["time_ns"], new, mirrored))
 
     def add_mirrors(self, lines: bytes) -> None:
         """Remember the candidate's answers to mirrored requests, if they disagree with stable's."""
         for record in parsed(lines.splitlines()):
-            if record.get("agreement") is False and record.get("predicted") is not None:
+            if record.get("agreement") is False and type(record.get("predicted")) in (int, float):
                 self._discordant.put(hash(record["prediction_id"]), record["predicted"])
 
     def take_new(self) -> list[CreditedFeedback]:
@@ -149,9 +157,17 @@ class FeedbackStats:
         credit.named = self._named.get(key[0], ())
         return credit
 
-    def _mirrored_wrong(self, record: Mapping[str, Any]) -> bool | None:
-        predicted, truth = self._discordant.get(hash(record["prediction_id"])), record.get("truth_class")
-        return None if predicted is None or type(truth) is not int else predicted != truth
+    def _mirrored(self, record: Mapping[str, Any], outcomes: Mapping[str, float]) -> MirroredTruth | None:
+        predicted = self._discordant.get(hash(record["prediction_id"]))
+        if type(predicted) is float:
+            number, error = countable("truth", record.get("truth")), outcomes.get("error")
+            if number is None or error is None:
+                return None
+            theirs, ours = abs(bounded("error", predicted - number)), abs(error)
+            return MirroredTruth(theirs > ours, ours > theirs)
+        truth, wrong = record.get("truth_class"), outcomes.get("wrong")
+        known = predicted is not None and wrong is not None and type(truth) is int
+        return MirroredTruth(predicted != truth, bool(wrong)) if known else None
 
 
 def _newest(folder: Path) -> tuple[list[Path], int]:

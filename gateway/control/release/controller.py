@@ -23,7 +23,7 @@ from gateway.control.release.known_effects import record_of
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.errors import Conflict
 from gateway.settings.guards import GuardsSettings, RampSettings
-from gateway.settings.metric_names import METRICS
+from gateway.settings.metric_names import COMPLAINT, METRICS
 from gateway.settings.routing import ReleaseSettings, RouteSettings, SplitSettings
 from gateway.settings.units import PPM
 
@@ -240,7 +240,10 @@ def outcomes_read(settings: ReleaseSettings) -> tuple[str, ...]:
     split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
     metrics = {limit.metric for limit in guards.limits}
     metrics |= {condition.metric for route in split.routes for condition in route.while_}
-    return tuple(sorted({metric.partition(".")[2] for metric in metrics.difference(METRICS)}))
+    outcomes = {metric.partition(".")[2] for metric in metrics.difference(METRICS)}
+    if any(metric.endswith(".complaint_rate") for metric in metrics):
+        outcomes.add(COMPLAINT)
+    return tuple(sorted(outcomes))
 
 
 def outcomes_named(settings: ReleaseSettings) -> frozenset[str]:

@@ -63,9 +63,8 @@ class ManagedRelease:
         version = self.candidate if candidate else self.settings.stable
         if token.rescued or token.variant is Variant.PINNED or token.version != version:
             return
-        wrong = item.outcomes.get("wrong")
-        if item.mirrored_wrong is not None and wrong is not None and not candidate:
-            self.pairs.append(MirrorPair(item.mirrored_wrong, wrong > 0, token.mark, token.nonce))
+        if item.mirrored is not None and not candidate:
+            self.pairs.append(MirrorPair(*item.mirrored, token.mark, token.nonce))
         if item.outcomes and 0 < token.weight_ppm < BUCKETS:
             key = token.bucket if token.sticky else None
             self.feedback.append(

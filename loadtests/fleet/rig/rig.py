@@ -56,7 +56,8 @@ def fleet(
     folder: Path, kind: str = "redis", *, proxied: bool = False, checkout: Path | None = None, **more: Any
 ) -> Iterator[Rig]:
     """Three hosts, once all of them answer from candidates. `kind`: of the store. `proxied`: they reach it through the
-    proxy. `checkout`: another one, from which they run without fleet settings. `more`: settings of gateway.yaml.
+    proxy. `checkout`: another one, from which they run, without fleet settings if it knows none. `more`: settings of
+    gateway.yaml.
     """
     models.doubling(folder / "models", MODEL)
     with contextlib.ExitStack() as stack:
@@ -94,7 +95,8 @@ def _hosts(
     stack.callback(_end, hosts)
     for number, (namespace, url) in enumerate(zip(places, urls, strict=True), 1):
         name = f"host-{number}"
-        settings = {**(settings_of(name, url) if checkout is None else {}), **more}
+        knows_fleets = checkout is None or (checkout / "gateway/control/fleet").is_dir()
+        settings = {**(settings_of(name, url) if knows_fleets else {}), **more}
         hosts.append(Host(name, namespace, folder / name, folder / "models", ROUTING, settings, checkout))
         hosts[-1].start()
     for host in hosts:

@@ -170,9 +170,10 @@ class Routing:
 
 
 @asynccontextmanager
-async def fleet_of(names: str, server: RedisServer, folder: Path) -> AsyncIterator[Routing]:
+async def fleet_of(names: str, server: RedisServer, folder: Path, *, running: bool = True) -> AsyncIterator[Routing]:
+    """Not `running`: exchanges are made by the test."""
     fleet = Routing(server, folder, names)
-    for host in fleet.hosts:
+    for host in fleet.hosts if running else ():
         host.start()
     try:
         async with asyncio.timeout(60):
@@ -517,6 +518,38 @@ async def test_host_that_was_away_skips_superseded_weights(redis: RedisServer, t
         assert seen == [1] and c.actions() == ["weight"]
 
 
+@asynchronous
+async def test_edit_in_force_while_the_store_answers_is_brought_later(redis: RedisServer, tmp_path: Path) -> None:
+    """An exchange that began before the edit was in force says nothing of it."""
+    async with fleet_of("ab", redis, tmp_path, running=False) as fleet:
+        a, b = fleet.hosts
+
+        async def ticks_until(done: Callable[[], bool], *hosts: RoutingHost) -> None:
+            while not done():
+                for host in hosts:
+                    await host.tick()
+                await asyncio.sleep(0)
+
+        weigh = asyncio.create_task(a.weigh(6))
+        await ticks_until(weigh.done, a, b)
+        a.may_reload.clear()
+        reloading = asyncio.Event()
+        a.before_reload = reloading.set
+        weigh = asyncio.create_task(a.weigh(7))
+        await reloading.wait()
+        held = a.wire.hold_reply(
+            lambda _: True
+        )  # of the record, which says nothing of an entry in which an edit is made
+        tick = asyncio.create_task(a.tick())
+        await held.reached.wait()
+        a.may_reload.set()
+        await ticks_until(lambda: all(own.accept for own in a.routing._own.values()))
+        held.go.set()
+        await tick
+        await ticks_until(weigh.done, b)
+        assert await weigh == (2, 2) and fleet.weights == [7, 7]
+
+
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 3))])
 @asynchronous
 async def test_after_any_faults_files_are_the_same_or_differ_by_what_was_said(
@@ -524,30 +557,28 @@ async def test_after_any_faults_files_are_the_same_or_differ_by_what_was_said(
 ) -> None:
     """Edits on all hosts at once, with lost messages and replies, kills and an emptied store."""
     random = Random(seed)
-    fleet = Routing(redis, tmp_path, "abc")
-    edits = 0
-    for _ in range(12):
-        for host in fleet.hosts:
-            for _ in range(random.randrange(3)):
-                lose = random.choice([host.wire.lose, host.wire.lose_reply])
-                lose(lambda _: random.random() < 0.5)
-        if random.random() < 0.2:
-            await random.choice(fleet.hosts).restarted()
-        if random.random() < 0.1:
-            redis.wipe()
-        asked = random.sample(fleet.hosts, 2)
-        weigh = [asyncio.create_task(host.weigh(float(random.randrange(1, 90)))) for host in asked]
-        while not all(task.done() for task in weigh):
+    async with fleet_of("abc", redis, tmp_path, running=False) as fleet:
+        edits = 0
+        for _ in range(12):
             for host in fleet.hosts:
-                await host.routing.tick()
-            await asyncio.sleep(0)
-        done = await asyncio.gather(*weigh, return_exceptions=True)
-        assert all(isinstance(one, tuple | Conflict | AssertionError) for one in done), done
-        edits += sum(isinstance(one, tuple) for one in done)
-        for host in fleet.hosts:
-            host.wire.forget()
-        await fleet.ticks()
-        assert len(set(fleet.weights)) == 1, fleet.weights
-    assert edits > 5
-    for host in fleet.hosts:
-        await host.end()
+                for _ in range(random.randrange(3)):
+                    lose = random.choice([host.wire.lose, host.wire.lose_reply])
+                    lose(lambda _: random.random() < 0.5)
+            if random.random() < 0.2:
+                await random.choice(fleet.hosts).restarted()
+            if random.random() < 0.1:
+                redis.wipe()
+            asked = random.sample(fleet.hosts, 2)
+            weigh = [asyncio.create_task(host.weigh(float(random.randrange(1, 90)))) for host in asked]
+            while not all(task.done() for task in weigh):
+                for host in fleet.hosts:
+                    await host.routing.tick()
+                await asyncio.sleep(0)
+            done = await asyncio.gather(*weigh, return_exceptions=True)
+            assert all(isinstance(one, tuple | Conflict | AssertionError) for one in done), done
+            edits += sum(isinstance(one, tuple) for one in done)
+            for host in fleet.hosts:
+                host.wire.forget()
+            await fleet.ticks()
+            assert len(set(fleet.weights)) == 1, fleet.weights
+        assert edits > 5

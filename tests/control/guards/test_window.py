@@ -68,6 +68,7 @@ def test_every_metric_is_unknown_without_data_and_known_with_it(metric: str) -> 
     assert release.window.read(metric, 10.0).value == (0 if metric.startswith("gateway") else None)
     for variant in ("stable", "candidate"):
         release.answer(variant, 3)
+    release.candidate.mirrored("agree")
     counts = FeedbackCounts(labelled=4, correct=3, rewarded=2, reward_sum=1.0)
     release.sample(1.0, stable_feedback=counts, candidate_feedback=counts)
     assert release.window.read(metric, 10.0).value is not None
@@ -93,6 +94,26 @@ def test_accuracy_and_reward_cover_only_the_window() -> None:
     release.sample(1.0, candidate_feedback=FeedbackCounts(110, 106, 104, 103.0))
     assert release.window.read("candidate.accuracy", 10.0) == Reading(0.6, 10)
     assert release.window.read("candidate.reward_mean", 10.0) == Reading(0.75, 4)
+
+
+def test_disagreement_is_the_share_of_mirrored_requests_that_were_compared() -> None:
+    release = Release()
+    for result in ("disagree", "agree"):
+        release.candidate.mirrored(result)
+    release.sample(0.0)
+    for result in ("agree", "agree", "agree", "disagree", "failed", "dropped"):
+        release.candidate.mirrored(result)
+    release.sample(1.0)
+    assert release.window.read("candidate.mirror_disagreement", 10.0) == Reading(0.25, 4)
+
+
+def test_complaints_are_counted_by_request() -> None:
+    release = Release()
+    release.sample(0.0, candidate_feedback=FeedbackCounts(outcomes={"metrics.complaint": (5, 5.0)}))
+    release.answer("candidate", 40)
+    release.sample(1.0, candidate_feedback=FeedbackCounts(outcomes={"metrics.complaint": (9, 7.0)}))
+    assert release.window.read("candidate.complaint_rate", 10.0) == Reading(0.05, 40)
+    assert release.window.read("stable.complaint_rate", 10.0) == Reading(None, 0)
 
 
 def test_gauge_is_averaged_over_the_window() -> None:

@@ -463,7 +463,7 @@ def test_remember_tolerates_an_unreadable_folder(tmp_path: Path, caplog: pytest.
     assert "statistics start without it" in caplog.text
 
 
-def mirrored(prediction_id: str, agreement: bool | None, predicted: int | None) -> bytes:
+def mirrored(prediction_id: str, agreement: bool | None, predicted: float | None) -> bytes:
     return line_of(
         {"kind": "mirror", "prediction_id": prediction_id, "agreement": agreement, "predicted": predicted, "time_ns": 1}
     )
@@ -475,7 +475,30 @@ def test_mirrored_prediction_is_judged_by_the_truth(ledger: FeedbackStats) -> No
         mirrored(ids[0], False, 5) + mirrored(ids[1], False, 3) + mirrored(ids[2], True, 3) + mirrored(ids[3], None, 3)
     )
     ledger.add(b"".join(judged(one, False, truth_class=5) for one in ids))
-    assert [heard.mirrored_wrong for heard in ledger.take_new()] == [False, True, None, None]
+    said = [(False, True), (True, True), None, None]
+    assert [heard.mirrored for heard in ledger.take_new()] == said
+
+
+@pytest.mark.parametrize(
+    ("stable", "candidate", "truth", "said"),
+    [
+        (10.0, 12.0, 11.5, (False, True)),
+        (10.0, 12.0, 10.5, (True, False)),
+        (10.0, 12.0, 11.0, (False, False)),
+        (10.0, 9.0, 12, (True, False)),
+        (10.0, 1e300, 0.0, (True, False)),
+        (10.0, 12.0, [11.5], None),
+    ],
+)
+def test_mirrored_number_is_compared_by_its_distance_from_the_truth(
+    ledger: FeedbackStats, stable: float, candidate: float, truth: Any, said: tuple[bool, bool] | None
+) -> None:
+    one, agreeing = prediction(1), prediction(2)
+    ledger.add_mirrors(mirrored(one, False, candidate) + mirrored(agreeing, True, candidate))
+    number = truth if isinstance(truth, int | float) else truth[0]
+    outcomes = {"loss": abs(stable - number), "error": stable - number}
+    ledger.add(b"".join(feedback_line(each, truth=truth, outcomes=outcomes) for each in (one, agreeing)))
+    assert [heard.mirrored for heard in ledger.take_new()] == [said, None]
 
 
 def test_lines_that_would_be_forgotten_at_once_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
