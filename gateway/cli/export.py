@@ -20,11 +20,12 @@ from gateway.cli.record_options import (
 )
 from gateway.cli.records_client import fetch_dataset
 from gateway.cli.refusal import CommandError
+from gateway.offline.dataset.form import Form
 from gateway.offline.dataset.manifest_file import MANIFEST, read_manifest
 from gateway.offline.reader import Query
 
 NEEDS_PYARROW: Final = "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway"
-DETAILS: Final = ("model", "kind", "columns", "tensors", "truth_is_json", "files")  # of the manifest alone
+DETAILS: Final = ("model", "kind", "columns", "tensors", "truth_is_json", "inputs", "files")  # of the manifest alone
 
 
 @click.command()
@@ -43,7 +44,8 @@ DETAILS: Final = ("model", "kind", "columns", "tensors", "truth_is_json", "files
     "--variant", type=click.Choice(["stable", "candidate", "pinned"]), help="Only predictions of this variant."
 )
 @click.option("--with-feedback", is_flag=True, help="Only predictions with feedback.")
-@click.option("--format", "kind", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
+@click.option("--format", "kind", type=click.Choice(["parquet", "jsonl", "csv"]), default="parquet", show_default=True)
+@click.option("--flat", is_flag=True, help="A row for each row of a request, a column a feature; also as csv.")
 @JSON
 def export(
     model: str,
@@ -55,25 +57,29 @@ def export(
     variant: str | None,
     with_feedback: bool,
     kind: str,
+    flat: bool,
     as_json: bool,
 ) -> None:
     """Write recorded predictions, with feedback, as a data set.
 
     It is made of the records of this machine; with --url the running gateway makes it of its own.
     """
+    if kind == "csv" and not flat:
+        raise click.UsageError("csv holds no lists; add --flat, or choose another --format")
     if control.url is None:
         query = query_of(model, since, until, feedback_until, variant=variant, with_feedback=with_feedback)
-        _write(control.config, query, out, kind)
+        _write(control.config, query, out, Form(kind, flat))
     else:
         times = {"since": since, "until": until, "feedback_until": feedback_until}
-        chosen = {"variant": variant, "with_feedback": "true" if with_feedback else None, "format": kind}
+        flags = {"with_feedback": with_feedback, "flat": flat}
+        chosen = {"variant": variant, "format": kind} | {name: "true" for name, is_set in flags.items() if is_set}
         fetch_dataset(control, model, times | chosen, out)
     manifest = read_manifest(out)
     assert manifest is not None, "it has been written"
     _show(manifest, out, as_json=as_json)
 
 
-def _write(config: Path, query: Query, out: Path, kind: str) -> None:
+def _write(config: Path, query: Query, out: Path, form: Form) -> None:
     if find_spec("pyarrow") is None:
         raise CommandError(NEEDS_PYARROW)
     from gateway.offline.dataset.export import ExportSource, Meters
@@ -87,7 +93,8 @@ def _write(config: Path, query: Query, out: Path, kind: str) -> None:
             meter(progress, "finding the columns", streams.predictions),
             meter(progress, "writing rows", streams.predictions),
         )
-        write(ExportSource(streams, recorded.raw_input), query, out, kind, meters)
+        source = ExportSource(streams, recorded.raw_input, recorded.predicting, recorded.features)
+        write(source, query, out, form, meters)
 
 
 def _show(manifest: dict[str, Any], out: Path, *, as_json: bool) -> None:
@@ -96,7 +103,7 @@ def _show(manifest: dict[str, Any], out: Path, *, as_json: bool) -> None:
         click.echo(orjson.dumps({"out": str(out), **document}))
         return
     model = manifest["model"]
-    click.echo(f"{manifest['rows']:,} predictions, {manifest['rows_with_feedback']:,} of them with feedback")
+    click.echo(f"{manifest['predictions']:,} predictions, {manifest['rows_with_feedback']:,} of them with feedback")
     if skipped := manifest["skipped_records"] + manifest["skipped_feedback"]:
         click.echo(f"{skipped:,} lines of the records are not valid records and were skipped", err=True)
     click.echo(

@@ -1,6 +1,6 @@
 """The process that makes a data set or an analysis for the control plane: `python -m gateway.offline.job`.
 
-A process of its own at the lowest priority, since it computes for seconds or minutes. It ends when control closes its
+A process of its own at a low priority, since it computes for seconds or minutes. It ends when control closes its
 end of the pipe, whether it was killed or its client has gone. What it writes until then is in the job's folder.
 """
 
@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import signal
+import sqlite3
 import tempfile
 import threading
 import traceback
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from gateway.errors import GatewayError, NotReady, RequestError, Unimplemented
 from gateway.records.job import JobHead, RecordsJob, parse_job
 from gateway.records.time_range import TimeRange
-from gateway.system.scheduling import lower_priority, set_lowest_priority
+from gateway.system.scheduling import lower_priority
 from gateway.system.tar_archive import ArchivedFile, archive_chunks, archive_size
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FIRST_TO_GO: Final = b"1000"  # oom_score_adj: when memory is short, the kernel kills this process first
 TEXT_WIDTH: Final = 120  # columns of an analysis as text
 CONFLICT: Final = 409
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 INTERNAL_ERROR: Final = "it could not be made; the gateway's log has the details"
 NEEDS_PYARROW: Final = (
     "data sets need pyarrow on the gateway's machine: pip install pyarrow, or the extra [data] of canary-gateway"
@@ -60,6 +62,7 @@ def _dataset(job: RecordsJob, scratch: Path) -> Result:
     if find_spec("pyarrow") is None:
         raise Unimplemented(NEEDS_PYARROW)
     from gateway.offline.dataset.export import ExportSource, Meters, export
+    from gateway.offline.dataset.form import Form
     from gateway.offline.dataset.manifest_file import MANIFEST
     from gateway.offline.disk_space import checking_space
     from gateway.offline.reader import Query
@@ -70,9 +73,8 @@ def _dataset(job: RecordsJob, scratch: Path) -> Result:
     query = Query(job.model, time_range, job.variant, job.with_feedback, job.feedback_until_ns)
     out = scratch / "dataset"
     checked = checking_space(scratch)
-    export(
-        ExportSource(recorded.records, recorded.raw_input), query, out, job.format, Meters(checked, checked, checked)
-    )
+    source = ExportSource(recorded.records, recorded.raw_input, recorded.predicting, recorded.features)
+    export(source, query, out, Form(job.format, job.flat), Meters(checked, checked, checked))
     paths = sorted((path for path in out.rglob("*") if path.is_file()), key=lambda path: (path.name != MANIFEST, path))
     files = [ArchivedFile(path, path.relative_to(out).as_posix(), path.stat().st_size) for path in paths]
     return Result(archive_size(files), archive_chunks(files))
@@ -137,8 +139,9 @@ def _failure(error: Exception) -> JobHead:
         return JobHead(error.status, error=str(error))
     if isinstance(error, GatewayError):
         return JobHead(CONFLICT, error=str(error))
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        return JobHead(NotReady.status, error=f"the gateway's state folder cannot be written: {error.strerror}")
+    full = isinstance(error, OSError) and error.errno in FULL
+    if full or isinstance(error, sqlite3.OperationalError):
+        return JobHead(NotReady.status, error=f"the gateway's state folder cannot be written: {error}")
     traceback.print_exception(error)
     if isinstance(error, MemoryError):
         return JobHead(NotReady.status, error="the gateway's machine has too little memory; choose a shorter period")
@@ -155,8 +158,7 @@ def _end_with_control(given: BinaryIO) -> None:
 def main() -> None:
     """Entry point; standard input and output are pipes to control."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for control, which ends this process
-    lower_priority(os.getpid(), for_good=True)
-    set_lowest_priority(os.getpid())
+    lower_priority(os.getpid(), for_good=True)  # control has done so before: a tenth of what a worker gets of a core
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_bytes(FIRST_TO_GO)
     with os.fdopen(os.dup(0), "rb") as given, os.fdopen(os.dup(1), "wb") as answer:

@@ -158,11 +158,11 @@ def segments_within(
     Records that a wrong clock stamped may be missed if they fill less than a sixteenth of a segment: their times differ
     from those of all records around them.
     """
-    if time_range == ALL_TIME or not stream:
+    if time_range == ALL_TIME:
         yield from stream
         return
     looks = [times_ns(segment) for segment in stream]
-    for segment, times, after in zip(stream, looks, [*looks[1:], []], strict=True):
+    for segment, times, after in zip(stream, looks, [*looks[1:], []], strict=False):  # one more, to the last
         if times and _apart([*times, *after[:1]], time_range, last=not after):
             on_progress(segment.size_bytes)
         else:

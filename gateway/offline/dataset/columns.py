@@ -81,6 +81,20 @@ class Layout:
         fields += [("predictions", pa.string())] if self.predictions else []
         return pa.schema(fields)
 
+    def rows(self) -> "Rows":
+        """An empty buffer of rows."""
+        return Rows(self)
+
+    def described(self) -> dict[str, Any]:
+        """What the manifest says of the columns."""
+        return {
+            "tensors": {
+                column.name: {"side": column.side, "tensor": column.tensor, "datatype": column.datatype}
+                for column in self.tensors
+            },
+            "truth_is_json": self.truth_is_json,
+        }
+
     def type_of(self, name: str, kind: Any) -> Any:
         """The Arrow type of a column of feedback, which is `kind` without lists."""
         if name == "feedback_metrics":
@@ -121,11 +135,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> None:
-        """Add one row."""
+    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> int:
+        """Add one row; return how many that are."""
         self._rows.append((prediction, tensors, feedback))
         found = (*tensors.inputs.values(), *tensors.outputs.values())
         self.bytes += _ROW_BYTES + sum(_tensor_bytes(tensor) for tensor in found)
+        return 1
 
     def batch(self) -> Any:
         """Return the rows as one Arrow record batch."""

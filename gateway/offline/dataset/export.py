@@ -1,14 +1,20 @@
 """Exports recorded predictions as a data set in a folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.errors import NotFound
+from gateway.errors import InvalidRequest, NotFound
+from gateway.offline.analysis.features import FeatureNames
 from gateway.offline.dataset.columns import Layout, layout_of, parameters_of
+from gateway.offline.dataset.flat import FlatLayout
+from gateway.offline.dataset.flat_rows import flat_prediction
+from gateway.offline.dataset.flat_survey import FlatSurvey
+from gateway.offline.dataset.form import Form
 from gateway.offline.dataset.manifest import Counts, manifest_of
 from gateway.offline.dataset.partitions import PartitionWriter
 from gateway.offline.dataset.placing import check_replaceable, replace_export, unfinished
 from gateway.offline.dataset.schema import Survey, tensors_of
+from gateway.offline.examples import Predicting
 from gateway.offline.feedback_store import FeedbackStore
 from gateway.offline.reader import OnProgress, Query, Records, chunks, join_feedback, load_feedback
 from gateway.records.prediction import Prediction, RawInput
@@ -16,10 +22,14 @@ from gateway.records.prediction import Prediction, RawInput
 
 @dataclass(frozen=True, slots=True)
 class ExportSource:
-    """The records to export. `raw_input`: from a version to the input that its raw bodies hold."""
+    """The records to export. `raw_input`: from a version to the input that its raw bodies hold; `predicting`,
+    `features`: what the model predicts, and the names of its inputs' columns, for a flat export.
+    """
 
     records: Records
     raw_input: RawInput
+    predicting: Predicting = field(default_factory=Predicting)
+    features: FeatureNames = field(default_factory=FeatureNames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +41,32 @@ class Meters:
     rows: OnProgress
 
 
-def export(source: ExportSource, query: Query, out: Path, kind: str, meters: Meters) -> Counts:
+def export(source: ExportSource, query: Query, out: Path, form: Form, meters: Meters) -> Counts:
     """Write the data set of `query` to the folder `out`, replacing an earlier export of the model there.
 
-    The earlier one stays until the new one is complete. `kind`: parquet or jsonl. Raises GatewayError if `out` contains
-    anything else, and NotFound if no prediction matches the query.
+    The earlier one stays until the new one is complete. Raises GatewayError if `out` contains anything else,
+    InvalidRequest if what is recorded has no such form, and NotFound if no prediction matches the query.
     """
+    if form.format == "csv" and not form.flat:
+        raise InvalidRequest("csv holds no lists: export it flat, or as parquet or jsonl")
     check_replaceable(out, query.model)
     counts = Counts()
     with unfinished(out) as folder:
         with FeedbackStore(folder / "feedback.sqlite") as store:
             load_feedback(store, source.records, query, meters.feedback)
-            layout = _layout(source, query, store, meters.survey)
-            with PartitionWriter(folder, query.model, kind, layout) as parts:
+            find = flat_layout if form.flat else nested_layout
+            layout = find(source, query, store, meters.survey)
+            with PartitionWriter(folder, query.model, form.format, layout) as parts:
                 for prediction, feedback in join_feedback(source.records, query, store, meters.rows, counts.malformed):
                     if not _can_be_written(prediction):
                         counts.malformed()
                         continue
                     tensors = tensors_of(prediction, source.raw_input)
-                    parts.add(prediction, tensors, feedback)
-                    counts.add(prediction, feedback, tensors.unreadable)
+                    if parts.add(prediction, tensors, feedback):
+                        counts.add(prediction, feedback, tensors.unreadable)
             counts.malformed_feedback = store.malformed
-        manifest = manifest_of(query, kind, layout, counts, parts.completed(), parts.content.hexdigest())
+        counts.flat_rows = parts.rows if form.flat else None
+        manifest = manifest_of(query, form.format, layout, counts, parts.completed(), parts.content.hexdigest())
         replace_export(out, folder, query.model, manifest)
     return counts
 
@@ -66,7 +80,8 @@ def _can_be_written(prediction: Prediction) -> bool:
     return True
 
 
-def _layout(source: ExportSource, query: Query, store: FeedbackStore, on_progress: OnProgress) -> Layout:
+def nested_layout(source: ExportSource, query: Query, store: FeedbackStore, on_progress: OnProgress) -> Layout:
+    """The columns of an export with one row a prediction. Raises NotFound."""
     survey = Survey(source.raw_input)
     if query.with_feedback:
         for prediction, _ in join_feedback(source.records, query, store, on_progress):
@@ -76,5 +91,22 @@ def _layout(source: ExportSource, query: Query, store: FeedbackStore, on_progres
             for prediction in chunk:
                 survey.add(prediction)
     if not survey.rows:
-        raise NotFound(f"no recorded prediction of '{query.model}' matches the options; there is nothing to export")
+        raise _nothing(query)
     return layout_of(survey.columns(), store, predictions=survey.has_predictions)
+
+
+def flat_layout(source: ExportSource, query: Query, store: FeedbackStore, on_progress: OnProgress) -> FlatLayout:
+    """The columns of a flat export. Raises NotFound, InvalidRequest."""
+    survey, found = FlatSurvey(source.predicting, source.features), 0
+    for prediction, feedback in join_feedback(source.records, query, store, on_progress):
+        tensors = tensors_of(prediction, source.raw_input)
+        found += 1
+        if (flat := flat_prediction(prediction, tensors, feedback, source.predicting)) is not None:
+            survey.add(flat, tensors)
+    if not found:
+        raise _nothing(query)
+    return survey.layout()
+
+
+def _nothing(query: Query) -> NotFound:
+    return NotFound(f"no recorded prediction of '{query.model}' matches the options; there is nothing to export")

@@ -10,10 +10,9 @@ from typing import Any
 
 import orjson
 
-from gateway.offline.dataset.columns import Layout
 from gateway.offline.dataset.content_hash import column_types
 from gateway.offline.dataset.manifest_file import KIND
-from gateway.offline.dataset.partitions import Part
+from gateway.offline.dataset.partitions import Part, TableLayout
 from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.reader import Query
 from gateway.records.prediction import Prediction
@@ -21,10 +20,13 @@ from gateway.records.time_range import format_time
 
 
 class Counts:
-    """Counts the rows of an export. `malformed_feedback`: malformed feedback records, which are skipped."""
+    """Counts the predictions of an export. `malformed_feedback`: malformed feedback records, which are skipped;
+    `flat_rows`: the rows of a flat one, None of another, in which each prediction is one.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
+        self.flat_rows: int | None = None
         self.malformed_feedback = 0
         self._malformed = 0
         self._fed_back = self._with_truth = self._conflicts = self._unreadable = 0
@@ -55,7 +57,8 @@ class Counts:
     def document(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
         return {
-            "rows": self.rows,
+            "rows": self.rows if self.flat_rows is None else self.flat_rows,
+            "predictions": self.rows,
             "rows_with_feedback": self._fed_back,
             "rows_with_truth": self._with_truth,
             "label_conflicts": self._conflicts,
@@ -75,7 +78,7 @@ class Counts:
 
 
 def manifest_of(
-    query: Query, kind: str, layout: Layout, counts: Counts, parts: Iterable[Part], content_sha256: str
+    query: Query, kind: str, layout: TableLayout, counts: Counts, parts: Iterable[Part], content_sha256: str
 ) -> bytes:
     """Return the content of the manifest."""
     document = {
@@ -92,11 +95,7 @@ def manifest_of(
         },
         **counts.document(),
         "columns": column_types(layout.schema),
-        "tensors": {
-            column.name: {"side": column.side, "tensor": column.tensor, "datatype": column.datatype}
-            for column in layout.tensors
-        },
-        "truth_is_json": layout.truth_is_json,
+        **layout.described(),
         "files": [asdict(part) for part in parts],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"

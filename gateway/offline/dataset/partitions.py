@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from gateway.offline.dataset.columns import Layout, Rows
 from gateway.offline.dataset.content_hash import ContentHash
 from gateway.offline.dataset.schema import Tensors
 from gateway.offline.feedback_store import StoredFeedback
@@ -30,6 +30,34 @@ GROUP_BYTES: Final = 32 * 1024**2
 PART_ROWS: Final = 1_000_000
 PART_BYTES: Final = 512 * 1024**2  # before compression
 OPEN_DATES: Final = 2  # records are nearly in the order of time, so two dates alternate around midnight
+
+
+class RowBuffer(Protocol):
+    """Rows to write together. `bytes`: their approximate size."""
+
+    bytes: int
+
+    def __len__(self) -> int: ...
+
+    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> int:
+        """Add the rows of a prediction; return how many these are."""
+
+    def batch(self) -> Any:
+        """Return the rows as one Arrow record batch."""
+
+
+class TableLayout(Protocol):
+    """The columns of an export."""
+
+    @property
+    def schema(self) -> Any:
+        """The Arrow schema."""
+
+    def rows(self) -> RowBuffer:
+        """An empty buffer of rows."""
+
+    def described(self) -> dict[str, Any]:
+        """What the manifest says of the columns beside their types."""
 
 
 class Format(Protocol):
@@ -79,7 +107,22 @@ class JsonLines:
         self._file.close()
 
 
-FORMATS: Final[dict[str, type[Format]]] = {"parquet": Parquet, "jsonl": JsonLines}
+class Csv:
+    """Writes CSV with a header; null is an empty field. For flat exports."""
+
+    suffix = "csv"
+
+    def __init__(self, file: Path, schema: Any) -> None:
+        self._writer = pc.CSVWriter(file, schema)
+
+    def write(self, batch: Any) -> None:
+        self._writer.write_batch(batch)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+FORMATS: Final[dict[str, type[Format]]] = {"parquet": Parquet, "jsonl": JsonLines, "csv": Csv}
 
 
 def _spelt(value: Any) -> Any:
@@ -105,10 +148,10 @@ class Part:
 class _PartWriter:
     """A file being written, and its buffered rows. `on_batch` is called with the rows that are written."""
 
-    def __init__(self, file: Path, kind: type[Format], layout: Layout, on_batch: Callable[[Any], None]) -> None:
+    def __init__(self, file: Path, kind: type[Format], layout: TableLayout, on_batch: Callable[[Any], None]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.file = file
-        self.waiting = Rows(layout)
+        self.waiting = layout.rows()
         self.rows = 0
         self._bytes = 0
         self._layout = layout
@@ -119,11 +162,12 @@ class _PartWriter:
     def full(self) -> bool:
         return self.rows >= PART_ROWS or self._bytes >= PART_BYTES
 
-    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> None:
-        self.waiting.add(prediction, tensors, feedback)
-        self.rows += 1
+    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> int:
+        rows = self.waiting.add(prediction, tensors, feedback)
+        self.rows += rows
         if len(self.waiting) >= GROUP_ROWS or self.waiting.bytes >= GROUP_BYTES:
             self._flush()
+        return rows
 
     def close(self) -> None:
         if len(self.waiting):
@@ -135,24 +179,25 @@ class _PartWriter:
         self._writer.write(batch)
         self._on_batch(batch)
         self._bytes += self.waiting.bytes
-        self.waiting = Rows(self._layout)
+        self.waiting = self._layout.rows()
 
 
 class PartitionWriter:
     """Writes rows to the file of their date, below `folder`. A context manager: completes all files at its end.
 
-    `content`: the hash of all that is written.
+    `content`: the hash of all that is written; `rows`: how many rows that are.
     """
 
-    def __init__(self, folder: Path, model: str, kind: str, layout: Layout) -> None:
+    def __init__(self, folder: Path, model: str, kind: str, layout: TableLayout) -> None:
         self._folder = folder
         self._model = model
         self._kind = FORMATS[kind]
         self._layout = layout
         self.content = ContentHash(model, layout.schema)
+        self.rows = 0
         self._open: dict[str, _PartWriter] = {}
         self._numbers: Counter[str] = Counter()
-        self._rows: dict[Path, int] = {}
+        self._file_rows: dict[Path, int] = {}
 
     def __enter__(self) -> "PartitionWriter":
         return self
@@ -163,23 +208,25 @@ class PartitionWriter:
         for date in list(self._open):
             self._complete(date)
 
-    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> None:
-        """Write one row."""
+    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> int:
+        """Write the rows of a prediction; return how many these are."""
         date = format_time(prediction.time_ns)[:10]
         part = self._open.pop(date, None)
         if part is None:
             part = self._begun(date)
         self._open[date] = part  # moved to the end: the first entry is the least recently used
-        part.add(prediction, tensors, feedback)
+        rows = part.add(prediction, tensors, feedback)
+        self.rows += rows
         if part.full:
             self._complete(date)
+        return rows
 
     def completed(self) -> Iterator[Part]:
         """Yield the complete files in the order of their paths. Call it after the context has ended."""
-        for file in sorted(self._rows):
+        for file in sorted(self._file_rows):
             with file.open("rb") as opened:
                 sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-            yield Part(file.relative_to(self._folder).as_posix(), self._rows[file], file.stat().st_size, sha256)
+            yield Part(file.relative_to(self._folder).as_posix(), self._file_rows[file], file.stat().st_size, sha256)
 
     def _begun(self, date: str) -> _PartWriter:
         if len(self._open) == OPEN_DATES:
@@ -192,4 +239,4 @@ class PartitionWriter:
     def _complete(self, date: str) -> None:
         part = self._open.pop(date)
         part.close()
-        self._rows[part.file] = part.rows
+        self._file_rows[part.file] = part.rows

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from gateway.errors import GatewayError
 from gateway.offline.dataset.export import ExportSource, Meters, export
+from gateway.offline.dataset.form import Form
 from gateway.offline.reader import Query, records_in
 from gateway.protocol.elements import to_bytes
 from gateway.protocol.tensors import TensorSpec
@@ -31,7 +32,7 @@ def exported(recording: Recording, folder: Path, kind: str = "parquet", out: str
     records = records_in(recording.save(folder / "records"))
     (spec,) = loaded(recording.model, 1).session.signature.inputs
     source = ExportSource(records, lambda version: spec)
-    export(source, Query(recording.model, **query), folder / out, kind, Meters(silent, silent, silent))
+    export(source, Query(recording.model, **query), folder / out, Form(kind), Meters(silent, silent, silent))
     return folder / out
 
 
@@ -234,7 +235,7 @@ def test_raw_bytes_that_are_not_utf8_are_exported_as_binary(tmp_path: Path) -> N
     recording = Recording()
     recording.record(request_binary="/9j/4A==", request_media="image")
     source = ExportSource(records_in(recording.save(tmp_path / "r")), lambda version: TensorSpec("jpeg", "BYTES", (1,)))
-    export(source, Query("digits"), tmp_path / "out", "parquet", Meters(silent, silent, silent))
+    export(source, Query("digits"), tmp_path / "out", Form(), Meters(silent, silent, silent))
     frame = table(tmp_path / "out")
     assert frame["input_jpeg"].to_list() == [[b"\xff\xd8\xff\xe0"]]
 
