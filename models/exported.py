@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from training import Data, Wanted, write_version
 COLUMNS = ["truth_class", "label_conflict"]
 REVISION_VARIABLE = "TRAINING_REVISION"
 MANIFESTS = ("_manifest.json", "manifest.json")  # the second: of earlier releases
+DATASET = "dataset.json"  # beside the model: the manifest of the export, so that `gateway trace` can show it
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +114,20 @@ def write_next_version(
         "revision": revision(training_code(here), here),
     }
     write_version(wanted.out, version, estimator, f"{description}, more rows", grown, inputs, provenance)
+    shutil.copyfile(_manifest_file(wanted.dataset, wanted.model), wanted.out / str(version) / DATASET)
+
+
+def _manifest_file(folder: Path, model: str) -> Path:
+    """The manifest of the export in the folder; ends the script if there is none."""
+    files = [file for name in MANIFESTS if (file := folder / name).exists()]
+    if not files:
+        raise SystemExit(f"{folder} holds no {MANIFESTS[0]}: write it with `gateway export {model} --out {folder}`")
+    return files[0]
 
 
 def read_manifest(folder: Path, model: str, formats: Sequence[str]) -> Any:
     """The manifest of an export of the model in one of the formats; ends the script if it is not intact."""
-    files = [file for name in MANIFESTS if (file := folder / name).exists()]
-    if not files:
-        raise SystemExit(f"{folder} holds no {MANIFESTS[0]}: write it with `gateway export {model} --out {folder}`")
-    manifest = json.loads(files[0].read_text())
+    manifest = json.loads(_manifest_file(folder, model).read_text())
     if manifest["model"] != model or manifest["format"] not in formats:
         raise SystemExit(
             f"{folder} is a {manifest['format']} export of {manifest['model']}; this needs"
@@ -152,7 +160,10 @@ def _labelled(folder: Path, manifest: Any, input_name: str, left_out: Counter[st
                 elif values is None or shape[0] != 1:
                     left_out["not one row"] += 1
                 else:
-                    yield _row(values, shape), record["truth_class"], record["label_conflict"]
+                    truth_class = record["truth_class"]
+                    if isinstance(truth_class, list):  # once feedback on any prediction named its row
+                        (truth_class,) = truth_class
+                    yield _row(values, shape), truth_class, record["label_conflict"]
 
 
 def _row(values: list[Any], shape: list[int]) -> Any:

@@ -58,6 +58,7 @@ NOT_RUN: Final = {
 SNIPPETS_NOT_RUN: Final = {
     "import torch": "PyTorch is not in the extra [test]: it takes gigabytes",
     "from mlflow.deployments": "tests/cli/mlflow makes these calls, in an environment with MLflow",
+    "import pandas as pd\nfrom cleanlab": "tests/offline/dataset/test_cleanlab.py runs it",
     "from lightgbm": "LightGBM and onnxmltools are not in the extra [test]: nothing else needs them",
 }
 MADE: Final = ("loadtests/results", "models/tickets/3", "models/wine/train.py", "models/wine/model.yaml")

@@ -62,6 +62,10 @@ class Repository:
         """The remote.yaml of a version that another server runs. Raises ModelUnavailable if it cannot be read."""
         return self._folder(name, version) / REMOTE_FILE
 
+    def folder_of(self, name: str, version: int) -> Path:
+        """Where the files of a version lie, if it is there."""
+        return self.path / name / str(version)
+
     def _folder(self, name: str, version: int) -> Path:
         """The folder of a version that can be served. Raises ModelUnavailable that says what is there instead."""
         versions = self.versions(name)

@@ -1,6 +1,6 @@
 """The command `gateway analyze`."""
 
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -20,11 +20,16 @@ from gateway.cli.record_options import (
     shown_progress,
 )
 from gateway.cli.records_client import fetch_analysis
+from gateway.cli.refusal import CommandError
 from gateway.offline.analysis.analyzer import Analysis, Subject, analyse
 from gateway.offline.analysis.html_report import page
 from gateway.offline.analysis.json_report import document
 from gateway.offline.analysis.terminal_report import tables
+from gateway.offline.examples import Predicting
+from gateway.offline.labelling.files import check_name, write_rows
+from gateway.offline.labelling.selection import Selection
 from gateway.offline.reader import Query
+from gateway.offline.recorded_model import RecordedModel
 
 
 @click.command()
@@ -39,6 +44,14 @@ from gateway.offline.reader import Query
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write an HTML report with charts to this file.",
 )
+@click.option(
+    "--to-label",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the rows most worth a label to this file: .json for Label Studio, or .csv.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="The most rows for --to-label."
+)
 @JSON
 def analyze(
     model: str,
@@ -48,18 +61,30 @@ def analyze(
     feedback_until: str | None,
     folders: tuple[Path, ...],
     html: Path | None,
+    to_label: Path | None,
+    limit: int,
     as_json: bool,
 ) -> None:
     """Compare versions, and show where a model is wrong.
 
     Lists how the candidate differs from stable, over all and slice by slice; slices that are worse than the rest;
     contradicting labels; and the rows most worth labelling. With --url the running gateway analyses its own records.
+    --to-label writes those rows for people to label, and `gateway feedback` takes the labels back.
     """
     refuse_folders_with_url(folders, control)
+    if to_label is not None:
+        check_name(to_label)
+        if control.url is not None:
+            raise click.UsageError("--to-label reads the records themselves: leave --url out, where the records are")
+    labelled = ""
     if control.url is None:
-        analysis = _analysed(control.config, folders, query_of(model, since, until, feedback_until))
+        recorded = recorded_model(control.config, model, folders)
+        selection = None if to_label is None else Selection(limit, recorded.features)
+        analysis = _analysed(recorded, query_of(model, since, until, feedback_until), selection)
         if html is not None:
             html.write_text(page(analysis), encoding="utf-8")
+        if to_label is not None and selection is not None:
+            labelled = _write_to_label(to_label, model, selection, recorded.predicting)
         if as_json:
             click.echo(document(analysis))
             return
@@ -73,10 +98,11 @@ def analyze(
         click.echo(fetch_analysis(control, model, times | {"format": "json" if as_json else "text"}), nl=as_json)
     if html is not None and not as_json:
         click.echo(f"The report is in {html}")
+    if labelled:
+        click.echo(labelled)
 
 
-def _analysed(config: Path, folders: Sequence[Path], query: Query) -> Analysis:
-    recorded = recorded_model(config, query.model, folders)
+def _analysed(recorded: RecordedModel, query: Query, selection: Selection | None) -> Analysis:
     subject = Subject(
         recorded.records,
         query,
@@ -84,7 +110,26 @@ def _analysed(config: Path, folders: Sequence[Path], query: Query) -> Analysis:
         recorded.raw_input,
         recorded.features,
         ranges=recorded.ranges,
+        to_label=None if selection is None else selection.offer,
     )
     with shown_progress() as progress:
         feedback = meter(progress, "reading feedback", recorded.records.feedback)
         return analyse(subject, feedback, meter(progress, "reading predictions", recorded.records.predictions))
+
+
+def _write_to_label(file: Path, model: str, selection: Selection, predicting: Predicting) -> str:
+    """Write the rows to label; returns what was written, in words."""
+    rows = selection.rows()
+    if not rows:
+        unseen = f"; of {selection.unseen:,} the inputs are not recorded" if selection.unseen else ""
+        raise CommandError(
+            f"there is no row to label: every one has a truth{unseen}; the gateway records inputs with"
+            " `records.inputs: full`"
+        )
+    try:
+        written = write_rows(file, model, rows, predicting)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror}") from None
+    counts = Counter(str(row.why) for row in rows)
+    why = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    return f"{len(rows):,} rows to label ({why}) are in {' and '.join(map(str, written))}"

@@ -1,5 +1,6 @@
 """The command `gateway feedback`."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,10 +46,10 @@ def feedback(
 ) -> None:
     """Send truths, rewards and business metrics from a file.
 
-    The file is CSV, JSON Lines or Parquet. Columns: prediction_id, truth, reward, comment, metrics.NAME; metrics may be
-    one column with an object. Truths, rewards and metrics may be lists, with a value for each row of the request; or
-    `row` names the row, from 0. Sending a file twice does no harm: repetitions count once. The key, where keys are on,
-    is in $GATEWAY_API_KEY.
+    The file is CSV, JSON Lines, Parquet, or an export of Label Studio (.json). Columns: prediction_id, truth, reward,
+    comment, metrics.NAME; metrics may be one column with an object. Truths, rewards and metrics may be lists, with a
+    value for each row of the request; or `row` names the row, from 0. Sending a file twice does no harm: repetitions
+    count once. The key, where keys are on, is in $GATEWAY_API_KEY.
 
     Exits with 1 if a line is rejected.
     """
@@ -69,7 +70,7 @@ def feedback(
                 report.accepted += len(batch)
             else:
                 sender.send(batch)
-    _show(report, columns, dry_run=dry_run, as_json=as_json)
+    _show(report, columns, +given.left_out, dry_run=dry_run, as_json=as_json)
     if report.rejected:
         raise click.exceptions.Exit(1)
 
@@ -93,14 +94,16 @@ def _write(out: IO[bytes] | None, entry: Entry, error: str) -> None:
         out.write(orjson.dumps(document, default=str, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _show(report: Report, columns: Columns, *, dry_run: bool, as_json: bool) -> None:
+def _show(report: Report, columns: Columns, left_out: Counter[str], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        click.echo(orjson.dumps(_document(report, columns, dry_run)))
+        click.echo(orjson.dumps({**_document(report, columns, dry_run), "left_out": dict(left_out)}))
         return
     if columns.ignored:
         click.echo(f"not used, because they hold no field of feedback: {', '.join(sorted(columns.ignored))}", err=True)
     verb = "have the right form (ids, classes and ranges are checked by the gateway)" if dry_run else "accepted"
     click.echo(f"{report.accepted:,} lines {verb}, {report.rejected:,} rejected")
+    if left_out:
+        click.echo(", ".join(f"{count:,} {reason}" for reason, count in left_out.items()))
     for line, error in report.kept[:MAX_SHOWN]:
         click.echo(f"line {line}: {error}", err=True)
     if report.rejected > MAX_SHOWN:

@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = {  # in the order of use, not of the alphab
     "weight": "edits:weight",
     "history": "releases:history",
     "fleet": "fleet_commands:fleet",
+    "trace": "trace:trace",
     "feedback": "feedback:feedback",
     "export": "export:export",
     "analyze": "analyze:analyze",

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.outcome_text import effects_table, feedback_lines
+from gateway.cli.provenance_text import provenance_text
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
 from gateway.settings.metric_names import DRIFTS
@@ -101,6 +102,8 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
         waiting = f"; waiting for {ramp['blocked_on']}" if ramp["blocked_on"] else ""
         yield f"ramp: {ramp['stage']} at {ramp['weight_percent']:g}% of {steps}{waiting}"
     for version in release["versions"]:
+        if provenance := version.get("provenance"):
+            yield f"version {version['version']}: {provenance_text(provenance)}"
         if version.get("warning"):
             yield f"version {version['version']}: {version['warning']}"
         if process := version.get("process"):

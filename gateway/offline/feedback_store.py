@@ -129,7 +129,7 @@ class FeedbackStore:
 
     def _row(self, record: dict[str, Any]) -> tuple[str, bytes] | None:
         try:
-            sound = _sound(record)
+            sound = is_sound(record)
             written = orjson.dumps(record)
         except TypeError:  # nested deeper than orjson can encode
             sound, written = False, b""
@@ -155,7 +155,7 @@ class FeedbackStore:
                 self.listed.add("metrics")
 
 
-def _sound(record: Mapping[str, Any]) -> bool:
+def is_sound(record: Mapping[str, Any]) -> bool:
     """Whether each value has the right type."""
     if type(record.get("prediction_id")) is not str or any(
         type(record.get(name)) not in kinds for name, kinds in _KINDS.items()

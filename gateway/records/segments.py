@@ -20,6 +20,8 @@ PREDICTIONS: Final = "predictions"
 FEEDBACK: Final = "feedback"
 MIRRORS: Final = "mirrors"
 _NAME: Final = re.compile(r"([a-z]+)-([0-9]{9,})\.jsonl(\.open)?")
+_HEAD: Final = re.compile(rb'\{"kind":"[a-z]+","prediction_id":"[\w-]*","time_ns":([0-9]{1,19}),')
+_HEAD_BYTES: Final = 4096
 MAX_DISORDER_NS: Final = 300 * 1_000_000_000  # upper bound: records of several workers interleave
 _TIME_SAMPLES: Final = (
     16  # places of a segment whose times are read: clocks are set, so the first record's time is no bound
@@ -83,13 +85,13 @@ def read(
     range: the model's record before it in the segment, else the first. So later records do not change the count.
     """
     needle = orjson.dumps(model)
-    for segment in _within(stream, time_range, on_progress):
+    for segment in segments_within(stream, time_range, on_progress):
         within, unplaced = True if time_range == ALL_TIME else None, 0
-        for line in _lines(segment):
+        for line in lines(segment):
             on_progress(len(line))
             if needle not in line:
                 continue
-            record = _parsed(line)
+            record = parsed(line)
             if record is None:
                 if line.endswith(b"\n"):
                     unplaced += within is None
@@ -103,7 +105,8 @@ def read(
                     yield record
 
 
-def _lines(segment: RecordSegment) -> Iterator[bytes]:
+def lines(segment: RecordSegment) -> Iterator[bytes]:
+    """Yield the lines of a segment, up to its size when it was listed."""
     opened = _opened(segment.path)
     if opened is None:
         return
@@ -116,7 +119,8 @@ def _lines(segment: RecordSegment) -> Iterator[bytes]:
             yield line
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """The record in a line; None if it is incomplete, or is not a JSON object with a model and a time."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -145,7 +149,7 @@ def _opened(path: Path) -> BufferedReader | None:
     return None
 
 
-def _within(
+def segments_within(
     stream: Sequence[RecordSegment], time_range: TimeRange, on_progress: Callable[[int], None]
 ) -> Iterator[RecordSegment]:
     """Yield the segments that can hold a record of the range, judged by `_LOOKS` records spread over each segment and
@@ -157,7 +161,7 @@ def _within(
     if time_range == ALL_TIME:
         yield from stream
         return
-    looks = [_times_ns(segment) for segment in stream]
+    looks = [times_ns(segment) for segment in stream]
     for segment, times, after in zip(stream, looks, [*looks[1:], []], strict=False):  # one more, to the last
         if times and _apart([*times, *after[:1]], time_range, last=not after):
             on_progress(segment.size_bytes)
@@ -173,7 +177,7 @@ def _apart(times_ns: list[int], time_range: TimeRange, *, last: bool) -> bool:
     return too_old or (time_range.until_ns is not None and min(times_ns) - MAX_DISORDER_NS >= time_range.until_ns)
 
 
-def _times_ns(segment: RecordSegment) -> list[int]:
+def times_ns(segment: RecordSegment) -> list[int]:
     """The times of records spread over the segment; empty if none can be read."""
     opened = _opened(segment.path)
     if opened is None:
@@ -188,5 +192,8 @@ def _time_at(file: BufferedReader, place: int) -> int | None:
     file.seek(max(0, place - 1))
     if place:
         file.readline()
-    record = _parsed(file.readline())
+    begin = file.readline(_HEAD_BYTES)
+    if head := _HEAD.match(begin):  # parsing a large request 16 times in each segment would take long
+        return int(head[1])
+    record = parsed(begin if begin.endswith(b"\n") else begin + file.readline())
     return None if record is None else record["time_ns"]

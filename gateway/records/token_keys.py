@@ -83,6 +83,15 @@ def token_keys(folder: Path) -> TokenKeys:
     return TokenKeys(tuple(rotated), made=True)
 
 
+def stored_signer(folder: Path) -> Signer | None:
+    """A signer with the keys in `folder`, to verify with; None if there are none. Writes nothing.
+
+    Raises SettingsError if the file cannot be used.
+    """
+    keys = _read(keys_file(folder))
+    return TokenKeys(tuple(keys)).signer() if keys else None
+
+
 def keys_file(folder: Path) -> Path:
     """Where they are, in the state folder."""
     return folder / "token-keys.json"

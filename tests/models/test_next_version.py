@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gateway.backends.loaded_version import load_version
+from gateway.backends.provenance import read_provenance
 from gateway.backends.repository import Repository
 from gateway.offline.dataset.export import ExportSource, Meters, export
 from gateway.offline.dataset.form import Form
@@ -59,7 +60,9 @@ def traffic() -> Recording:
     recording.judge(twice, 3)
     recording.judge(twice, 4)
     recording.predict(json_request("digits", blank + 2))
-    recording.judge(recording.predict(json_request("digits", np.zeros((2, 64), np.float32))), 3)
+    two = recording.predict(json_request("digits", np.zeros((2, 64), np.float32)))
+    by_row = {"truth": [3, None], "truth_class": [3, None], "correct": [False, None]}  # all truths become lists
+    recording.feedback(two, **by_row, outcomes={})
     return recording
 
 
@@ -74,6 +77,8 @@ def test_train_from_traffic_adds_a_version_and_leaves_out_unfit_rows(tmp_path: P
     described = json.loads((dataset / "_manifest.json").read_text())
     assert manifest["dataset_content_sha256"] == described["content_sha256"]
     assert manifest["dataset_query"] == described["query"]
+    provenance = read_provenance(out / "3")
+    assert provenance.training and provenance.dataset and provenance.dataset.is_of(provenance.training)
     assert len(manifest["revision"].removesuffix("-dirty")) == 40
     assert (manifest["dataset_rows"], manifest["train_rows"]) == (30, 1257 + 30)
     assert "30 rows of" in ended.stdout and "beside 1,257 of its own" in ended.stdout

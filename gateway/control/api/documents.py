@@ -9,6 +9,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from gateway.control.api.feedback_documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
 from gateway.control.api.fleet_documents import SpreadDocument
+from gateway.control.api.provenance_documents import ProvenanceDocument
 from gateway.control.api.registry_documents import RegistryDocument, RegistryModelDocument
 from gateway.control.release.effect_document import EffectDocument
 
@@ -103,6 +104,7 @@ class VersionDocument(TypedDict):
     runs_on: list[str]
     warning: str | None
     process: ProcessDocument | None
+    provenance: NotRequired[ProvenanceDocument]
 
 
 class RampDocument(TypedDict):

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.exposition import generate_latest
 
 from gateway.backends.repository import Repository
+from gateway.control.api.provenance_rendering import ProvenanceCache
 from gateway.control.api.rendering import release_document
 from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.control.record_status import ClassLabels
@@ -42,7 +43,9 @@ class RenderReleases:
     """The job that renders each release's JSON document, from pieces of type ReleaseStatus."""
 
     def run(self, items: Sequence[Any], process: "RenderProcess") -> Any:
-        return {one.model: orjson.dumps(release_document(one, process.labels.of)) for one in items}
+        return {
+            one.model: orjson.dumps(release_document(one, process.labels.of, process.provenance.of)) for one in items
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class RenderProcess:
 
     def __init__(self, repository: Path, pid: int) -> None:
         self.labels = ClassLabels(Repository(repository))
+        self.provenance = ProvenanceCache(Repository(repository))
         self.metrics: GatewayMetrics
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(GatewayCollector(lambda: self.metrics))

@@ -14,6 +14,7 @@ from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.fleet_documents import FleetAnswer
 from gateway.control.api.fleet_rendering import fleet_document
 from gateway.control.api.openapi import Operation, Parameter
+from gateway.control.api.provenance_rendering import ProvenanceCache
 from gateway.control.api.release_pages import ReleasePages, in_page_thread
 from gateway.control.api.rendering import config_document, release_document
 from gateway.control.api.shared_results import SharedResult
@@ -42,6 +43,7 @@ class ReadEndpoints:
         self._decision_list = DecisionListCache()
         self._listing = asyncio.Lock()
         self._labels = ClassLabels(control.repository)
+        self._provenance = ProvenanceCache(control.repository)
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -105,7 +107,8 @@ class ReadEndpoints:
 
     async def release(self, request: Request) -> Response:
         status = release_status(self._control, request.path_params["model"])
-        return JsonResponse(release_document(status, self._labels.of))
+        document = await in_page_thread(release_document, status, self._labels.of, self._provenance.of)
+        return JsonResponse(document)
 
     async def config(self, request: Request) -> Response:
         return JsonResponse(config_document(self._control))

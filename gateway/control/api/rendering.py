@@ -23,6 +23,7 @@ from gateway.control.api.feedback_rendering import (
     no_labels,
     route_documents,
 )
+from gateway.control.api.provenance_rendering import ProvenanceOf, no_provenance, provenance_document
 from gateway.control.api.registry_documents import registry_document, registry_model_document
 from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.comparisons import Assessment, GuardVerdict
@@ -55,7 +56,9 @@ def decision_document(decision: ReleaseDecision) -> DecisionDocument:
     }
 
 
-def release_document(overview: ReleaseStatus, labels_of: LabelsOf = no_labels) -> ReleaseDocument:
+def release_document(
+    overview: ReleaseStatus, labels_of: LabelsOf = no_labels, provenance_of: ProvenanceOf = no_provenance
+) -> ReleaseDocument:
     """The document of one release, with its ramp, guards and forecast if it has them."""
     document: ReleaseDocument = {
         "model": overview.model,
@@ -79,6 +82,10 @@ def release_document(overview: ReleaseStatus, labels_of: LabelsOf = no_labels) -
         document["undo_to"] = overview.undo
     if overview.registry is not None:
         document["registry"] = registry_model_document(overview.registry)
+    for version in document["versions"]:
+        provenance = provenance_of(overview.model, version["version"])
+        if provenance.known:
+            version["provenance"] = provenance_document(provenance)
     if overview.candidate is not None:
         document["unsplit"] = _unsplit(overview.versions)
     if overview.progress is not None:

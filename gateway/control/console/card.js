@@ -6,6 +6,7 @@ import { against, clock, count, el, ms, percent, perSecond, say } from "/console
 import { Effects } from "/console/effects.js";
 import { stopped } from "/console/fleet.js";
 import { FeedbackTables, measureFigures } from "/console/outcomes.js";
+import { Provenance } from "/console/provenance.js";
 import { LENGTH, Rates } from "/console/rates.js";
 import { Traffic } from "/console/traffic.js";
 
@@ -74,6 +75,7 @@ export class Card {
     this.guards = el("div", { class: "part", hidden: true });
     this.effects = new Effects(model);
     this.feedback = new FeedbackTables(model);
+    this.provenance = new Provenance(model);
     this.last = el("p", { class: "last", hidden: true });
     this.versions = el("div", { class: "versions" });
     this.traffic = new Traffic(model, () => this.showFigures());
@@ -86,6 +88,7 @@ export class Card {
       this.effect, this.failure, this.why,
       el("div", { class: "split" }, this.sentence, this.routes, this.registry),
       this.versions, this.traffic.since, this.incomparable, this.effects.element, this.feedback.element, this.ramp, this.guards,
+      this.provenance.element,
       this.traffic.details, this.last,
     );
     this.traffic.follow(this.element);
@@ -258,6 +261,7 @@ export class Card {
   showMore(release) {
     this.effects.update(release);
     this.feedback.update(release);
+    this.provenance.update(release);
     this.ramp.hidden = !release.ramp;
     if (release.ramp) this.ramp.replaceChildren(el("h3", {}, "Ramp"), rampSteps(release.ramp));
     const guards = (release.guards ?? []).filter((guard) => guard.action !== "none" || release.ramp);

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.errors import NotFound, RequestError
 from gateway.offline.analysis.effect import Range
 from gateway.offline.analysis.features import FeatureNames, features_of
-from gateway.offline.analysis.hard_examples import Agreement, HardExample, HardExamples
+from gateway.offline.analysis.hard_examples import Agreement, HardExample, HardExamples, OnUnlabelled
 from gateway.offline.analysis.input_summary import InputSummary, key_of, row_of, summary_of
 from gateway.offline.analysis.label_conflicts import LabelConflict, LabelStore
 from gateway.offline.analysis.residuals import Residuals, residuals_of
@@ -35,7 +35,8 @@ _MEDIA: Final = frozenset({"image", "audio", "video", "text"})  # their inputs h
 class Subject:
     """What to analyse. `features`: the names of the inputs' columns; `tolerance`: how far two numbers for equal inputs
     may differ before they contradict each other, None: a tenth of the truths' standard deviation. `ranges`: lowest and
-    highest value of rewards and business metrics, by outcome, where they are known.
+    highest value of rewards and business metrics, by outcome, where they are known. `to_label`: called for
+    each row without a truth.
     """
 
     records: Records
@@ -45,6 +46,7 @@ class Subject:
     features: FeatureNames = field(default_factory=FeatureNames)
     tolerance: float | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    to_label: OnUnlabelled | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,9 @@ class _Collector:
         self._table = ExampleTable()
         self._rescues = RescueCounts()
         self._hard_examples = HardExamples(
-            read(subject.records.mirrors, subject.query.model, subject.query.time_range), subject.predicting
+            read(subject.records.mirrors, subject.query.model, subject.query.time_range),
+            subject.predicting,
+            subject.to_label,
         )
         self._tallies = Tallies()
         self._outcomes: Counter[str] = Counter()
@@ -133,7 +137,8 @@ class _Collector:
         self._kinds.update(example.kind for example in examples if example.kind is not None)
         self._rescues.add(prediction, list(_parts(prediction)))
         for example in examples:
-            confidence = self._hard_examples.add(prediction, example, row_of(inputs, example.row, len(examples)))
+            mine = row_of(inputs, example.row, len(examples))
+            confidence = self._hard_examples.add(prediction, example, mine, len(examples))
             self._tallies.add(prediction, example, confidence)
         if feedback.labels:
             self._add_labels(prediction, feedback, examples, inputs)

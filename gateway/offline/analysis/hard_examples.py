@@ -2,10 +2,9 @@
 with a truth the ones that are furthest off.
 """
 
-import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +13,7 @@ from gateway.errors import RequestError
 from gateway.offline.analysis.input_summary import InputSummary, key_of, summary_of
 from gateway.offline.examples import Example, Predicting, predicted_rows
 from gateway.offline.statistics import Rate
+from gateway.offline.top_k import TopK
 from gateway.protocol.decode import decode_outputs
 from gateway.protocol.tensors import Array, Tensor
 from gateway.records.prediction import Prediction
@@ -44,6 +44,28 @@ class HardExample:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """A row without a truth, of a request of `rows`. `inputs`: of the row; `score`: the highest one, `margin`: that
+    minus the second.
+
+    `other`: what the candidate, `other_version`, predicts, if it disagrees, and `distance` between their answers.
+    """
+
+    prediction: Prediction
+    example: Example
+    inputs: Sequence[Tensor]
+    rows: int
+    score: float | None = None
+    margin: float | None = None
+    other: Any = None
+    other_version: int | None = None
+    distance: float | None = None
+
+
+OnUnlabelled = Callable[[Unlabelled], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Agreement:
     """How often the candidate's mirrored answer agreed; and which version was right if not and the truth is known.
 
@@ -58,51 +80,19 @@ class Agreement:
     pairs: Sequence[tuple[int, int, int]] = ()
 
 
-class TopK:
-    """Collects the `MAX_EXAMPLES` rows with the highest score of all offered, one for each distinct input."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, bytes, HardExample]] = []
-        self._keys: set[bytes] = set()
-        self._passed = 0
-
-    def offer(
-        self, score: float, prediction: Prediction, example: Example, inputs: Sequence[Tensor], **more: Any
-    ) -> None:
-        """Consider one row. `inputs`: of the row; `more`: further fields of its HardExample."""
-        self._passed += 1
-        if len(self._heap) == MAX_EXAMPLES and score <= self._heap[0][0]:
-            return
-        key = key_of(prediction, inputs, example.row) or f"{prediction.prediction_id} {example.row}".encode()
-        if key in self._keys:
-            return
-        summary = summary_of(prediction, inputs)
-        found = HardExample(
-            prediction_id=prediction.prediction_id,
-            row=example.row,
-            customer=prediction.customer,
-            predicted=example.predicted,
-            input=summary,
-            **more,
-        )
-        if len(self._heap) == MAX_EXAMPLES:
-            self._keys.discard(heapq.heappop(self._heap)[2])
-        heapq.heappush(self._heap, (score, -self._passed, key, found))
-        self._keys.add(key)
-
-    def examples(self) -> list[HardExample]:
-        """Return the collected predictions, highest score first."""
-        return [example for *_, example in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
-
-
 class HardExamples:
-    """Collects hard examples, row by row. `mirrors`: records of that stream."""
+    """Collects hard examples, row by row. `mirrors`: records of that stream. `to_label`: called for each row without a
+    truth.
+    """
 
-    def __init__(self, mirrors: Iterable[dict[str, Any]], predicting: Predicting) -> None:
+    def __init__(
+        self, mirrors: Iterable[dict[str, Any]], predicting: Predicting, to_label: OnUnlabelled | None = None
+    ) -> None:
         self._predicting = predicting
-        self._least_confident = TopK()
-        self._disagreements = TopK()
-        self._worst = TopK()
+        self._to_label = to_label
+        self._least_confident = TopK[HardExample](MAX_EXAMPLES)
+        self._disagreements = TopK[HardExample](MAX_EXAMPLES)
+        self._worst = TopK[HardExample](MAX_EXAMPLES)
         self._others: dict[str, dict[str, Any]] = {}
         self._same, self._mirrored = 0, 0
         self._right = {"stable": 0, "candidate": 0, "neither": 0}
@@ -114,8 +104,8 @@ class HardExamples:
             if mirror.get("agreement") is False and len(self._others) < MAX_DISAGREEMENTS:
                 self._others[mirror["prediction_id"]] = mirror
 
-    def add(self, prediction: Prediction, example: Example, inputs: Sequence[Tensor]) -> float | None:
-        """Add one row; returns the confidence of its answer, the highest class score, or None if unknown."""
+    def add(self, prediction: Prediction, example: Example, inputs: Sequence[Tensor], rows: int) -> float | None:
+        """Add one row of `rows`; returns the confidence of its answer, the highest class score, or None if unknown."""
         first, second = _two_highest(example.scores)
         margin = None if first is None or second is None else first - second
         mirror = self._others.get(prediction.prediction_id)
@@ -123,34 +113,39 @@ class HardExamples:
         if type(other) is int and type(example.predicted) is int and other != example.predicted:
             self._pairs[example.predicted, other] += 1
         if example.truth is None:
+            disagrees = mirror is not None and other != example.predicted
+            distance = mirror.get("distance") if mirror is not None else None
             if margin is not None:
-                self._least_confident.offer(-margin, prediction, example, inputs, margin=margin)
-            if mirror is not None and other != example.predicted:
-                distance = mirror.get("distance")
-                self._disagreements.offer(
-                    distance or 0.0, prediction, example, inputs, margin=margin, other=other, distance=distance
-                )
+                _offer(self._least_confident, -margin, prediction, example, inputs, margin=margin)
+            if disagrees:
+                more = {"margin": margin, "other": other, "distance": distance}
+                _offer(self._disagreements, distance or 0.0, prediction, example, inputs, **more)
+            if self._to_label is not None:
+                row = Unlabelled(prediction, example, inputs, rows, first, margin)
+                if mirror is not None and disagrees:
+                    row = replace(row, other=other, other_version=mirror.get("version"), distance=distance)
+                self._to_label(row)
         elif mirror is not None and (right := _right(example, other)):
             self._right[right] += 1
         loss = example.outcomes.get("loss")
         if loss and example.kind not in (None, Kind.CLASSIFICATION):
-            self._worst.offer(loss, prediction, example, inputs, truth=example.truth, loss=loss)
+            _offer(self._worst, loss, prediction, example, inputs, truth=example.truth, loss=loss)
         return first
 
     @property
     def least_confident(self) -> list[HardExample]:
         """Rows without a truth, the smallest margin first."""
-        return self._least_confident.examples()
+        return [example for _, example in self._least_confident.items()]
 
     @property
     def disagreements(self) -> list[HardExample]:
         """Rows without a truth on which the candidate disagrees, the greatest distance first."""
-        return self._disagreements.examples()
+        return [example for _, example in self._disagreements.items()]
 
     @property
     def worst(self) -> list[HardExample]:
         """Rows with a truth, the greatest loss first; none for classes, where all wrong ones are alike."""
-        return self._worst.examples()
+        return [example for _, example in self._worst.items()]
 
     @property
     def agreement(self) -> Agreement:
@@ -158,6 +153,29 @@ class HardExamples:
         right = self._right
         pairs = [(stable, candidate, count) for (stable, candidate), count in self._pairs.most_common(MAX_EXAMPLES)]
         return Agreement(Rate(self._same, self._mirrored), right["stable"], right["candidate"], right["neither"], pairs)
+
+
+def _offer(
+    top: TopK[HardExample],
+    score: float,
+    prediction: Prediction,
+    example: Example,
+    inputs: Sequence[Tensor],
+    **more: Any,
+) -> None:
+    """Consider one row. `inputs`: of the row; `more`: further fields of its HardExample."""
+    top.offer(
+        score,
+        lambda: key_of(prediction, inputs, example.row) or f"{prediction.prediction_id} {example.row}".encode(),
+        lambda: HardExample(
+            prediction_id=prediction.prediction_id,
+            row=example.row,
+            customer=prediction.customer,
+            predicted=example.predicted,
+            input=summary_of(prediction, inputs),
+            **more,
+        ),
+    )
 
 
 def _right(example: Example, other: Any) -> str:

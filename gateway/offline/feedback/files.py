@@ -1,7 +1,10 @@
-"""Reads feedback from CSV, JSON Lines and Parquet files, row by row, so that a file need not fit in memory."""
+"""Reads feedback from CSV, JSON Lines and Parquet files, row by row, so that a file need not fit in memory; and from
+exports of Label Studio, which must.
+"""
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
@@ -13,6 +16,7 @@ import orjson
 
 from gateway.errors import GatewayError
 from gateway.offline.feedback.fields import Columns, Entry, entry_of
+from gateway.offline.feedback.label_studio import entries_of
 
 _BATCH: Final = 8192  # rows of a Parquet file in memory
 _FIRST_OF_NUMBERS_AND_JSON: Final = frozenset("-0123456789[{")
@@ -25,22 +29,31 @@ class Format(StrEnum):
     CSV = "csv"
     JSONL = "jsonl"
     PARQUET = "parquet"
+    LABEL_STUDIO = "label-studio"
 
 
-_EXTENSIONS: Final = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".parquet": Format.PARQUET}
+_EXTENSIONS: Final = {
+    ".csv": Format.CSV,
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".parquet": Format.PARQUET,
+    ".json": Format.LABEL_STUDIO,
+}
 
 
 def format_of(path: Path) -> Format:
     """The format by the file's extension. Raises GatewayError if it has another one."""
     found = _EXTENSIONS.get(path.suffix.lower())
     if found is None:
-        raise GatewayError(f"{path}: its name does not say its format; give --format csv, jsonl or parquet")
+        raise GatewayError(
+            f"{path}: its name does not say its format; give --format csv, jsonl, parquet or label-studio"
+        )
     return found
 
 
 class FeedbackFile:
     """A file of feedback, as a context manager. `total` and `position()`: how much there is and has been read, in bytes
-    or, of Parquet, in rows.
+    or, of Parquet, in rows. `left_out`: what holds no feedback yet, by reason.
     """
 
     def __init__(self, path: Path, kind: Format, columns: Columns) -> None:
@@ -50,6 +63,7 @@ class FeedbackFile:
         self._stack = ExitStack()
         self._file: BinaryIO = self._stack.enter_context(path.open("rb"))
         self._rows = 0
+        self.left_out: Counter[str] = Counter()
         try:
             self._parquet: Any = _parquet_file(self._file, path) if kind is Format.PARQUET else None
         except GatewayError:
@@ -71,7 +85,12 @@ class FeedbackFile:
 
     def entries(self) -> Iterator[Entry]:
         """Yield an entry for each row. Raises GatewayError if the file or its columns cannot be read."""
-        readers = {Format.CSV: self._of_csv, Format.JSONL: self._of_jsonl, Format.PARQUET: self._of_parquet}
+        readers = {
+            Format.CSV: self._of_csv,
+            Format.JSONL: self._of_jsonl,
+            Format.PARQUET: self._of_parquet,
+            Format.LABEL_STUDIO: self._of_label_studio,
+        }
         yield from readers[self._kind]()
 
     def _of_csv(self) -> Iterator[Entry]:
@@ -109,6 +128,13 @@ class FeedbackFile:
                 yield entry_of(line, self._columns.fields_of(list(document)), list(document.values()))
             else:
                 yield Entry(line, {}, "must be a JSON object")
+
+    def _of_label_studio(self) -> Iterator[Entry]:
+        try:
+            document = orjson.loads(self._file.read())
+        except orjson.JSONDecodeError as error:
+            raise GatewayError(f"{self._path} is not valid JSON: {error}; of JSON Lines, say --format jsonl") from None
+        yield from entries_of(document, self._columns, self.left_out)
 
     def _of_parquet(self) -> Iterator[Entry]:
         file = self._parquet
