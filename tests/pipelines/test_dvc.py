@@ -61,19 +61,18 @@ def test_dvc_leads_from_traffic_to_a_promoted_version_and_repeats_only_what_chan
         before = bytes_of(clone.folder / "dataset" / "model=digits")
         contradict(clone)
         clone.parameter("until", now())
-        assert stages_run(clone.run("dvc repro")) == ["export", "analyze"]
-        assert bytes_of(clone.folder / "dataset" / "model=digits") == before
-
         clone.parameter("at_least", "0.999")
-        worse = clone.run(page.command("--skip 400"), fails=True)
+        worse = clone.run("dvc repro", fails=True)
+        assert bytes_of(clone.folder / "dataset" / "model=digits") == before
+        assert "Stage 'train' didn't change, skipping" in worse
         assert "it is not to be proposed" in worse
         assert "failed to reproduce 'check'" in worse
-        assert stages_run(worse)[:3] == ["export", "train", "check"]
+        assert "export" in stages_run(worse)
+
         clone.parameter("at_least", "0.95")
-        refused = clone.run("dvc repro", fails=True)
+        refused = clone.run(page.command("--skip 400"), fails=True)
         assert "candidate 3 of 'digits' is under way" in refused
         assert "failed to reproduce 'propose'" in refused
-        assert not {"export", "train"} & set(stages_run(refused))
 
         clone.run(page.command("gateway weight"))
         assert "version 3 answered" in clone.run(page.command("--images held-out"))
