@@ -37,11 +37,13 @@ def fetch_dataset(control: ControlAddress, model: str, parameters: Parameters, o
         _answered(control, f"/api/datasets/{model}", parameters, f"waiting for the data set of {model}") as answer,
         unfinished(out) as folder,
     ):
-        received = _Received(folder, model)
-        with received:
-            for chunk in answer:
-                received.write(chunk)
-        replace_export(out, folder, model, received.checked_manifest())
+        try:
+            with _Received(folder, model) as received:
+                for chunk in answer:
+                    received.write(chunk)
+            replace_export(out, folder, model, received.checked_manifest())
+        except OSError as error:
+            raise CommandError(f"{out} cannot be written: {error.strerror}") from None
 
 
 def fetch_analysis(control: ControlAddress, model: str, parameters: Parameters) -> bytes:
@@ -76,16 +78,18 @@ def _retry_after_s(answer: httpx.Response) -> float | None:
 
 
 def _shown(answer: httpx.Response, progress: Progress, task: Any) -> Iterator[bytes]:
-    total = int(answer.headers["content-length"])
+    announced = answer.headers.get("content-length", "")
+    total = int(announced) if announced.isdecimal() else None
     progress.update(task, description="receiving", total=total)
     try:
         for chunk in answer.iter_bytes():
             yield chunk
             progress.update(task, completed=answer.num_bytes_downloaded)
     except httpx.TransportError as error:
+        of = "" if total is None else f" of {total:,}"
         raise CommandError(
-            f"the connection broke after {answer.num_bytes_downloaded:,} of {total:,} bytes ({error}); nothing of it is"
-            " kept, and what was there is as before"
+            f"the connection broke after {answer.num_bytes_downloaded:,}{of} bytes ({error}); nothing of it is kept,"
+            " and what was there is as before"
         ) from None
 
 
@@ -148,6 +152,8 @@ class _Received:
         folder, _, rest = name.partition("/")
         if name != MANIFEST and (folder != f"model={self._model}" or not _FILE.fullmatch(rest)):
             raise InvalidRequest(f"it holds {name!r:.200}")
+        if name in self._found:
+            raise InvalidRequest(f"it holds {name} twice")
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("xb")

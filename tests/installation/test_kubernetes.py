@@ -206,8 +206,8 @@ def test_autoscaler_alone_sets_the_number_of_pods() -> None:
     assert "cpu" in container("fleet")["resources"]["requests"], "utilization is a share of it"
 
 
-def test_image_has_what_the_fleet_needs() -> None:
-    assert "'.[fleet]'" in (KUBERNETES.parent / "container" / "Containerfile").read_text()
+def test_image_has_what_the_fleet_and_data_sets_need() -> None:
+    assert "'.[fleet,data]'" in (KUBERNETES.parent / "container" / "Containerfile").read_text()
 
 
 if shutil.which("kubectl"):  # which Debian has not; where it is, it confirms what the tests above put together

@@ -133,3 +133,38 @@ def test_train_refuses_an_unsuitable_dataset(tmp_path: Path) -> None:
     ended = train("digits", dataset, tmp_path / "out")
     assert "is not as its manifest says: export it again" in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+def git(folder: Path, *words: str) -> str:
+    settings = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
+    return subprocess.run(
+        ["git", *settings, *words], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_revision_is_dirty_only_if_the_training_code_is_not_as_committed(tmp_path: Path) -> None:
+    sys.path.insert(0, str(MODELS))
+    try:
+        from exported import revision
+    finally:
+        sys.path.remove(str(MODELS))
+    code = [tmp_path / "train.py", tmp_path / "shared" / "training.py"]
+    code[1].parent.mkdir()
+    for file in code:
+        file.write_text("1\n")
+    assert revision(code, tmp_path) is None
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "x")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "data.csv").write_text("1\n")
+    assert revision(code, tmp_path) == commit
+    code[1].write_text("2\n")
+    assert revision(code, tmp_path) == f"{commit}-dirty"
+    git(tmp_path, "checkout", "-q", ".")
+    added = tmp_path / "more.py"
+    added.write_text("3\n")
+    assert revision([*code, added], tmp_path) == f"{commit}-dirty"
+    (tmp_path / ".gitignore").write_text("more.py\n")
+    assert revision([*code, added], tmp_path) == f"{commit}-dirty"
