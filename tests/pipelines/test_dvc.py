@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pandas
 import pytest
+import yaml
 
 from tests.pipelines.circle import Clone, Page
 from tests.tools import tool
@@ -52,28 +53,28 @@ def test_dvc_leads_from_traffic_to_a_promoted_version_and_repeats_only_what_chan
         training = json.loads((clone.digits / "3" / "training.json").read_text())
         assert (training["dataset_rows"], training["train_rows"]) == (400, 700)
         assert "<html" in (clone.folder / "analysis.html").read_text()
+        (metrics,) = yaml.safe_load((clone.folder / "dvc.yaml").read_text())["metrics"]
+        assert json.loads((clone.folder / metrics).read_text()) == training
 
         page.untried.remove("dvc repro")
         assert "Data and pipelines are up to date" in clone.run("dvc repro")
-        assert str(training["held_out_accuracy"]) in clone.run(page.command("dvc metrics"))
         assert (clone.folder / clone.run(page.command("dvc plots")).strip().removeprefix("file://")).exists()
 
         before = bytes_of(clone.folder / "dataset" / "model=digits")
         contradict(clone)
         clone.parameter("until", now())
-        assert stages_run(clone.run("dvc repro")) == ["export", "analyze"]
-        assert bytes_of(clone.folder / "dataset" / "model=digits") == before
-
         clone.parameter("at_least", "0.999")
-        worse = clone.run(page.command("--skip 400"), fails=True)
+        worse = clone.run("dvc repro", fails=True)
+        assert bytes_of(clone.folder / "dataset" / "model=digits") == before
+        assert "Stage 'train' didn't change, skipping" in worse
         assert "it is not to be proposed" in worse
         assert "failed to reproduce 'check'" in worse
-        assert stages_run(worse)[:3] == ["export", "train", "check"]
+        assert "export" in stages_run(worse)
+
         clone.parameter("at_least", "0.95")
-        refused = clone.run("dvc repro", fails=True)
+        refused = clone.run(page.command("--skip 400"), fails=True)
         assert "candidate 3 of 'digits' is under way" in refused
         assert "failed to reproduce 'propose'" in refused
-        assert not {"export", "train"} & set(stages_run(refused))
 
         clone.run(page.command("gateway weight"))
         assert "version 3 answered" in clone.run(page.command("--images held-out"))
@@ -86,9 +87,8 @@ def test_dvc_leads_from_traffic_to_a_promoted_version_and_repeats_only_what_chan
             ("propose", 4),
         ]
         assert (clone.release()["stable"], clone.release()["candidate"]) == (3, 4)
-        assert (
-            json.loads((clone.digits / "4" / "training.json").read_text())["train_rows"] == 1256
-        )  # without the row that late feedback contradicts
+        training = json.loads((clone.digits / "4" / "training.json").read_text())
+        assert training["train_rows"] == 1256  # 1257 but for the one that late feedback contradicts
     changed = clone.run("git status --short --untracked-files=all .").split()[1::2]
     assert [path for path in changed if "digits" not in path] == ["params.yaml", "dvc.lock"]
-    assert [command.split()[0] for command in page.untried] == ["git"]
+    assert [command.split()[:2] for command in page.untried] == [["git", "clone"], ["dvc", "metrics"]]  # takes 3 s
