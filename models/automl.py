@@ -8,6 +8,7 @@ writes models/tumor/3 with the inputs and outputs of the versions before it. It 
 import argparse
 import json
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -32,7 +33,7 @@ try:
     from automl_rows import Labelled, Rows, Target, drop_rare_classes, read_rows
     from automl_search import CLASS_METRICS, NUMBER_METRICS, Search, Trial, Wanted, improvements
     from automl_signature import Signature, signature_of, signature_of_records
-    from exported import read_manifest, revision, training_code
+    from exported import DATASET, manifest_file, read_manifest, revision, training_code
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
@@ -85,6 +86,7 @@ def main() -> None:
     out.mkdir(parents=True)
     (out / "model.onnx").write_bytes(model)
     (out / "training.json").write_text(json.dumps(document, indent=2) + "\n")
+    shutil.copyfile(manifest_file(given.dataset, given.model), out / DATASET)
     _say_what_was_found(search, best, document, out)
 
 

@@ -114,10 +114,10 @@ def write_next_version(
         "revision": revision(training_code(here), here),
     }
     write_version(wanted.out, version, estimator, f"{description}, more rows", grown, inputs, provenance)
-    shutil.copyfile(_manifest_file(wanted.dataset, wanted.model), wanted.out / str(version) / DATASET)
+    shutil.copyfile(manifest_file(wanted.dataset, wanted.model), wanted.out / str(version) / DATASET)
 
 
-def _manifest_file(folder: Path, model: str) -> Path:
+def manifest_file(folder: Path, model: str) -> Path:
     """The manifest of the export in the folder; ends the script if there is none."""
     files = [file for name in MANIFESTS if (file := folder / name).exists()]
     if not files:
@@ -127,7 +127,7 @@ def _manifest_file(folder: Path, model: str) -> Path:
 
 def read_manifest(folder: Path, model: str, formats: Sequence[str]) -> Any:
     """The manifest of an export of the model in one of the formats; ends the script if it is not intact."""
-    manifest = json.loads(_manifest_file(folder, model).read_text())
+    manifest = json.loads(manifest_file(folder, model).read_text())
     if manifest["model"] != model or manifest["format"] not in formats:
         raise SystemExit(
             f"{folder} is a {manifest['format']} export of {manifest['model']}; this needs"
