@@ -168,7 +168,7 @@ def test_file_that_comes_twice_is_refused(server: Server, out: Path) -> None:
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     server.body = twice.getvalue()
-    with pytest.raises(CommandError, match="twice"):
+    with pytest.raises(CommandError, match=f"it holds {PART} twice"):
         fetch_dataset(server.address, "m", {}, out)
     assert files_in(out) == OLD
 

@@ -143,3 +143,20 @@ def test_parse_time_refuses_invalid_text(text: str) -> None:
 
 def test_no_segments_hold_no_records_of_a_range(tmp_path: Path) -> None:
     assert times(tmp_path, time_range=TimeRange(since_ns=25 * SECOND_NS)) == []
+
+
+def test_relative_time_is_the_time_that_is_written_of_it() -> None:
+    time_ns = parse_time_ns("90s", 1_795_003_200_123_456_789)
+    assert parse_time_ns(format_time(time_ns), 0) == time_ns
+
+
+def test_malformed_lines_belong_to_the_time_of_their_neighbour(tmp_path: Path) -> None:
+    cut = b'{"model":"digits", "cut\n'
+    lines = [cut, line(SECOND_NS), cut, cut, line(40 * SECOND_NS), cut, line(2 * SECOND_NS), cut]
+    (tmp_path / "predictions-000000001.jsonl").write_bytes(b"".join(lines))
+    counted: list[None] = []
+    for until, expected in ((30, 4), (1, 0), (100, 5)):
+        counted.clear()
+        stream = snapshot(tmp_path, "predictions")
+        list(read(stream, "digits", TimeRange(0, until * SECOND_NS), on_malformed=lambda: counted.append(None)))
+        assert len(counted) == expected
