@@ -140,8 +140,8 @@ def _predicted(version: ModelVersion, answer: Answer) -> int | float | None:
     """The class of a single row, or the number of a regression; None if there is none."""
     main = version.predictions.main
     if main.kind is Kind.REGRESSION:
-        numbers = main.rows(answer)
-        return numbers[0] if len(numbers) == 1 else None
+        numbers = answer[main.position]
+        return main.rows(answer)[0] if numbers is not None and numbers.size == 1 else None
     classes = version.classes.predicted(answer)
     return classes[0] if len(classes) == 1 and classes[0] != NO_CLASS else None
 

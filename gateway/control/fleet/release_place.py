@@ -106,6 +106,8 @@ class Place:
 
 
 def fingerprint(settings: ReleaseSettings) -> str:
-    """A text that is the same on hosts with the same settings of a release and the same layout of counters."""
-    text = f"{BLOCK} {settings.model_dump_json(by_alias=True)}"
+    """A text that is the same on hosts with the same settings of a release and the same layout of counters, also on
+    those of the release before: what has come since counts only where it is used.
+    """
+    text = f"{BLOCK} {settings.model_dump_json(by_alias=True, exclude={'registry'})}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

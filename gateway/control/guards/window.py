@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.errors import request_counts
-from gateway.settings.metric_names import COMPLAINT
+from gateway.settings.metric_names import COMPLAINTS
 from gateway.shm.latency import LATENCY_NS
 from gateway.shm.tally import Totals
 
@@ -31,7 +31,7 @@ _MIDDLES_MS: Final = np.array(
 @dataclass(frozen=True, slots=True)
 class FeedbackCounts:
     """Feedback counters of one version: predictions with a known truth (`labelled`) or with a reward (`rewarded`), and
-    the count and sum of other `outcomes` that are asked for, by name.
+    the count and sum of other `outcomes` that are asked for, by name; of COMPLAINTS the sum alone: of predictions.
     """
 
     labelled: int = 0
@@ -176,7 +176,7 @@ def _reading(name: str, then: _Counts, now: _Counts, elapsed_s: float) -> Readin
         case "mirror_disagreement":
             return _ratio(now.disagreed - then.disagreed, now.compared - then.compared)
         case "complaint_rate":
-            _, complaints = feedback.outcomes.get(COMPLAINT, (0, 0.0))
+            _, complaints = feedback.outcomes.get(COMPLAINTS, (0, 0.0))
             return _ratio(complaints, requests)
         case "requests_per_s":
             return Reading(requests / elapsed_s, requests) if elapsed_s > 0 else UNKNOWN_READING

@@ -16,9 +16,10 @@ from gateway.control.record_writer.feedback_lines import parsed
 from gateway.control.record_writer.feedback_memory import Change, FeedbackMemory, RecentValues
 from gateway.control.record_writer.outcome_sums import UNLABELLED, VersionFeedback
 from gateway.errors import InvalidRequest
-from gateway.records.outcomes import bounded, countable
+from gateway.records.outcomes import bounded
 from gateway.records.segments import FEEDBACK, segment_name, segments
 from gateway.records.token import Signer, Token
+from gateway.settings.model import Kind
 
 MOST_VERSIONS: Final = 2000  # kept: those with the latest feedback
 MAX_BUFFERED: Final = 100_000  # most items buffered for the guards: more push the oldest out, but are counted
@@ -111,7 +112,7 @@ class FeedbackStats:
                 continue
             new = {name: value for name, value in change.received.items() if name not in change.before}
             if new:
-                mirrored = self._mirrored(record, new)
+                mirrored = self._mirrored(record, token, new)
                 self._new.append(CreditedFeedback(token, record["time_ns"], new, mirrored))
 
     def add_mirrors(self, lines: bytes) -> None:
@@ -157,17 +158,26 @@ class FeedbackStats:
         credit.named = self._named.get(key[0], ())
         return credit
 
-    def _mirrored(self, record: Mapping[str, Any], outcomes: Mapping[str, float]) -> MirroredTruth | None:
+    def _mirrored(self, record: Mapping[str, Any], token: Token, outcomes: Mapping[str, float]) -> MirroredTruth | None:
         predicted = self._discordant.get(hash(record["prediction_id"]))
         if type(predicted) is float:
-            number, error = countable("truth", record.get("truth")), outcomes.get("error")
+            number, error = _number(token), outcomes.get("error")
             if number is None or error is None:
                 return None
-            theirs, ours = abs(bounded("error", predicted - number)), abs(error)
+            theirs, ours = abs(bounded("error", predicted - (number - error))), abs(error)
             return MirroredTruth(theirs > ours, ours > theirs)
         truth, wrong = record.get("truth_class"), outcomes.get("wrong")
+        if type(truth) is list and len(truth) == 1:
+            (truth,) = truth
         known = predicted is not None and wrong is not None and type(truth) is int
         return MirroredTruth(predicted != truth, bool(wrong)) if known else None
+
+
+def _number(token: Token) -> float | None:
+    """What stable predicted for a single row, of its main output; None if that was no number."""
+    main = token.carried[0] if token.carried else None
+    one = main is not None and main.kind is Kind.REGRESSION and main.values is not None and len(main.values) == 1
+    return main.values[0] if one else None
 
 
 def _newest(folder: Path) -> tuple[list[Path], int]:

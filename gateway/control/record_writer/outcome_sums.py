@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from gateway.records.measures import METRICS, OutcomeSum
+from gateway.settings.metric_names import COMPLAINT
 from gateway.shm.tally import CLASSES
 
 MOST_METRICS: Final = 32  # business metrics kept for each version, beside those that guards name
@@ -95,13 +96,14 @@ class VersionFeedback:
     """One version's feedback in one variant: `sums`, which survive restarts, and counters of what has been received.
 
     Those count corrections again and begin with the process: they never fall, for windows and Prometheus. `received`
-    counts items by verdict, `received_classes` rows by true class. One thread counts; any may read. `named`: outcomes
-    that guards name.
+    counts items by verdict, `received_classes` rows by true class, `complaints` predictions complained of. One thread
+    counts; any may read. `named`: outcomes that guards name.
     """
 
     def __init__(self, kept: FeedbackSums = FeedbackSums()) -> None:
         self.received = dict.fromkeys(VERDICTS, 0)
         self.received_classes: dict[int, ClassTruths] = {}
+        self.complaints = 0
         self.named: Container[str] = ()
         self._classes = dict(kept.classes)
         self._names = {name for name in kept.outcomes if name.startswith(METRICS)}  # those that nobody may have named
@@ -145,6 +147,7 @@ class VersionFeedback:
         to be counted of it from now on; `received`: those that feedback has just given. A new outcome has no value
         before, even if one is known: it was counted in sums that were dropped since.
         """
+        self.complaints += bool(received.get(COMPLAINT)) and not before.get(COMPLAINT)
         tallies = self._routes.get(route)
         if tallies is None:
             route = route if len(self._routes) < MOST_ROUTES else OTHER_ROUTES

@@ -23,7 +23,7 @@ from gateway.control.release.known_effects import record_of
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.errors import Conflict
 from gateway.settings.guards import GuardsSettings, RampSettings
-from gateway.settings.metric_names import COMPLAINT, METRICS
+from gateway.settings.metric_names import COMPLAINTS, METRICS
 from gateway.settings.routing import ReleaseSettings, RouteSettings, SplitSettings
 from gateway.settings.units import PPM
 
@@ -242,7 +242,7 @@ def outcomes_read(settings: ReleaseSettings) -> tuple[str, ...]:
     metrics |= {condition.metric for route in split.routes for condition in route.while_}
     outcomes = {metric.partition(".")[2] for metric in metrics.difference(METRICS)}
     if any(metric.endswith(".complaint_rate") for metric in metrics):
-        outcomes.add(COMPLAINT)
+        outcomes.add(COMPLAINTS)
     return tuple(sorted(outcomes))
 
 

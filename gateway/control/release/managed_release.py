@@ -11,6 +11,7 @@ from gateway.control.record_writer.outcome_sums import CORRECT, WRONG, VersionFe
 from gateway.control.release.controller import Controller, outcomes_read
 from gateway.routing.buckets import BUCKETS
 from gateway.routing.release import Variant
+from gateway.settings.metric_names import COMPLAINTS
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.failure_events import FailureEvent
 from gateway.shm.tally import UNSTRATIFIED, Totals
@@ -127,4 +128,6 @@ def feedback_counts(credit: VersionFeedback | None, outcomes: Iterable[str] = ()
     rewards = credit.received_of("reward")
     sums = {name: credit.received_of(name) for name in outcomes}
     means = {name: (one.values, one.total) for name, one in sums.items()}
+    if COMPLAINTS in means:
+        means[COMPLAINTS] = 0, float(credit.complaints)
     return FeedbackCounts(correct + wrong, correct, rewards.values, rewards.total, means)

@@ -109,9 +109,9 @@ def test_disagreement_is_the_share_of_mirrored_requests_that_were_compared() -> 
 
 def test_complaints_are_counted_by_request() -> None:
     release = Release()
-    release.sample(0.0, candidate_feedback=FeedbackCounts(outcomes={"metrics.complaint": (5, 5.0)}))
+    release.sample(0.0, candidate_feedback=FeedbackCounts(outcomes={"complaints": (0, 5.0)}))
     release.answer("candidate", 40)
-    release.sample(1.0, candidate_feedback=FeedbackCounts(outcomes={"metrics.complaint": (9, 7.0)}))
+    release.sample(1.0, candidate_feedback=FeedbackCounts(outcomes={"complaints": (0, 7.0)}))
     assert release.window.read("candidate.complaint_rate", 10.0) == Reading(0.05, 40)
     assert release.window.read("stable.complaint_rate", 10.0) == Reading(None, 0)
 

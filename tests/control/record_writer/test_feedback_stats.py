@@ -11,9 +11,11 @@ from gateway.control.record_writer import feedback_memory
 from gateway.control.record_writer import feedback_stats as ledger_module
 from gateway.control.record_writer.feedback_stats import FeedbackStats, Place
 from gateway.control.record_writer.outcome_sums import MOST_METRICS, MOST_ROUTES, OTHER_ROUTES, VersionFeedback
+from gateway.protocol.classification import NO_CLASS
+from gateway.records.carried import one_number, output_mark
 from gateway.records.line import line_of
 from gateway.records.segments import FEEDBACK, segment_path
-from gateway.records.token import Signer, encoded_names
+from gateway.records.token import CARRIED, Signer, encoded_names
 from gateway.routing.release import Decision, Variant
 
 SIGNER = Signer([(0, bytes(32))])
@@ -479,6 +481,11 @@ def test_mirrored_prediction_is_judged_by_the_truth(ledger: FeedbackStats) -> No
     assert [heard.mirrored for heard in ledger.take_new()] == said
 
 
+def number_predicted(number: int, value: float) -> str:
+    names = encoded_names("digits", "everyone") + CARRIED + one_number(value, output_mark("y"))
+    return SIGNER.token(names, DECISION, number, NO_CLASS, False).decode()
+
+
 @pytest.mark.parametrize(
     ("stable", "candidate", "truth", "said"),
     [
@@ -487,18 +494,32 @@ def test_mirrored_prediction_is_judged_by_the_truth(ledger: FeedbackStats) -> No
         (10.0, 12.0, 11.0, (False, False)),
         (10.0, 9.0, 12, (True, False)),
         (10.0, 1e300, 0.0, (True, False)),
-        (10.0, 12.0, [11.5], None),
     ],
 )
+@pytest.mark.parametrize("form", [lambda truth: truth, lambda truth: [truth], lambda truth: {"y": truth}])
 def test_mirrored_number_is_compared_by_its_distance_from_the_truth(
-    ledger: FeedbackStats, stable: float, candidate: float, truth: Any, said: tuple[bool, bool] | None
+    ledger: FeedbackStats, stable: float, candidate: float, truth: float, said: tuple[bool, bool], form: Any
 ) -> None:
-    one, agreeing = prediction(1), prediction(2)
+    one, agreeing = number_predicted(1, stable), number_predicted(2, stable)
     ledger.add_mirrors(mirrored(one, False, candidate) + mirrored(agreeing, True, candidate))
-    number = truth if isinstance(truth, int | float) else truth[0]
-    outcomes = {"loss": abs(stable - number), "error": stable - number}
-    ledger.add(b"".join(feedback_line(each, truth=truth, outcomes=outcomes) for each in (one, agreeing)))
+    outcomes = {"loss": abs(stable - truth), "error": stable - truth}
+    ledger.add(b"".join(feedback_line(each, truth=form(truth), outcomes=outcomes) for each in (one, agreeing)))
     assert [heard.mirrored for heard in ledger.take_new()] == [said, None]
+
+
+def test_mirrored_class_is_judged_by_a_list_of_one_truth(ledger: FeedbackStats) -> None:
+    one = prediction(1)
+    ledger.add_mirrors(mirrored(one, False, 5))
+    ledger.add(judged(one, False, truth_class=[5]))
+    assert [heard.mirrored for heard in ledger.take_new()] == [(False, True)]
+
+
+def test_complaints_are_predictions_whatever_number_says_so(ledger: FeedbackStats) -> None:
+    one, two = prediction(1), prediction(2)
+    for complaint in (1e6, -3.0, 0.0, 5.0):
+        ledger.add(feedback_line(one, metrics={"complaint": complaint}))
+    ledger.add(feedback_line(two, metrics={"complaint": 0.0}))
+    assert credit(ledger).complaints == 2, "it was taken back, and made again"
 
 
 def test_lines_that_would_be_forgotten_at_once_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
