@@ -21,6 +21,7 @@ from gateway.backends.digest import is_same_model
 from gateway.backends.not_served import MODEL_FILE
 from gateway.backends.trial import LoadResult, LoadTrial, TrialProcess
 from gateway.control.config.editor import Edit, EditResult, RoutingEditor
+from gateway.control.config.mounted_memory import numbers_mounted
 from gateway.control.config.named_versions import named_by
 from gateway.control.config.yaml_candidate import Weight, name_candidate, refuse_other_release
 from gateway.control.config.yaml_edit import set_stable
@@ -191,6 +192,7 @@ class Proposals:
         taken = [version for model, version in self._control.decision_log.stopped_keys() if model == ask.model]
         if release := self._control.served.get(ask.model):  # even if somebody has removed their folders
             taken += [release.stable, release.candidate or 0]
+        taken += await self._disk.run(numbers_mounted, self._control.state, ask.model)
         while True:
             if (version := ask.version) is None:
                 version = await self._disk.run(next_version, self._folder(ask), taken)
