@@ -46,7 +46,7 @@ def export(source: ExportSource, query: Query, out: Path, form: Form, meters: Me
 
     The earlier one stays until the new one is complete. Raises GatewayError if `out` contains anything else or another
     export is writing to it, OSError and sqlite3.OperationalError if it cannot be written, InvalidRequest if what is
-    recorded has no such form, and NotFound if no prediction matches the query.
+    recorded has no such form, NotFound if no prediction matches the query, and RecordsDeleted.
     """
     if form.format == "csv" and not form.flat:
         raise InvalidRequest("csv holds no lists: export it flat, or as parquet or jsonl")
