@@ -12,6 +12,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gateway.backends.not_served import MODEL_NAME
 from gateway.cli.control_client import ControlAddress, control_client, raise_refusal, told_of_failures
 from gateway.cli.disk_errors import told_of_disk
 from gateway.cli.refusal import CommandError
@@ -33,6 +34,7 @@ def fetch_dataset(control: ControlAddress, model: str, parameters: Parameters, o
 
     Raises CommandError, GatewayError.
     """
+    _check_name(model)
     with (
         told_of_disk(out),
         unfinished(out, model) as folder,
@@ -46,8 +48,14 @@ def fetch_dataset(control: ControlAddress, model: str, parameters: Parameters, o
 
 def fetch_analysis(control: ControlAddress, model: str, parameters: Parameters) -> bytes:
     """The analysis. Raises CommandError."""
+    _check_name(model)
     with _answered(control, f"/api/analyses/{model}", parameters, f"waiting for the analysis of {model}") as answer:
         return b"".join(answer)
+
+
+def _check_name(model: str) -> None:
+    if not MODEL_NAME.fullmatch(model):
+        raise CommandError(f"{model!r:.80} is no model's name; names are letters, digits, '_', '-' and '.'")
 
 
 @contextmanager
