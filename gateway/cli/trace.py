@@ -24,7 +24,7 @@ from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import load_gateway
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # ids may begin with "-"
 @click.argument("prediction_id")
 @CONFIG
 @click.option(

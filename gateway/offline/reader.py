@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
+from gateway.offline.feedback_store import FeedbackStore
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.records.prediction import Prediction, prediction_of
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, RecordSegment, read, snapshot
 from gateway.records.time_range import ALL_TIME, TimeRange
