@@ -237,8 +237,9 @@ def test_of_much_feedback_the_first_is_kept_and_all_is_compared(traced: Traced) 
     assert found["label_conflict"]
 
 
-def test_an_id_that_begins_with_a_dash_is_no_option(traced: Traced) -> None:
-    mine = traced.predict(prediction_id="-" + traced.id()[1:])
+@pytest.mark.parametrize("begin", ["-x", "-h", "--"])
+def test_an_id_that_begins_with_a_dash_is_no_option(traced: Traced, begin: str) -> None:
+    mine = traced.predict(prediction_id=begin + traced.id()[2:])
     assert traced.trace(mine["prediction_id"])["record"]["outcome"] == "ok"
 
 
