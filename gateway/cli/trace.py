@@ -24,7 +24,6 @@ from gateway.records.token_keys import stored_signer
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import load_gateway
 
-
 _IDS_MAY_BEGIN_WITH_A_DASH: Final = {"ignore_unknown_options": True, "help_option_names": ["--help"]}  # so no -h
 
 
