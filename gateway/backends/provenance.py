@@ -20,7 +20,9 @@ from gateway.system.printable import printable
 TRAINING: Final = "training.json"
 ORIGIN: Final = "origin.json"
 DATASET: Final = "dataset.json"  # the manifest of the export that the version was trained on
-MAX_BYTES: Final = 1 << 20  # of each file
+MAX_BYTES: Final = 64 << 10  # of training.json and origin.json: control waits while one is parsed
+MAX_MANIFEST_BYTES: Final = 1 << 20  # of dataset.json, which only a command reads
+MAX_GIVEN_BYTES: Final = 64 << 20  # of a manifest that its user names: an export of many versions is large
 MAX_TEXT: Final = 300  # characters of each text that is kept
 MAX_SERVED: Final = 20  # versions of a data set's manifest that are kept
 
@@ -126,10 +128,13 @@ class Provenance:
         return bool(self.training or self.origin or self.problems)
 
 
-def read_provenance(folder: Path) -> Provenance:
-    """Read what a version's folder says. Blocks on the disk for at most MAX_BYTES of each file; never raises."""
+def read_provenance(folder: Path, *, with_dataset: bool = False) -> Provenance:
+    """Read what a version's folder says, of the data set only if asked. Blocks on the disk for at most MAX_BYTES of a
+    file, MAX_MANIFEST_BYTES of the data set's manifest; never raises.
+    """
     problems: list[str] = []
-    training, origin, dataset = (_document(folder / name, problems) for name in (TRAINING, ORIGIN, DATASET))
+    training, origin = (_document(folder / name, problems) for name in (TRAINING, ORIGIN))
+    dataset = _document(folder / DATASET, problems, MAX_MANIFEST_BYTES) if with_dataset else None
     return Provenance(
         training=None if training is None else _training(training[0], problems),
         origin=None if origin is None else _origin(origin[0], problems),
@@ -141,7 +146,7 @@ def read_provenance(folder: Path) -> Provenance:
 def read_dataset_manifest(file: Path) -> DatasetManifest | str:
     """Read the manifest of an export, or say why it cannot be read."""
     problems: list[str] = []
-    found = _document(file, problems)
+    found = _document(file, problems, MAX_GIVEN_BYTES)
     if found is None:
         return problems[0] if problems else f"{file} does not exist"
     return _manifest(*found)
@@ -218,17 +223,17 @@ def _shown(text: str) -> str:
     return printable(text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…")
 
 
-def _document(file: Path, problems: list[str]) -> tuple[dict[str, Any], str] | None:
-    """The JSON object in a file, and the SHA-256 of the file; None if there is none."""
+def _document(file: Path, problems: list[str], most: int = MAX_BYTES) -> tuple[dict[str, Any], str] | None:
+    """The JSON object in a file of at most `most` bytes, and the SHA-256 of the file; None if there is none."""
     try:
-        content = _content(file)
+        content = _content(file, most)
     except FileNotFoundError:
         return None
     except OSError as error:
         problems.append(f"{file.name} cannot be read: {error.strerror}")
         return None
-    if content is None or len(content) > MAX_BYTES:
-        problems.append(f"{file.name} is {'no file' if content is None else f'larger than {MAX_BYTES >> 20} MiB'}")
+    if content is None or len(content) > most:
+        problems.append(f"{file.name} is {'no file' if content is None else f'larger than {most >> 10:,} KiB'}")
         return None
     try:
         document = orjson.loads(content)
@@ -241,8 +246,8 @@ def _document(file: Path, problems: list[str]) -> tuple[dict[str, Any], str] | N
     return document, hashlib.sha256(content).hexdigest()
 
 
-def _content(file: Path) -> bytes | None:
-    """At most one byte more than MAX_BYTES; None if it is not a regular file: a pipe would block, a device never end.
+def _content(file: Path, most: int) -> bytes | None:
+    """At most one byte more than `most`; None if it is not a regular file: a pipe would block, a device never end.
 
     Raises OSError.
     """
@@ -251,6 +256,6 @@ def _content(file: Path) -> bytes | None:
         if not stat.S_ISREG(os.fstat(opened).st_mode):
             return None
         with os.fdopen(opened, "rb", closefd=False) as reader:
-            return reader.read(MAX_BYTES + 1)
+            return reader.read(most + 1)
     finally:
         os.close(opened)

@@ -138,4 +138,9 @@ def _write_to_label(file: Path, model: str, selection: Selection, predicting: Pr
         raise CommandError(f"{file} cannot be written: {error.strerror}") from None
     counts = Counter(str(row.why) for row in rows)
     why = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    return f"{len(rows):,} rows to label ({why}) are in {' and '.join(map(str, written))}"
+    left_out = sum(row.shown.image_left_out for row in rows)
+    images = (
+        f"; {left_out:,} without their images, which are larger than {selection.row_bytes / 1024:,.0f} KiB: a smaller"
+        " --limit leaves more to each"
+    )
+    return f"{len(rows):,} rows to label ({why}) are in {' and '.join(map(str, written))}{images if left_out else ''}"

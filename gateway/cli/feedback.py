@@ -1,7 +1,7 @@
 """The command `gateway feedback`."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ from gateway.offline.feedback.fields import Columns, Entry, parse_map
 from gateway.offline.feedback.files import FeedbackFile, Format, format_of
 from gateway.offline.feedback.sending import Report, Sender, batches
 from gateway.settings.load import load_gateway
+from gateway.system.printable import printable
 
 MAX_SHOWN = 10
 
@@ -99,17 +100,21 @@ def _show(report: Report, columns: Columns, left_out: Counter[str], *, dry_run: 
         click.echo(orjson.dumps({**_document(report, columns, dry_run), "left_out": dict(left_out)}))
         return
     if columns.ignored:
-        click.echo(f"not used, because they hold no field of feedback: {', '.join(sorted(columns.ignored))}", err=True)
+        click.echo(f"not used, because they hold no field of feedback: {_names(columns.ignored)}", err=True)
     verb = "have the right form (ids, classes and ranges are checked by the gateway)" if dry_run else "accepted"
     click.echo(f"{report.accepted:,} lines {verb}, {report.rejected:,} rejected")
     if left_out:
         click.echo(", ".join(f"{count:,} {reason}" for reason, count in left_out.items()))
     for line, error in report.kept[:MAX_SHOWN]:
-        click.echo(f"line {line}: {error}", err=True)
+        click.echo(f"line {line}: {printable(error)}", err=True)
     if report.rejected > MAX_SHOWN:
         click.echo(f"and {report.rejected - MAX_SHOWN:,} more; --rejected FILE writes all of them", err=True)
     for reason, count in report.uncounted.most_common(MAX_SHOWN):
-        click.echo(f"{count:,} truths are kept for the data set, but count in no metric: {reason}", err=True)
+        click.echo(f"{count:,} truths are kept for the data set, but count in no metric: {printable(reason)}", err=True)
+
+
+def _names(names: Iterable[str]) -> str:
+    return printable(", ".join(sorted(names)))
 
 
 def _document(report: Report, columns: Columns, dry_run: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 import orjson
@@ -23,8 +24,10 @@ from gateway.records.token_keys import stored_signer
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import load_gateway
 
+_IDS_MAY_BEGIN_WITH_A_DASH: Final = {"ignore_unknown_options": True, "help_option_names": ["--help"]}  # so no -h
 
-@click.command()
+
+@click.command(context_settings=_IDS_MAY_BEGIN_WITH_A_DASH)
 @click.argument("prediction_id")
 @CONFIG
 @click.option(

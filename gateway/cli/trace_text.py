@@ -126,9 +126,14 @@ def _add_version(tree: Tree, version: TracedVersion, mirror: Mirror | None) -> N
 
 def _add_dataset(leaf: Tree, dataset: DatasetManifest) -> None:
     """What the manifest of the export says."""
-    rows = "" if dataset.rows is None else f"{dataset.rows:,} predictions of {dataset.model}, "
+    rows = (
+        ""
+        if dataset.rows is None
+        else f"{dataset.rows:,} predictions{f' of {dataset.model}' if dataset.model else ''}, "
+    )
     truths = "" if dataset.rows_with_truth is None else f"{dataset.rows_with_truth:,} with a truth, "
-    node = leaf.add(_line("export", f"{rows}{truths}made from {dataset.first} to {dataset.last}"))
+    made = f"made from {dataset.first} to {dataset.last}" if dataset.first and dataset.last else "without a time"
+    node = leaf.add(_line("export", f"{rows}{truths}{made}"))
     for one in dataset.served:
         node.add(Text(f"{one.rows:,} answered by version {one.version}, sha256 {one.sha256}", overflow="fold"))
 

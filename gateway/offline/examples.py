@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.offline.feedback_store import StoredFeedback
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.offline.row_outcomes import label_set, of_class, outcomes_of
 from gateway.protocol.tensors import Array, Tensor
 from gateway.records.prediction import Prediction

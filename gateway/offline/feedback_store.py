@@ -5,17 +5,14 @@ fit in memory.
 """
 
 import sqlite3
-from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations, zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 import orjson
 
-from gateway.records.segments import MAX_DISORDER_NS
+from gateway.offline.merged_feedback import OF_ROWS, StoredFeedback, merge_feedback
 
 _BATCH: Final = 500  # predictions looked up at once
 MAX_EXACT_INTEGER: Final = 2**53  # up to this, integers are exact in all number types of JSON, Parquet and Python
@@ -30,50 +27,7 @@ _KINDS: Final[Mapping[str, frozenset[type]]] = {
     "comment": frozenset({str, _NOTHING}),
     "customer": frozenset({str, _NOTHING}),
 }  # `read` has checked time_ns already
-_OF_ROWS: Final = ("truth", "truth_class", "correct", "reward")
 _CACHE_KIB: Final = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A truth, who sent it and when (ns since 1970). `truth_class`: the class index that it names, if any."""
-
-    truth: Any
-    customer: str | None
-    time_ns: int
-    truth_class: Any = None
-
-    @property
-    def meaning(self) -> str:
-        """A key that is equal for labels of the same meaning: the class, or the truth itself if it names no class."""
-        meant = self.truth if self.truth_class is None else [self.truth_class]
-        return orjson.dumps(meant, option=orjson.OPT_SORT_KEYS).decode()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFeedback:
-    """All feedback on one prediction. The latest value of truth, of reward and of each metric applies.
-
-    `truth_class`: the class index that the truth names, if any. `labels`: one per distinct truth, the latest one last;
-    a class's name and its index are the same truth. `count`: distinct feedbacks; repetitions count once. `outcomes`:
-    what the gateway computed from it for the whole request. Feedback on a request of several rows has lists with a
-    value per row, None for rows that it does not judge, in the place of a truth, class, reward, metric or `correct`.
-    """
-
-    truth: Any = None
-    truth_class: Any = None
-    reward: Any = None
-    correct: Any = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    comment: str | None = None
-    count: int = 0
-    labels: Sequence[Label] = ()
-    outcomes: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def conflict(self) -> bool:
-        """Whether truths contradict each other; lists that judge different rows do not."""
-        return any(_contradict(one, other) for one, other in combinations(self.labels, 2))
 
 
 class FeedbackStore:
@@ -149,7 +103,7 @@ class FeedbackStore:
         """Note the fields with a value for each row. Earlier releases had none: a list was one truth."""
         if "outcomes" in record:
             by_row = "row" in record
-            self.listed.update(name for name in _OF_ROWS if type(record.get(name)) is list or by_row)
+            self.listed.update(name for name in OF_ROWS if type(record.get(name)) is list or by_row)
             metrics = (record.get("metrics") or {}).values()
             if by_row or any(type(value) is list for value in metrics):
                 self.listed.add("metrics")
@@ -183,76 +137,3 @@ def _is_number(value: Any) -> bool:
 
 def _is_class(value: Any) -> bool:
     return type(value) is int and abs(value) <= MAX_EXACT_INTEGER
-
-
-def _contradict(one: Label, other: Label) -> bool:
-    truths = [label.truth if label.truth_class is None else label.truth_class for label in (one, other)]
-    if all(type(truth) is list for truth in truths) and None in [*truths[0], *truths[1]]:
-        return any(first != second and None not in (first, second) for first, second in zip(*truths, strict=False))
-    return True
-
-
-def _by_row(record: dict[str, Any]) -> dict[str, Any]:
-    """Feedback on one row as feedback with a list, in which only that row has a value."""
-    row = record.get("row")
-    if type(row) is not int or row < 0:
-        return record
-    before = [None] * row
-    listed = {name: [*before, record[name]] for name in _OF_ROWS if record.get(name) is not None}
-    metrics = {name: [*before, value] for name, value in (record.get("metrics") or {}).items()}
-    return {**record, **listed, "metrics": metrics or None, "outcomes": None}
-
-
-def _over(earlier: Any, value: Any) -> Any:
-    """The later value, over the earlier one in those rows that it gives."""
-    if type(value) is not list or type(earlier) is not list or (len(value) >= len(earlier) > 0 and None not in value):
-        return value
-    pairs = zip_longest(earlier, value)
-    return [before if now is None else now for before, now in pairs]
-
-
-def merge_feedback(records: Sequence[dict[str, Any]]) -> StoredFeedback:
-    """Merge all feedback on one prediction. Records with the same truth, reward and metrics count once."""
-    labels: dict[str, Label] = {}
-    said: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
-    outcomes: dict[str, float] = {}
-    different = set()
-    for record in map(_by_row, _in_order(records)):
-        truth = record.get("truth")
-        different.add(orjson.dumps([truth, record.get("reward"), record.get("metrics")], option=orjson.OPT_SORT_KEYS))
-        metrics.update({name: _over(metrics.get(name), one) for name, one in (record.get("metrics") or {}).items()})
-        outcomes.update(record.get("outcomes") or {})
-        said.update(
-            {
-                name: _over(said.get(name), record[name])
-                for name in ("reward", "comment")
-                if record.get(name) is not None
-            }
-        )
-        if truth is not None:
-            label = Label(truth, record.get("customer"), record["time_ns"], record.get("truth_class"))
-            labels.pop(label.meaning, None)
-            labels[label.meaning] = label
-            judged = {"truth": truth, "truth_class": record.get("truth_class"), "correct": record.get("correct")}
-            said.update({name: _over(said.get(name), value) for name, value in judged.items()})
-    return StoredFeedback(
-        **said, metrics=metrics, count=len(different), labels=tuple(labels.values()), outcomes=outcomes
-    )
-
-
-def _in_order(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort records, given in the order of writing, into the order in which they were made.
-
-    They are sorted by time, within the disorder that several workers' interleaved writing can cause (DISORDER_NS). A
-    record that is older than that shows that the clock was set back; sorting starts anew there.
-    """
-    ordered: list[dict[str, Any]] = []
-    began, latest_ns = 0, 0
-    for record in records:
-        time_ns = int(record["time_ns"])
-        if time_ns + MAX_DISORDER_NS < latest_ns:
-            began, latest_ns = len(ordered), 0
-        latest_ns = max(latest_ns, time_ns)
-        insort(ordered, record, lo=began, key=lambda one: int(one["time_ns"]))
-    return ordered

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import GatewayError
-from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
+from gateway.offline.feedback_store import FeedbackStore
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.records.prediction import Prediction, prediction_of
 from gateway.records.segments import (
     FEEDBACK,

@@ -125,7 +125,7 @@ class Sums:
             return NO_MEAN
         value = float(total / weight)
         spread = max(0.0, float(squares - 2 * value * products + value**2 * weights))
-        variance = spread / weight**2 * (units / (units - 1) if units > 1 else math.inf)
+        variance = spread / weight**2 * units / (units - 1) if units > 1 else math.inf
         return Mean(value, math.sqrt(variance) if math.isfinite(variance) else math.inf, int(count), int(units))
 
 

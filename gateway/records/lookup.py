@@ -1,15 +1,20 @@
 """Finds the records of one prediction among many, by the time that its id holds."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from gateway.records.segments import MAX_DISORDER_NS, RecordSegment, lines, parsed, segments_within, times_ns
+from gateway.records.segments import MAX_DISORDER_NS, RecordSegment, lines, parsed, segments_within, times_in, times_ns
 from gateway.records.time_range import TimeRange
 
 
 def oldest_ns(stream: Sequence[RecordSegment]) -> int | None:
-    """The time of the oldest record that is kept; None if there is none."""
-    return next((min(times) for segment in stream if (times := times_ns(segment))), None)
+    """The time of the oldest record that is kept in any of the folders; None if there is none."""
+    oldest: dict[Path, int] = {}
+    for segment in stream:
+        if segment.path.parent not in oldest and (times := times_ns(segment)):
+            oldest[segment.path.parent] = min(times)
+    return min(oldest.values(), default=None)
 
 
 def find(
@@ -55,14 +60,13 @@ def _of(segment: RecordSegment, prediction_id: str) -> Iterator[dict[str, Any]]:
 def _nearest(stream: Sequence[RecordSegment], time_ns: int) -> list[RecordSegment]:
     """The segments that can hold a record of this time, those first whose records are nearest to it.
 
-    A segment ends where the next one begins; the last one may have grown since it was looked at.
+    A segment ends where the next one of its folder begins. The last one may have grown since it was looked at, and the
+    end of one whose next one cannot be read is not known: records may come after the last one that was looked at.
     """
-    looks = [times_ns(segment) for segment in stream]
     found: list[tuple[int, int]] = []
-    for number, times in enumerate(looks):
+    for number, (times, after) in enumerate(times_in(stream)):
         if times:
-            after = looks[number + 1][:1] if number + 1 < len(looks) else [max(time_ns, *times)]
-            distance_ns = max(0, min(times) - time_ns, time_ns - max([*times, *after]))
+            distance_ns = max(0, min(times) - time_ns, time_ns - max([*times, *(after or [time_ns])]))
             if distance_ns <= MAX_DISORDER_NS:
                 found.append((distance_ns, number))
     return [stream[number] for _, number in sorted(found)]

@@ -157,8 +157,8 @@ def _opened(path: Path) -> BufferedReader | None:
 def segments_within(
     stream: Sequence[RecordSegment], time_range: TimeRange, on_progress: Callable[[int], None]
 ) -> Iterator[RecordSegment]:
-    """Yield the segments that can hold a record of the range, judged by `_LOOKS` records spread over each segment and
-    the first record of the next one.
+    """Yield the segments that can hold a record of the range, judged by records spread over each segment and the first
+    record of its folder's next one. The segments of a folder come one after another.
 
     Records that a wrong clock stamped may be missed if they fill less than a sixteenth of a segment: their times differ
     from those of all records around them.
@@ -166,9 +166,8 @@ def segments_within(
     if time_range == ALL_TIME:
         yield from stream
         return
-    looks = [times_ns(segment) for segment in stream]
-    for segment, times, after in zip(stream, looks, [*looks[1:], []], strict=False):  # one more, to the last
-        if times and _apart([*times, *after[:1]], time_range, last=not after):
+    for segment, (times, after) in zip(stream, times_in(stream), strict=True):
+        if times and _apart([*times, *after], time_range, last=not after):
             on_progress(segment.size_bytes)
         else:
             yield segment
@@ -180,6 +179,16 @@ def _apart(times_ns: list[int], time_range: TimeRange, *, last: bool) -> bool:
     """
     too_old = time_range.since_ns is not None and not last and max(times_ns) + MAX_DISORDER_NS < time_range.since_ns
     return too_old or (time_range.until_ns is not None and min(times_ns) - MAX_DISORDER_NS >= time_range.until_ns)
+
+
+def times_in(stream: Sequence[RecordSegment]) -> list[tuple[list[int], list[int]]]:
+    """For each segment, its `times_ns` and the time of the first record of the next one of its folder: empty for the
+    last one of each folder, which may still grow, and if the next one's cannot be read.
+    """
+    looks = [times_ns(segment) for segment in stream]
+    folders = [segment.path.parent for segment in stream]
+    after = [looks[next][:1] if folders[next] == folders[next - 1] else [] for next in range(1, len(stream))]
+    return list(zip(looks, [*after, []], strict=False))  # `after` has one more if there is no segment
 
 
 def times_ns(segment: RecordSegment) -> list[int]:

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.backends.provenance import (
     MAX_BYTES,
+    MAX_MANIFEST_BYTES,
     MAX_SERVED,
     MAX_TEXT,
     DatasetQuery,
@@ -55,7 +56,7 @@ def written(folder: Path, **files: Any) -> Provenance:
     for name, content in files.items():
         text = content if isinstance(content, bytes) else json.dumps(content).encode()
         (folder / f"{name}.json").write_bytes(text)
-    return read_provenance(folder)
+    return read_provenance(folder, with_dataset=True)
 
 
 def test_a_folder_without_files_says_nothing(tmp_path: Path) -> None:
@@ -100,12 +101,21 @@ def test_a_manifest_belongs_to_the_export_that_training_names(tmp_path: Path) ->
     assert not found.is_of(Training(dataset_manifest_sha256="0" * 64))
     assert not found.is_of(Training())  # both name no content
     assert read_dataset_manifest(tmp_path / "dataset.json") == found
+    assert read_provenance(tmp_path).dataset is None
     assert read_dataset_manifest(tmp_path / "none.json") == f"{tmp_path / 'none.json'} does not exist"
 
 
 def test_a_manifest_may_be_named_by_its_content(tmp_path: Path) -> None:
     found = written(tmp_path, dataset={**MANIFEST, "content_sha256": "ef" * 32}).dataset
     assert found is not None and found.is_of(Training(dataset_content_sha256="ef" * 32))
+
+
+def test_a_large_manifest_is_read_if_its_user_names_it(tmp_path: Path) -> None:
+    text = json.dumps(MANIFEST | {"columns": "x" * MAX_MANIFEST_BYTES})
+    found = written(tmp_path, dataset=text.encode())
+    assert (found.dataset, found.problems) == (None, ("dataset.json is larger than 1,024 KiB",))
+    named = read_dataset_manifest(tmp_path / "dataset.json")
+    assert not isinstance(named, str) and named.rows == 10
 
 
 def test_only_the_first_versions_of_a_manifest_are_kept(tmp_path: Path) -> None:
@@ -119,12 +129,12 @@ def test_only_the_first_versions_of_a_manifest_are_kept(tmp_path: Path) -> None:
     [
         (b"", "training.json is not valid JSON"),
         (b"\xff\xfe{}", "training.json is not valid JSON"),
-        (b"[" * 100_000, "training.json is not valid JSON"),
-        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "training.json is not valid JSON"),
+        (b"[" * 60_000, "training.json is not valid JSON"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "training.json is not valid JSON"),
         (b'{"train_rows": NaN}', "training.json is not valid JSON"),
         (b"[]", "training.json must be a JSON object"),
         (b'"<script>"', "training.json must be a JSON object"),
-        (b" " * (MAX_BYTES + 1), "training.json is larger than 1 MiB"),
+        (b"{" + b" " * MAX_BYTES + b"}", "training.json is larger than 64 KiB"),
         (b'{"train_rows": -1}', "training.json: train_rows must be a whole number from 0, and is left out"),
         (b'{"train_rows": 1.5}', "training.json: train_rows must be a whole number from 0, and is left out"),
         (b'{"train_rows": true}', "training.json: train_rows must be a whole number from 0, and is left out"),
@@ -143,7 +153,7 @@ def test_a_bad_file_is_said_and_not_used(tmp_path: Path, content: bytes, problem
 
 
 def test_texts_are_short_and_can_be_printed(tmp_path: Path) -> None:
-    found = written(tmp_path, training={"estimator": "\x1b[2J\u202e<b>", "data": "x" * 500_000})
+    found = written(tmp_path, training={"estimator": "\x1b[2J\u202e<b>", "data": "x" * 50_000})
     assert found.training is not None
     assert found.training.estimator == "\\x1b[2J\\u202e<b>"
     assert found.training.data == "x" * (MAX_TEXT - 1) + "…"
@@ -180,6 +190,6 @@ def test_what_is_no_file_is_not_opened_for_ever(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "training.json")
     (tmp_path / "origin.json").mkdir()
     (tmp_path / "dataset.json").symlink_to("dataset.json")
-    found = read_provenance(tmp_path)
+    found = read_provenance(tmp_path, with_dataset=True)
     assert (found.training, found.origin, found.dataset) == (None, None, None)
     assert [problem.split(" ")[0] for problem in found.problems] == ["training.json", "origin.json", "dataset.json"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.offline.examples import Example, Predicting, examples_of
-from gateway.offline.feedback_store import merge_feedback
+from gateway.offline.merged_feedback import merge_feedback
 from gateway.protocol.decode import decode_outputs
 from gateway.records.prediction import Prediction
 from gateway.settings.model import Kind

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.offline.feedback_store import FeedbackStore, StoredFeedback, merge_feedback
+from gateway.offline.feedback_store import FeedbackStore
+from gateway.offline.merged_feedback import StoredFeedback, merge_feedback
 from gateway.offline.reader import Query, join_feedback, load_feedback, records_in
 from gateway.records.time_range import TimeRange
 from tests.recording import STEP_NS, Recording
@@ -104,6 +105,59 @@ def test_lists_that_judge_other_rows_are_combined_and_are_no_conflict() -> None:
     )
     assert (merged.truth, merged.correct, merged.conflict) == ([1, 2], [True, False], False)
     assert merge_feedback([feedback_record(1, truth=[1, 2]), feedback_record(2, truth=[1, 3])]).conflict
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "conflict"),
+    [
+        ({"row": 1, "truth": "a"}, {"row": 0, "truth": "b"}, False),
+        ({"row": 1, "truth": "a"}, {"row": 1, "truth": "b"}, True),
+        ({"row": 1, "truth": "a", "truth_class": 2}, {"row": 1, "truth": 2, "truth_class": 2}, False),
+        ({"row": 1, "truth": "a", "truth_class": 2}, {"row": 1, "truth": 3, "truth_class": 3}, True),
+        ({"row": 1, "truth": 2}, {"truth": [1, 2]}, False),
+        ({"row": 1, "truth": 2}, {"truth": [1, 3]}, True),
+        ({"row": 1, "truth": 2}, {"truth": [1, None]}, False),
+        ({"row": 0, "truth": 2}, {"truth": 2}, False),
+        ({"row": 0, "truth": 2}, {"truth": 3}, True),
+        ({"truth": [1, None, 3]}, {"truth": [1, None, 4]}, True),
+        ({"truth": ["a", "b"]}, {"truth": ["a"]}, True),
+        ({"truth": 1}, {"truth": 1}, False),
+    ],
+)
+def test_truths_contradict_each_other_if_two_of_a_row_or_of_the_request_differ(
+    one: dict[str, Any], other: dict[str, Any], conflict: bool
+) -> None:
+    for pair in ((one, other), (other, one)):
+        assert (
+            merge_feedback([feedback_record(time, **fields) for time, fields in enumerate(pair)]).conflict is conflict
+        )
+
+
+def test_feedback_on_rows_is_put_over_earlier_feedback_on_them_only() -> None:
+    sent = feedback_record(1, truth=[1, 2, 3], truth_class=[1, 2, 3], reward=[1.0, 1.0, 1.0])
+    later = [
+        feedback_record(2, row=1, truth="x", reward=0.5, metrics={"a": 1.0}),
+        feedback_record(3, row=3, truth=4, truth_class=4, correct=True),
+    ]
+    merged = merge_feedback([sent, *later])
+    assert (merged.truth, merged.truth_class) == ([1, "x", 3, 4], [1, None, 3, 4])
+    assert (merged.reward, merged.metrics, merged.correct) == ([1.0, 0.5, 1.0], {"a": [None, 1.0]}, [None] * 3 + [True])
+    assert [(row, [label.truth for label in labels]) for row, labels in merged.row_labels.items()] == [
+        (1, ["x"]),
+        (3, [4]),
+    ]
+    assert sent["truth"] == [1, 2, 3]  # records are not changed
+
+
+def test_feedback_on_each_of_ten_thousand_rows_is_merged() -> None:
+    records = [
+        feedback_record(row, row=row, truth=row % 10, truth_class=row % 10, correct=True, metrics={"a": 1.0})
+        for row in range(10_000)
+    ]
+    merged = merge_feedback(records)
+    assert (merged.truth, merged.count, merged.conflict) == ([row % 10 for row in range(10_000)], 10_000, False)
+    assert sum(len(label.truth) if type(label.truth) is list else 1 for label in merged.row_labels[9_999]) == 1
+    assert merge_feedback([*records, feedback_record(10_000, row=5_000, truth=1, truth_class=1)]).conflict
 
 
 def test_whole_list_replaces_an_earlier_one() -> None:

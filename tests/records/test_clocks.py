@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gateway.control.record_writer.writer import RecordWriter
-from gateway.offline.feedback_store import merge_feedback
+from gateway.offline.merged_feedback import merge_feedback
 from gateway.records import token_keys as keys
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, read, segment_path, snapshot
 from gateway.records.time_range import TimeRange

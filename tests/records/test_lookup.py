@@ -86,6 +86,25 @@ def test_all_records_from_a_time_on_are_found_in_the_order_of_writing(tmp_path: 
     assert passed.size == sum(segment.size_bytes for segment in stream)
 
 
+@pytest.mark.parametrize("following", [b"", b"no record\n", None])
+def test_the_end_of_a_segment_is_found_whatever_follows_it(tmp_path: Path, following: bytes | None) -> None:
+    (tmp_path / "a").mkdir()
+    path = segment_path(tmp_path / "a", "predictions", 1, open=False)
+    path.write_bytes(b"".join([*(line(f"m{n}", T_NS + n) for n in range(100)), line("end", T_NS + 60 * MINUTE_NS)]))
+    (tmp_path / "b").mkdir()
+    folder = tmp_path / ("b" if following is None else "a")
+    segment_path(folder, "predictions", 2, open=True).write_bytes(line("b", T_NS) if following is None else following)
+    stream = [*snapshot(tmp_path / "a", "predictions"), *snapshot(tmp_path / "b", "predictions")]
+    assert find(stream, "end", T_NS + 60 * MINUTE_NS) is not None
+
+
+def test_the_oldest_time_is_that_of_any_folder(tmp_path: Path) -> None:
+    for name, time_ns in (("a", T_NS + 1), ("b", T_NS)):
+        (tmp_path / name).mkdir()
+        segment_path(tmp_path / name, "predictions", 1, open=True).write_bytes(line("x", time_ns))
+    assert oldest_ns([*snapshot(tmp_path / "a", "predictions"), *snapshot(tmp_path / "b", "predictions")]) == T_NS
+
+
 def test_a_segment_that_was_sealed_or_deleted_meanwhile_does_no_harm(tmp_path: Path) -> None:
     stream = hourly(tmp_path)
     stream[9].path.rename(stream[9].path.with_suffix(""))

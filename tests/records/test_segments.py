@@ -93,6 +93,20 @@ def test_time_range_selects_records_and_skips_segments(
     assert sum(passed) == sum(path.stat().st_size for path in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("segments", [1, 2])
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_the_latest_records_of_each_of_several_folders_are_found(tmp_path: Path, order: str, segments: int) -> None:
+    for host in order:
+        (tmp_path / host).mkdir()
+        for number in range(1, segments):
+            write(tmp_path / host, number, *(line(minute) for minute in range(100)))
+        # the latest records are past the last place that is looked at
+        old, new = (line(minute) for minute in range(1000)), (line(DAY_NS + second) for second in range(40))
+        write(tmp_path / host, segments, *old, *new, open=True)
+    stream = [segment for host in order for segment in snapshot(tmp_path / host, "predictions")]
+    assert len(list(read(stream, "digits", TimeRange(since_ns=DAY_NS)))) == 80
+
+
 def test_records_slightly_out_of_order_are_found(tmp_path: Path) -> None:
     write(tmp_path, 1, line(10 * SECOND_NS), line(30 * SECOND_NS))
     write(tmp_path, 2, line(20 * SECOND_NS))

@@ -23,6 +23,7 @@ from gateway.control.record_status import ClassLabels
 from gateway.control.release.decisions import MAX_IN_MEMORY
 from gateway.control.status import release_status
 from gateway.errors import InvalidRequest, NotReady
+from gateway.system.scheduling import set_realtime_helper
 from gateway.web.responses import JsonResponse
 
 LIMIT: Final = Parameter(
@@ -43,7 +44,7 @@ class ReadEndpoints:
         self._decision_list = DecisionListCache()
         self._listing = asyncio.Lock()
         self._labels = ClassLabels(control.repository)
-        self._provenance = ProvenanceCache(control.repository)
+        self._provenance = ProvenanceCache(control.repository, set_priority=set_realtime_helper)
 
     def endpoints(self) -> list[Endpoint]:
         return [

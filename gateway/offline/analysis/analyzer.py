@@ -19,7 +19,8 @@ from gateway.offline.analysis.table import ExampleTable, Row
 from gateway.offline.analysis.tallies import Tallies
 from gateway.offline.analysis.versions import Comparison, Pair, VersionMetric, by_version, compare
 from gateway.offline.examples import Example, Predicting, examples_of
-from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
+from gateway.offline.feedback_store import FeedbackStore
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.offline.reader import OnProgress, Query, Records, join_feedback, load_feedback, read_all
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
@@ -139,7 +140,7 @@ class _Collector:
             mine = row_of(inputs, example.row, len(examples))
             confidence = self._hard_examples.add(prediction, example, mine, len(examples))
             self._tallies.add(prediction, example, confidence)
-        if feedback.labels:
+        if feedback.labels or feedback.row_labels:
             self._add_labels(prediction, feedback, examples, inputs)
         if any(example.outcomes for example in examples):
             self._add_rows(prediction, examples, inputs)

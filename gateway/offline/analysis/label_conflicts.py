@@ -12,7 +12,7 @@ import orjson
 
 from gateway.offline.analysis.input_summary import InputSummary
 from gateway.offline.examples import Example, of_row
-from gateway.offline.feedback_store import Label, StoredFeedback
+from gateway.offline.merged_feedback import Label, StoredFeedback
 from gateway.records.prediction import Prediction
 from gateway.settings.model import Kind
 
@@ -70,17 +70,19 @@ class LabelStore:
     def add(self, key: bytes, prediction: Prediction, feedback: StoredFeedback, example: Example, rows: int) -> None:
         """Add the labels of one row of a prediction with `rows` of them; `key`: that of its input."""
         is_list = example.kind in (Kind.MULTILABEL, Kind.RANKING)
-        entries = []
+        labels = list(feedback.row_labels.get(example.row, ()))
         for given in feedback.labels:
             truth = of_row(given.truth, example.row, rows, is_list=is_list)
-            if truth is None:
-                continue
-            truth_class = of_row(given.truth_class, example.row, rows, is_list=is_list)
-            label = Label(truth, given.customer, given.time_ns, truth_class)
+            if truth is not None:
+                truth_class = of_row(given.truth_class, example.row, rows, is_list=is_list)
+                labels.append(Label(truth, given.customer, given.time_ns, truth_class))
+        entries = []
+        for label in labels:
+            truth = label.truth
             number = float(truth) if example.kind is Kind.REGRESSION and type(truth) in (int, float) else None
             self._note(number)
             entries.append(
-                (key, label.meaning, number, label.time_ns, _json(truth), _json(truth_class), label.customer,
+                (key, label.meaning, number, label.time_ns, _json(truth), _json(label.truth_class), label.customer,
                  prediction.prediction_id, _json(example.predicted))
             )  # fmt: skip
         self._database.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)

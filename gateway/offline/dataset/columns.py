@@ -9,7 +9,8 @@ import orjson
 import pyarrow as pa
 
 from gateway.offline.dataset.schema import Side, TensorColumn, Tensors
-from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
+from gateway.offline.feedback_store import FeedbackStore
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.protocol.tensors import DATATYPES, Array, Tensor
 from gateway.records.prediction import Prediction
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from gateway.offline.dataset.flat_rows import TEXT, FlatPrediction, flat_prediction
 from gateway.offline.dataset.schema import Tensors
 from gateway.offline.examples import Example, Predicting
-from gateway.offline.feedback_store import StoredFeedback
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.protocol.tensors import DATATYPES, Array
 from gateway.records.prediction import Prediction
 from gateway.settings.model import Kind

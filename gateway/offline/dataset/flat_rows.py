@@ -9,7 +9,7 @@ import numpy as np
 from gateway.errors import InvalidRequest
 from gateway.offline.dataset.schema import Tensors
 from gateway.offline.examples import Example, Predicting, examples_of
-from gateway.offline.feedback_store import StoredFeedback
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.protocol.tensors import Array, Tensor
 from gateway.records.prediction import Prediction
 from gateway.settings.model import Kind

@@ -13,7 +13,7 @@ import orjson
 from gateway.offline.dataset.content_hash import column_types
 from gateway.offline.dataset.manifest_file import KIND
 from gateway.offline.dataset.partitions import Part, TableLayout
-from gateway.offline.feedback_store import StoredFeedback
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.offline.reader import Query
 from gateway.records.prediction import Prediction
 from gateway.records.time_range import format_time

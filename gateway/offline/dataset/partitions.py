@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from gateway.offline.dataset.content_hash import ContentHash
 from gateway.offline.dataset.schema import Tensors
-from gateway.offline.feedback_store import StoredFeedback
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.protocol.elements import to_json
 from gateway.records.prediction import Prediction
 from gateway.records.time_range import format_time

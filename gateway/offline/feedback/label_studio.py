@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gateway.offline.feedback.fields import FIELDS, METRIC, PREDICTION_ID, Columns, Entry, entry_of
 from gateway.settings.model import Kind
+from gateway.system.printable import printable
 
 NO_ANNOTATION: Final = "not labelled yet"
 CANCELLED: Final = "skipped by the annotator"
@@ -17,6 +18,7 @@ _TRUTH: Final = "truth"
 _OF_TASK: Final = (PREDICTION_ID, "row")  # which data of the task says, not an annotation
 _ANNOTATION: Final = "annotation_id"  # in a row of JSON-MIN, if the task has an annotation
 _METRICS: Final = "metrics"
+MAX_NAME: Final = 60  # characters of a control's name in a message
 _MAP: Final = "give --map truth=NAME, with the name of the control in the labelling configuration"
 
 
@@ -43,7 +45,7 @@ def _of_task(number: int, task: Mapping[str, Any], columns: Columns, left_out: C
         yield Entry(number, {}, "must have a list of annotations, and an object `data`")
         return
     found = [one for one in annotations if type(one) is dict and not one.get("was_cancelled")]
-    golden = [one for one in found if one.get("ground_truth") is True]
+    golden = [one for one in found if one.get("ground_truth") is True and _is_answered(one, data)]
     left_out[CANCELLED] += len(annotations) - len(found)
     left_out[NOT_GOLDEN] += len(found) - len(golden) if golden else 0
     left_out[NO_ANNOTATION] += not annotations
@@ -54,6 +56,11 @@ def _of_task(number: int, task: Mapping[str, Any], columns: Columns, left_out: C
             left_out[NO_ANNOTATION] += 1
         else:
             yield _entry(number, data, said, error, columns)
+
+
+def _is_answered(annotation: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Whether it says anything; of label sets, nothing is an answer, too: none of the labels."""
+    return bool(annotation.get("result")) or data.get("kind") == Kind.MULTILABEL
 
 
 def _of_row(number: int, task: Mapping[str, Any], columns: Columns, left_out: Counter[str]) -> Iterator[Entry]:
@@ -80,11 +87,11 @@ def _entry(number: int, data: Mapping[str, Any], said: Mapping[str, Any], error:
     base = {name: data[column] for column, name in columns_of_task.items() if column in data}
     if error:
         return Entry(number, base, error)
-    fields = columns.fields_of(list(said))
-    if not any(fields):
-        named = ", ".join(f"'{name:.60}'" for name in said)
+    found = [None if name in _OF_TASK else name for name in columns.fields_of(list(said))]
+    if not any(found):
+        named = ", ".join(f"'{_short(name)}'" for name in said)
         return Entry(number, base, f"its labels are called {named}, which is no field of feedback: {_MAP}")
-    return entry_of(number, [*base, *fields], [*base.values(), *said.values()])
+    return entry_of(number, [*base, *found], [*base.values(), *said.values()])
 
 
 def _said(results: Sequence[Any], kind: Any) -> tuple[dict[str, Any], str]:
@@ -95,13 +102,18 @@ def _said(results: Sequence[Any], kind: Any) -> tuple[dict[str, Any], str]:
             continue  # relations between regions
         name, control, value = result["from_name"], result.get("type"), result.get("value")
         if name in said:
-            return {}, f"says several things under '{name:.60}': tasks have one answer for the whole input"
+            return {}, f"says several things under '{_short(name)}': tasks have one answer for the whole input"
         if type(value) is not dict or type(control) is not str or control not in _READERS or control not in value:
-            return {}, f"'{name:.60}' is of type {control!s:.40}, which says no truth; known are {', '.join(_READERS)}"
+            shown = f"'{_short(name)}' is of type {_short(str(control))}"
+            return {}, f"{shown}, which says no truth; known are {', '.join(_READERS)}"
         said[name] = _READERS[control](value[control], kind)
     if kind == Kind.MULTILABEL and _TRUTH not in said:
         said[_TRUTH] = []  # submitted without a choice: none of the labels
     return said, ""
+
+
+def _short(name: str) -> str:
+    return printable(name[:MAX_NAME])
 
 
 def _plain(value: Any, kind: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from gateway.offline.labelling.label_studio import facts_of, project_of
 from gateway.offline.labelling.row import RowToLabel
 from gateway.system.durable_files import replace_durably
 
-_BEGINS_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # which spreadsheets would calculate
+_BEGINS_FORMULA: Final = ("=", "+", "-", "@")  # which spreadsheets would calculate
 
 
 def check_name(file: Path) -> None:
@@ -44,17 +45,22 @@ def table(rows: Sequence[RowToLabel], predicting: Predicting) -> str:
     features = list(dict.fromkeys(f"input.{name}" for row in rows for name in row.shown.features))
     inputs = [name for name in ("image", "text") if any(getattr(row.shown, name) is not None for row in rows)]
     written = io.StringIO(newline="")
-    facts = [facts_of(row, predicting) for row in rows]
+    facts = [{name: _cell(value) for name, value in facts_of(row, predicting).items()} for row in rows]
     names = ["prediction_id", "row", "truth", *(name for name in facts[0] if name not in ("prediction_id", "row"))]
     writer = csv.DictWriter(written, [*names, *inputs, *features], restval="", lineterminator="\n")
     writer.writeheader()
     for row, said in zip(rows, facts, strict=True):
         seen = {name: _cell(getattr(row.shown, name)) for name in inputs}
         values = {f"input.{name}": _cell(value) for name, value in row.shown.features.items()}
-        writer.writerow({**said, "truth": "", **seen, **values})
+        known = {"prediction_id": row.prediction_id, "truth": ""}  # an id is no formula, and must come back as it is
+        writer.writerow({**said, **known, **seen, **values})
     return written.getvalue()
 
 
 def _cell(value: Any) -> Any:
-    """The value, with a quote before a text that a spreadsheet would calculate: clients have sent it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_BEGINS_FORMULA) else value
+    """The value, with a quote before a text that a spreadsheet would calculate: clients and models name what they like.
+
+    Spreadsheets pass over white space, and take full-width signs for signs.
+    """
+    text = value if isinstance(value, str) else ""
+    return f"'{value}" if unicodedata.normalize("NFKC", text).lstrip().startswith(_BEGINS_FORMULA) else value

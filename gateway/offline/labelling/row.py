@@ -12,6 +12,7 @@ from gateway.protocol.tensors import Tensor
 from gateway.settings.model import Kind
 
 MAX_TEXT: Final = 20_000  # characters shown
+MAX_BYTES: Final = 24 * 1024**2  # of the image and the texts of a row; PNG and base64 included
 MAX_COLUMNS: Final = 200  # features shown
 DIGITS: Final = 8  # of a number shown: FP32 has no more
 
@@ -26,11 +27,14 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The inputs of a row. `image`: a data address; `text`: of a text input; `features`: all other values, by name."""
+    """The inputs of a row. `image`: a data address; `text`: of a text input; `features`: all other values, by name.
+    `image_left_out`: there is one, but it is too large.
+    """
 
     image: str | None = None
     text: str | None = None
     features: Mapping[str, float | int | bool | str] = field(default_factory=dict)
+    image_left_out: bool = False
 
     @property
     def empty(self) -> bool:
@@ -62,36 +66,44 @@ class RowToLabel:
     classes: int = 0
 
 
-def shown_of(modality: str | None, inputs: Sequence[Tensor], names: FeatureNames) -> Shown:
-    """What can be shown of the inputs of one row."""
+def shown_of(modality: str | None, inputs: Sequence[Tensor], names: FeatureNames, most_bytes: int = MAX_BYTES) -> Shown:
+    """What can be shown of the inputs of one row: an image and texts of about `most_bytes` in all."""
     image = text = None
+    image_left_out = False
     features: dict[str, float | int | bool | str] = {}
     for tensor in inputs:
-        if image is None and modality == "image" and (image := image_address(tensor)) is not None:
-            continue
+        if image is None and modality == "image" and (address := image_address(tensor)) is not None:
+            if len(address) <= most_bytes:
+                image = address
+                most_bytes -= len(image)
+                continue
+            image_left_out = True
         if tensor.datatype == "BYTES" and tensor.data.size == 1 and text is None and modality != "tabular":
-            text = _text(tensor.data.ravel()[0])
+            text = _text(tensor.data.ravel()[0], most_bytes)
+            most_bytes -= len(text)
             continue
         values = tensor.data.ravel().tolist()
         if len(features) + len(values) > MAX_COLUMNS:
             features[tensor.name] = f"({len(values):,} values)"
             continue
-        named = names.of(tensor.name, len(values), len(inputs))
-        features.update(zip(named, map(_value, values), strict=True))
-    return Shown(image, text, features)
+        for name, value in zip(names.of(tensor.name, len(values), len(inputs)), values, strict=True):
+            features[name] = shown = _value(value, most_bytes)
+            most_bytes -= len(shown) if isinstance(shown, str) else 0
+    return Shown(image, text, features, image_left_out)
 
 
-def _value(value: Any) -> float | int | bool | str:
+def _value(value: Any, most: int) -> float | int | bool | str:
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else str(value)  # JSON has no infinities
-    return value if isinstance(value, bool | int) else _text(value)
+    return value if isinstance(value, bool | int) else _text(value, most)
 
 
-def _text(element: object) -> str:
+def _text(element: object, most: int) -> str:
+    """The text, cut off at `most` characters or MAX_TEXT."""
     if isinstance(element, bytes):
         try:
             element = element.decode()
         except UnicodeDecodeError:
             return f"({len(element):,} bytes)"
-    text = str(element)
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+    text, most = str(element), max(1, min(most, MAX_TEXT))
+    return text if len(text) <= most else f"{text[: most - 1]}…"

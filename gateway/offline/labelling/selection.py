@@ -7,18 +7,20 @@ from typing import Final
 from gateway.offline.analysis.features import FeatureNames
 from gateway.offline.analysis.hard_examples import Unlabelled
 from gateway.offline.analysis.input_summary import key_of
-from gateway.offline.labelling.row import RowToLabel, Why, shown_of
+from gateway.offline.labelling.row import MAX_BYTES, RowToLabel, Why, shown_of
 from gateway.offline.top_k import TopK
 
 DISAGREEING_SHARE: Final = 0.5  # of the hard rows at most, as long as there are unsure ones
 SAMPLED_SHARE: Final = 0.1  # of all rows at least
+MAX_SHOWN_BYTES: Final = 512 * 1024**2  # of all rows that are considered, which are kept in memory
 _HASH_BYTES: Final = 8
 
 
 class Selection:
     """Collects `limit` different inputs without a truth. `names`: of the features.
 
-    `unseen`: rows that could not be chosen, because their inputs are not recorded.
+    `unseen`: rows that could not be chosen, because their inputs are not recorded; `row_bytes`: how large the image and
+    the texts of a row may be, so that all fit in memory.
     """
 
     def __init__(self, limit: int, names: FeatureNames) -> None:
@@ -26,6 +28,7 @@ class Selection:
         self._names = names
         self._of = {why: TopK[RowToLabel](limit) for why in Why}
         self.unseen = 0
+        self.row_bytes = min(MAX_BYTES, MAX_SHOWN_BYTES // (limit * len(Why)))
 
     def offer(self, row: Unlabelled) -> None:
         """Consider a row without a truth."""
@@ -70,7 +73,7 @@ class Selection:
             version=prediction.version,
             kind=example.kind,
             predicted=example.predicted,
-            shown=shown_of(prediction.modality, row.inputs, self._names),
+            shown=shown_of(prediction.modality, row.inputs, self._names, self.row_bytes),
             score=row.score,
             margin=row.margin,
             other=row.other,

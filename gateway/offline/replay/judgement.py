@@ -9,7 +9,7 @@ import numpy as np
 
 from gateway.errors import RequestError
 from gateway.offline.examples import Predicting, examples_of
-from gateway.offline.feedback_store import StoredFeedback
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.offline.replay.runner import Rerun
 from gateway.offline.row_outcomes import of_class, outcomes_of
 from gateway.offline.statistics import Rate

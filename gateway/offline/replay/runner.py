@@ -13,7 +13,7 @@ from gateway.backends.onnx import Result
 from gateway.backends.output_checks import check
 from gateway.backends.signature import Feeds
 from gateway.errors import InvalidOutput, RequestError
-from gateway.offline.feedback_store import StoredFeedback
+from gateway.offline.merged_feedback import StoredFeedback
 from gateway.offline.reader import Joined
 from gateway.protocol.classification import classify
 from gateway.protocol.tensors import InferRequest, Tensor

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.errors import InvalidRequest
-from gateway.offline.feedback_store import is_sound, merge_feedback
+from gateway.offline.feedback_store import is_sound
+from gateway.offline.merged_feedback import Contradiction, label_of, row_of_feedback
 from gateway.offline.reader import OnProgress, Records
 from gateway.offline.trace.version import Role, TracedVersion, VersionTracer
 from gateway.records.lookup import find, find_all, oldest_ns
@@ -38,7 +39,7 @@ class Mirror:
     sha256: str | None
     time_ns: int
     agreement: bool | None
-    predicted: int | None
+    predicted: int | float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +100,22 @@ class Tracer:
         since_ns = token.time_ns - MAX_DISORDER_NS
         mirror = _mirror(find(self._records.mirrors, prediction_id, token.time_ns, meters.mirrors))
         entries = find_all(self._records.feedback, prediction_id, since_ns, meters.feedback)
-        sound = [one for one in entries if is_sound(one)]
+        feedback, count, contradiction = list[dict[str, Any]](), 0, Contradiction()
+        for one in filter(is_sound, entries):
+            count += 1
+            if len(feedback) < MAX_FEEDBACK:
+                feedback.append(one)
+            if (label := label_of(one)) is not None:
+                contradiction.add(label, row_of_feedback(one))
         return Trace(
             prediction_id=prediction_id,
             token=token,
             signature=signature,
             prediction=prediction,
             missing="" if prediction else self._missing(token),
-            feedback=sound[:MAX_FEEDBACK],
-            feedback_count=len(sound),
-            contradicting=merge_feedback(sound).conflict,
+            feedback=feedback,
+            feedback_count=count,
+            contradicting=contradiction.found,
             mirror=mirror,
             versions=self._traced(token, prediction, mirror),
         )
@@ -167,5 +174,5 @@ def _mirror(record: dict[str, Any] | None) -> Mirror | None:
         sha256=sha256 if type(sha256) is str else None,
         time_ns=record["time_ns"],
         agreement=agreement if type(agreement) is bool else None,
-        predicted=predicted if type(predicted) is int else None,
+        predicted=predicted if type(predicted) in (int, float) else None,
     )

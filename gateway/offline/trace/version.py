@@ -80,7 +80,7 @@ class VersionTracer:
         state, number, detail = self._found(model, version, sha256, recorded)
         folder = None if number is None else self.repository.folder_of(model, number)
         usable = folder is not None and state not in (OnDisk.OVERWRITTEN, OnDisk.REMOVED, OnDisk.UNREADABLE)
-        provenance = read_provenance(folder) if usable and folder is not None else NOTHING
+        provenance = read_provenance(folder, with_dataset=True) if usable and folder is not None else NOTHING
         return TracedVersion(
             role=role,
             model=model,

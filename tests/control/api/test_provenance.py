@@ -1,9 +1,11 @@
 """The documents of where versions come from, read again after a while."""
 
 import json
+import threading
 from pathlib import Path
+from queue import SimpleQueue
 
-from gateway.backends.provenance import Provenance
+from gateway.backends.provenance import Provenance, read_provenance
 from gateway.backends.repository import Repository
 from gateway.cli.provenance_text import provenance_text
 from gateway.control.api.provenance_rendering import REFRESH_S, ProvenanceCache, provenance_document
@@ -17,26 +19,65 @@ def written(folder: Path, accuracy: float) -> None:
     (folder / "origin.json").write_text(json.dumps(origin))
 
 
+def changed(cache: ProvenanceCache, version: int, before: Provenance) -> Provenance:
+    """What is known of a version once the thread has read it again."""
+    while (found := cache.of("m", version)) == before:
+        pass
+    return found
+
+
+def accuracy(provenance: Provenance) -> float | None:
+    return None if provenance.training is None else provenance.training.held_out_accuracy
+
+
 def test_provenance_is_read_again_once_it_is_old(tmp_path: Path) -> None:
-    now_s = [100.0]
-    cache = ProvenanceCache(Repository(tmp_path), lambda: now_s[0])
-    assert not cache.of("m", 1).known
+    now_s, was_read = [100.0], SimpleQueue[Provenance]()
+
+    def read(folder: Path) -> Provenance:
+        was_read.put(found := read_provenance(folder))
+        return found
+
+    cache = ProvenanceCache(Repository(tmp_path), clock=lambda: now_s[0], read=read)
+    cache.of("m", 1)
+    assert was_read.get() == Provenance()
     written(tmp_path / "m" / "1", 0.5)
     now_s[0] += REFRESH_S - 1
-    assert not cache.of("m", 1).known
+    assert cache.of("m", 1) == Provenance()
     now_s[0] += 1
-    training = cache.of("m", 1).training
-    assert training is not None and training.held_out_accuracy == 0.5
+    known = changed(cache, 1, Provenance())
+    assert accuracy(known) == 0.5
     written(tmp_path / "m" / "1", 0.75)
-    assert cache.of("m", 1).training == training
+    assert cache.of("m", 1) == known
     now_s[0] += REFRESH_S
-    read = cache.of("m", 1).training
-    assert read is not None and read.held_out_accuracy == 0.75
+    assert accuracy(changed(cache, 1, known)) == 0.75
+    assert was_read.qsize() == 2
+
+
+def test_no_page_waits_for_a_disk_that_hangs(tmp_path: Path) -> None:
+    now_s, hangs, asked = [100.0], threading.Event(), list[str]()
+
+    def read(folder: Path) -> Provenance:
+        asked.append(folder.name)
+        if folder.name == "2":
+            hangs.wait()
+        return read_provenance(folder)
+
+    for version in (1, 2, 3):
+        written(tmp_path / "m" / str(version), 0.5)
+    cache = ProvenanceCache(Repository(tmp_path), clock=lambda: now_s[0], read=read)
+    known = changed(cache, 1, Provenance())
+    now_s[0] += REFRESH_S
+    for _ in range(3):
+        assert (cache.of("m", 2), cache.of("m", 3), cache.of("m", 1)) == (Provenance(), Provenance(), known)
+        now_s[0] += REFRESH_S
+    hangs.set()
+    assert [changed(cache, version, Provenance()) for version in (2, 3)] == [known, known]
+    assert asked[:3] == ["1", "2", "3"]  # each is asked for once, however often a page shows it
 
 
 def test_the_text_says_what_is_known(tmp_path: Path) -> None:
     written(tmp_path / "m" / "1", 0.5)
-    document = provenance_document(ProvenanceCache(Repository(tmp_path)).of("m", 1))
+    document = provenance_document(read_provenance(tmp_path / "m" / "1"))
     assert document["origin"] is not None
     assert document["origin"]["link"] == "http://mlflow:5000/#/models/m/versions/7"
     assert provenance_text(document) == (

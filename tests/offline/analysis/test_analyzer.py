@@ -75,6 +75,20 @@ def test_two_truths_for_one_prediction_are_a_conflict(tmp_path: Path) -> None:
     assert [(one.label.truth, one.label.customer) for one in conflict.labels] == [(1, "b"), ("returns", "c")]
 
 
+def test_two_truths_for_one_row_are_a_conflict_of_its_input_only(tmp_path: Path) -> None:
+    recording = Recording("tickets")
+    prediction = recording.predict(json_request("tickets", np.array([["one"], ["two"], ["three"]], object)))
+    for row, truth in ((1, 1), (2, 0), (1, 2), (0, 0)):
+        recording.judge(prediction, truth, row=row, outcomes={})
+    recording.feedback(
+        prediction, truth=[0, None, 0], truth_class=[0, None, 0], correct=[True, None, True], outcomes={}
+    )
+    analysis = analysed(recording, tmp_path)
+    (conflict,) = analysis.conflicts
+    assert (conflict.input.text, [one.label.truth for one in conflict.labels]) == ("two", [1, 2])
+    assert analysis.tallies.wrong.count == 3
+
+
 def test_equal_inputs_are_recognised_by_hash_where_not_recorded(tmp_path: Path) -> None:
     recording = Recording()
     for truth, sha256 in ((1, "aa"), (2, "aa"), (3, "bb")):

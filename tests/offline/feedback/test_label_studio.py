@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli.main import main
 from gateway.errors import GatewayError
 from gateway.offline.feedback.fields import Columns, Entry, parse_map
 from gateway.offline.feedback.files import FeedbackFile, format_of
 from gateway.offline.feedback.label_studio import CANCELLED, NO_ANNOTATION, NOT_GOLDEN
+
+CONFIG = Path(__file__).parents[3] / "config" / "gateway.yaml"
 
 
 def result(kind: str, value: Any, name: str = "truth") -> dict[str, Any]:
@@ -98,6 +102,37 @@ def test_a_ground_truth_stands_alone(tmp_path: Path) -> None:
     assert left_out == {NOT_GOLDEN: 1}
 
 
+def test_a_ground_truth_without_a_label_leaves_the_others(tmp_path: Path) -> None:
+    golden, other = annotation(ground_truth=True), annotation(result("choices", ["other"]))
+    entries, left_out = read(tmp_path, [task(other, golden)])
+    assert [one.fields["truth"] for one in entries] == ["other"]
+    assert left_out == {NO_ANNOTATION: 1}
+    entries, _ = read(tmp_path, [task(other, golden, kind="multilabel")])
+    assert [one.fields["truth"] for one in entries] == [[]]  # none of the labels
+
+
+@pytest.mark.parametrize(("name", "value"), [("prediction_id", "other"), ("row", "7")])
+def test_no_control_says_which_row_a_label_is_of(tmp_path: Path, name: str, value: str) -> None:
+    said = only(tmp_path, [task(annotation(result("choices", ["a"]), result("choices", [value], name)))])
+    assert said == {"prediction_id": "p", "row": 2, "truth": "a"}
+    (entry,), _ = read(tmp_path, [task(annotation(result("choices", [value], name)))])
+    assert f"called '{name}'" in entry.error
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [result("choices", ["a"], "\x1b[2J")],
+        [result("choices", ["a"], "\x1b[2J")] * 2,
+        [result("x", ["a"], "\x1b[2J")],
+        [result("\x1b[2J", ["a"])],
+    ],
+)
+def test_names_in_messages_steer_no_terminal(tmp_path: Path, results: Any) -> None:
+    (entry,), _ = read(tmp_path, [task(annotation(*results))])
+    assert "\\x1b[2J" in entry.error and "\x1b" not in entry.error
+
+
 def test_skipped_and_unlabelled_tasks_are_left_out_and_counted(tmp_path: Path) -> None:
     skipped = annotation(result("choices", ["a"]), was_cancelled=True)
     entries, left_out = read(tmp_path, [task(skipped), task(), task(annotation()), task(skipped, ground_truth=True)])
@@ -160,3 +195,13 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
         read(tmp_path, '{"a": 1}\n{"a": 2}')
     assert read(tmp_path, [])[0] == []
     assert read(tmp_path, task(annotation(result("choices", ["a"]))))[0][0].fields["truth"] == "a"
+
+
+def test_the_command_prints_names_of_an_export_without_what_steers_a_terminal(tmp_path: Path) -> None:
+    odd = result("choices", ["b"], "\x1b[2Jodd")
+    one, other = annotation(result("choices", ["a"]), odd), annotation(result("\x1b[2Jkind", ["a"]))
+    (tmp_path / "export.json").write_text(json.dumps([task(one), task(other)]))
+    words = ["feedback", str(tmp_path / "export.json"), "--config", str(CONFIG), "--dry-run"]
+    ended = CliRunner().invoke(main, words)
+    assert ended.exit_code == 1 and "\\x1b[2Jodd" in ended.stderr and "\\x1b[2Jkind" in ended.stderr
+    assert "\x1b" not in ended.output

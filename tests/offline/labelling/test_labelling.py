@@ -1,6 +1,7 @@
 """Which rows are chosen for labelling, and how they are written for Label Studio and as CSV."""
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gateway.offline.examples import Predicting
 from gateway.offline.labelling.files import write_rows
 from gateway.offline.labelling.label_studio import project_of
 from gateway.offline.labelling.row import RowToLabel, Shown, Why, shown_of
-from gateway.offline.labelling.selection import Selection
+from gateway.offline.labelling.selection import MAX_SHOWN_BYTES, Selection
 from gateway.offline.reader import Query, records_in
 from gateway.protocol.tensors import Tensor
 from gateway.settings.model import Kind
@@ -184,6 +185,35 @@ def test_a_spreadsheet_calculates_nothing_that_a_client_has_sent(tmp_path: Path)
     assert (second["input.f"], second["input.n"]) == ("'@x", "-1.5")
 
 
+@pytest.mark.parametrize("name", ["=1+1", "-2", "@x", "\t+1", "\n=4", " =4", "\uff1d1+1", "\ufe63 1"])
+def test_a_spreadsheet_calculates_no_name_and_no_text(tmp_path: Path, name: str) -> None:
+    rows = [row(prediction_id="-A1", model=name, other=1, shown=Shown(text=name))]
+    (file,) = write_rows(tmp_path / "t.csv", "m", rows, Predicting(None, Kind.CLASSIFICATION, [name, f"{name}2"]))
+    (read,) = csv.DictReader(io.StringIO(file.read_text(), newline=""))
+    quoted = {column for column, value in read.items() if value.startswith(f"'{name}")}
+    assert quoted == {"predicted", "candidate_predicted", "model", "text"}
+    assert read["prediction_id"] == "-A1"
+
+
+def test_images_and_texts_are_shown_as_far_as_they_fit() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (1, 64, 64), np.uint8)
+    inputs = [Tensor("i", "UINT8", noise), Tensor("t", "BYTES", np.array([[b"x" * 9000]], object))]
+    whole = shown_of("image", inputs, FeatureNames())
+    assert whole.image is not None and whole.text is not None and not whole.image_left_out
+    small = shown_of("image", inputs, FeatureNames(), 1000)
+    assert (small.image, small.image_left_out, small.features) == (None, True, {"i": "(4,096 values)"})
+    assert small.text == "x" * 999 + "…"
+    part = shown_of("image", inputs, FeatureNames(), len(whole.image) + 100)
+    assert (part.image, part.text) == (whole.image, "x" * 99 + "…")
+    texts = Tensor("b", "BYTES", np.array([["y" * 90, "z" * 90]], object))
+    assert list(shown_of("tabular", [texts], FeatureNames(), 100).features.values()) == ["y" * 90, "z" * 9 + "…"]
+
+
+def test_all_rows_that_are_considered_fit_in_memory() -> None:
+    for limit in (1, 100, 10_000):
+        assert Selection(limit, FeatureNames()).row_bytes * limit * len(Why) <= MAX_SHOWN_BYTES
+
+
 @pytest.mark.parametrize("kind", [Kind.RANKING, Kind.EMBEDDING, Kind.NONE, None])
 def test_what_has_no_labels_is_refused(kind: Kind | None) -> None:
     with pytest.raises(GatewayError, match=r"say prediction\.kind in model\.yaml"):
@@ -209,7 +239,9 @@ def test_values_of_every_kind_can_be_shown() -> None:
     )
 
 
-def test_the_command_says_what_it_has_written_or_why_it_has_not(tmp_path: Path) -> None:
+def test_the_command_says_what_it_has_written_or_why_it_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recording = recorded("digits", 10)
     recording.save(tmp_path / "state" / "records")
     config = tmp_path / "gateway.yaml"
@@ -225,6 +257,10 @@ def test_the_command_says_what_it_has_written_or_why_it_has_not(tmp_path: Path) 
         0,
         "3 rows to label (1 disagreement, 1 low confidence, 1 sample) are in"
         f" {tmp_path / 'tasks.json'} and {tmp_path / 'tasks.config.xml'}",
+    )
+    monkeypatch.setattr("gateway.offline.labelling.selection.MAX_SHOWN_BYTES", 2700)
+    assert run("tasks.json", "--limit", "3")[1].endswith(
+        "; 3 without their images, which are larger than 0 KiB: a smaller --limit leaves more to each\n"
     )
     assert run("t.txt") == (1, f"--to-label {tmp_path / 't.txt'}: name a .json file for Label Studio, or a .csv file\n")
     assert run("no/t.csv") == (1, f"{tmp_path / 'no/t.csv'} cannot be written: No such file or directory\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.offline.examples import Predicting
-from gateway.offline.feedback_store import StoredFeedback, merge_feedback
+from gateway.offline.merged_feedback import StoredFeedback, merge_feedback
 from gateway.offline.replay.judgement import Agreeing, Judgement, cosine
 from gateway.offline.replay.runner import Rerun
 from gateway.protocol.tensors import Tensor

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from gateway.backends.digest import digest_of
 from gateway.cli.main import main
+from gateway.offline.trace.trace import MAX_FEEDBACK
 from gateway.records.token import Signer, encoded_names
 from gateway.records.token_keys import keys_file, token_keys
 from gateway.routing.release import Decision, Variant
@@ -112,14 +113,14 @@ def test_an_id_leads_to_record_feedback_version_and_training(traced: Traced) -> 
 def test_a_mirrored_and_a_rescued_prediction_show_both_versions(traced: Traced) -> None:
     mirrored = traced.predict()
     traced.recording.mirror(
-        mirrored, version=2, model_sha256=digest_of(traced.version(2) / "model.onnx"), agreement=False
+        mirrored, version=2, model_sha256=digest_of(traced.version(2) / "model.onnx"), agreement=False, predicted=4.25
     )
     found = traced.trace(mirrored["prediction_id"])
     assert [(one["role"], one["version"], one["state"]) for one in found["versions"]] == [
         ("answered", 1, "intact"),
         ("mirrored", 2, "intact"),
     ]
-    assert found["mirror"]["agreement"] is False
+    assert (found["mirror"]["agreement"], found["mirror"]["predicted"]) == (False, 4.25)
     rescued = traced.predict(rescued_from=2, rescue_reason="error", prediction_id=traced.id(nonce=2))
     found = traced.trace(rescued["prediction_id"])
     assert [(one["role"], one["version"], one["state"]) for one in found["versions"]] == [
@@ -190,6 +191,9 @@ def test_the_export_that_it_was_trained_on_is_shown(traced: Traced, tmp_path: Pa
     shutil.copy(own / "_manifest.json", traced.version(2) / "dataset.json")
     (version,) = traced.trace(mine["prediction_id"])["versions"]
     assert version["dataset"]["rows_with_truth"] == 9
+    (traced.version(2) / "dataset.json").write_text(json.dumps({"rows": 12, "content_sha256": "ef" * 32}))
+    text = traced.run(mine["prediction_id"]).stdout
+    assert "12 predictions, without a time" in text and "None" not in text
     assert "holds no _manifest.json" in traced.refused(mine["prediction_id"], "--dataset", str(tmp_path))
 
 
@@ -221,6 +225,22 @@ def test_a_forged_id_is_refused(traced: Traced) -> None:
     forged = traced.id(signer=Signer([(0, b"x" * 32)]))
     assert "has been changed, or is of a gateway that does not share its keys" in traced.refused(forged)
     assert "was not created by this gateway" in traced.refused(traced.id(signer=Signer([(9, b"x" * 32)])))
+
+
+def test_of_much_feedback_the_first_is_kept_and_all_is_compared(traced: Traced) -> None:
+    mine = traced.predict()
+    for _ in range(MAX_FEEDBACK):
+        traced.recording.judge(mine, 4)
+    traced.recording.judge(mine, 5)
+    found = traced.trace(mine["prediction_id"])
+    assert (len(found["feedback"]), found["feedback_count"]) == (MAX_FEEDBACK, MAX_FEEDBACK + 1)
+    assert found["label_conflict"]
+
+
+@pytest.mark.parametrize("begin", ["-x", "-h", "--"])
+def test_an_id_that_begins_with_a_dash_is_no_option(traced: Traced, begin: str) -> None:
+    mine = traced.predict(prediction_id=begin + traced.id()[2:])
+    assert traced.trace(mine["prediction_id"])["record"]["outcome"] == "ok"
 
 
 @pytest.mark.parametrize(
