@@ -283,11 +283,11 @@ def test_export_replaces_only_an_earlier_export(tmp_path: Path) -> None:
         exported(recording, tmp_path, out="mine")
 
 
-@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
-def test_full_disk_is_said_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "limit"), [("parquet", 100_000), ("jsonl", 40_000)])
+def test_full_disk_is_said_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, limit: int) -> None:
     monkeypatch.setattr(partitions, "GROUP_ROWS", 1)  # so the files are larger than the store of feedback
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large") as full:
             exported(digits(60), tmp_path, kind)
