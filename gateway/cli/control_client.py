@@ -62,7 +62,7 @@ def told_of_failures(client: httpx.Client) -> Iterator[None]:
         yield
     except httpx.TransportError as error:
         raise CommandError(f"no gateway answers at {client.base_url} ({error}); is `gateway serve` running?") from None
-    except ValueError:
+    except (ValueError, httpx.DecodingError):
         raise CommandError(f"the server at {client.base_url} is not a gateway") from None
 
 

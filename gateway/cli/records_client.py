@@ -18,12 +18,12 @@ from gateway.cli.disk_errors import told_of_disk
 from gateway.cli.refusal import CommandError
 from gateway.control.proposals.tar_stream import FileBegin, FileContent, FileEnd, TarStream
 from gateway.errors import InvalidRequest
-from gateway.offline.dataset.manifest_file import MANIFEST, read_manifest
+from gateway.offline.dataset.manifest_file import MANIFEST, has_summary, read_manifest
 from gateway.offline.dataset.placing import replace_export, unfinished
 
 TIMEOUT_S: Final = httpx.Timeout(60.0, read=2400.0)  # the first byte comes once all is made
 BUSY_WITHIN_S: Final = 1800.0  # for a gateway that makes others' data sets first
-RETRY_S: Final = 10.0
+MIN_RETRY_S: Final = 1.0  # whatever the answer says
 BUSY: Final = 503
 _FILE: Final = re.compile(r"date=[0-9]{4}-[0-9]{2}-[0-9]{2}/part-[0-9]{5}\.(parquet|jsonl|csv)")
 Parameters = Mapping[str, str | None]
@@ -74,13 +74,15 @@ def _answered(control: ControlAddress, path: str, parameters: Parameters, waitin
             wait_s = _retry_after_s(answer)
             if wait_s is None or time.monotonic() + wait_s > end_s:
                 raise_refusal(answer)
-            time.sleep(wait_s or 0.0)
+            time.sleep(wait_s)
 
 
 def _retry_after_s(answer: httpx.Response) -> float | None:
     """When to ask again; None if that is of no use."""
     after = answer.headers.get("retry-after", "")
-    return float(after) if answer.status_code == BUSY and re.fullmatch("[0-9]{1,3}", after) else None
+    if answer.status_code != BUSY or not re.fullmatch("[0-9]{1,3}", after):
+        return None
+    return max(MIN_RETRY_S, float(after))
 
 
 def _shown(answer: httpx.Response, progress: Progress, task: Any) -> Iterator[bytes]:
@@ -91,7 +93,7 @@ def _shown(answer: httpx.Response, progress: Progress, task: Any) -> Iterator[by
         for chunk in answer.iter_bytes():
             yield chunk
             progress.update(task, completed=answer.num_bytes_downloaded)
-    except httpx.TransportError as error:
+    except (httpx.TransportError, httpx.DecodingError) as error:
         of = "" if total is None else f" of {total:,}"
         raise CommandError(
             f"the connection broke after {answer.num_bytes_downloaded:,}{of} bytes ({error}); nothing of it is kept,"
@@ -144,11 +146,15 @@ class _Received:
 
     def checked_manifest(self) -> bytes:
         """The manifest, if all has come that it lists. Raises CommandError."""
-        manifest = read_manifest(self._folder)
+        manifest = read_manifest(self._folder) if MANIFEST in self._found else None
         listed = {} if manifest is None else {part["path"]: part["sha256"] for part in manifest["files"]}
         complete = self._tar.complete and self._found.keys() == {MANIFEST, *listed}
         if manifest is None or not complete or manifest["model"] != self._model:
             raise CommandError("the answer is no complete data set; nothing of it is kept")
+        if not has_summary(manifest):
+            raise CommandError(
+                f"the data set's {MANIFEST} is none of this release; nothing of it is kept: use the gateway's release"
+            )
         for name, sha256 in listed.items():
             if self._found[name] != sha256:
                 raise CommandError(f"{name} has come damaged; nothing of the data set is kept: try again")

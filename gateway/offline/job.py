@@ -1,7 +1,8 @@
 """The process that makes a data set or an analysis for the control plane: `python -m gateway.offline.job`.
 
-A process of its own at a low priority, since it computes for seconds or minutes. It ends when control closes its
-end of the pipe, whether it was killed or its client has gone. What it writes until then is in the job's folder.
+A process of its own at a low priority, since it computes for seconds or minutes; then it becomes the one that sends
+the result (job_sender.py). It ends when control closes its end of the pipe, whether it was killed or its client has
+gone. What it writes until then is in the job's folder.
 """
 
 import contextlib
@@ -12,19 +13,17 @@ import shutil
 import signal
 import sqlite3
 import tempfile
-import threading
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from gateway.errors import GatewayError, NotReady, RequestError, Unimplemented
+from gateway.offline.job_result import ANSWER, DATASET
+from gateway.offline.job_sender import become_sender, end_with_control
 from gateway.records.job import JobHead, RecordsJob, parse_job
 from gateway.records.time_range import TimeRange
 from gateway.system.scheduling import lower_priority
-from gateway.system.tar_archive import ArchivedFile, archive_chunks, archive_size
 
 if TYPE_CHECKING:
     from gateway.offline.analysis.analyzer import Analysis
@@ -39,31 +38,22 @@ NEEDS_PYARROW: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a job has made: `size` bytes in all."""
-
-    size: int
-    chunks: Iterator[bytes]
-
-
-def make(job: RecordsJob) -> Result:
-    """Do the job. Raises GatewayError, OSError."""
+def make(job: RecordsJob) -> None:
+    """Do the job; the result is in its folder then (job_result.py). Raises GatewayError, OSError."""
     from gateway.offline.disk_space import check_space
 
     scratch = Path(job.scratch)
     scratch.mkdir(mode=0o700, parents=True)
     check_space(scratch)
     tempfile.tempdir = str(scratch)
-    return _dataset(job, scratch) if job.kind == "dataset" else _analysis(job, scratch)
+    (_make_dataset if job.kind == "dataset" else _make_analysis)(job, scratch)
 
 
-def _dataset(job: RecordsJob, scratch: Path) -> Result:
+def _make_dataset(job: RecordsJob, scratch: Path) -> None:
     if find_spec("pyarrow") is None:
         raise Unimplemented(NEEDS_PYARROW)
     from gateway.offline.dataset.export import ExportSource, Meters, export
     from gateway.offline.dataset.form import Form
-    from gateway.offline.dataset.manifest_file import MANIFEST
     from gateway.offline.disk_space import checking_space
     from gateway.offline.reader import Query
     from gateway.offline.recorded_model import RecordedModel
@@ -71,16 +61,12 @@ def _dataset(job: RecordsJob, scratch: Path) -> Result:
     recorded = RecordedModel([Path(job.state) / "records"], Path(job.models), job.model)
     time_range = TimeRange(job.since_ns, job.until_ns)
     query = Query(job.model, time_range, job.variant, job.with_feedback, job.feedback_until_ns)
-    out = scratch / "dataset"
     checked = checking_space(scratch)
     source = ExportSource(recorded.records, recorded.raw_input, recorded.predicting, recorded.features)
-    export(source, query, out, Form(job.format, job.flat), Meters(checked, checked, checked))
-    paths = sorted((path for path in out.rglob("*") if path.is_file()), key=lambda path: (path.name != MANIFEST, path))
-    files = [ArchivedFile(path, path.relative_to(out).as_posix(), path.stat().st_size) for path in paths]
-    return Result(archive_size(files), archive_chunks(files))
+    export(source, query, scratch / DATASET, Form(job.format, job.flat), Meters(checked, checked, checked))
 
 
-def _analysis(job: RecordsJob, scratch: Path) -> Result:
+def _make_analysis(job: RecordsJob, scratch: Path) -> None:
     from gateway.offline.analysis.analyzer import Subject, analyse
     from gateway.offline.disk_space import checking_space
     from gateway.offline.reader import Query
@@ -92,8 +78,7 @@ def _analysis(job: RecordsJob, scratch: Path) -> Result:
         recorded.records, query, recorded.predicting, recorded.raw_input, recorded.features, ranges=recorded.ranges
     )
     checked = checking_space(scratch)
-    content = _rendered(analyse(subject, checked, checked), job.format)
-    return Result(len(content), iter((content,)))
+    (scratch / ANSWER).write_bytes(_rendered(analyse(subject, checked, checked), job.format))
 
 
 def _rendered(analysis: "Analysis", form: str) -> bytes:
@@ -117,19 +102,15 @@ def _rendered(analysis: "Analysis", form: str) -> bytes:
 
 
 def serve(given: BinaryIO, answer: BinaryIO) -> None:
-    """Read a job, do it, and write its head and its result; a failure is a head, too."""
+    """Read a job, do it, and become the process that sends its result. If that fails, write a head that says why."""
     job = parse_job(given.readline())
-    threading.Thread(target=_end_with_control, args=(given,), name="control", daemon=True).start()
+    end_with_control()
     try:
-        try:
-            result = make(job)
-        except Exception as error:  # whatever it is, the client is to be told
-            answer.write(_failure(error).line())
-            return
-        answer.write(JobHead(200, result.size).line())
-        for chunk in result.chunks:
-            answer.write(chunk)
-        answer.flush()
+        make(job)
+        os.dup2(answer.fileno(), 1)
+        become_sender(Path(job.scratch))
+    except Exception as error:  # whatever it is, the client is to be told
+        answer.write(_failure(error).line())
     finally:
         shutil.rmtree(job.scratch, ignore_errors=True)
 
@@ -146,13 +127,6 @@ def _failure(error: Exception) -> JobHead:
     if isinstance(error, MemoryError):
         return JobHead(NotReady.status, error="the gateway's machine has too little memory; choose a shorter period")
     return JobHead(500, error=INTERNAL_ERROR)
-
-
-def _end_with_control(given: BinaryIO) -> None:
-    """End the process once control has closed the pipe."""
-    with contextlib.suppress(OSError):
-        given.read()
-    os._exit(1)
 
 
 def main() -> None:

@@ -20,6 +20,15 @@ from gateway.errors import GatewayError
 
 PART = "model=m/date=2026-11-18/part-00000.parquet"
 ROWS = b"rows of the new export"
+SUMMARY = {
+    "rows": 1,
+    "predictions": 1,
+    "rows_with_feedback": 0,
+    "skipped_records": 0,
+    "skipped_feedback": 0,
+    "content_sha256": "0" * 64,
+    "last": "2026-11-18T12:00:00.000000+00:00",
+}
 OLD = {"_manifest.json": b'{"kind": "canary-gateway export", "model": "m", "files": []}'}
 
 
@@ -32,6 +41,7 @@ class Server(ThreadingHTTPServer):
         self.sent: int | None = None
         self.busy = 0
         self.status = 200
+        self.coding = ""
         self.paths: list[str] = []
         self.keys: list[str | None] = []
 
@@ -55,6 +65,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         if status == 503:
             self.send_header("retry-after", "0")
+        if server.coding:
+            self.send_header("content-encoding", server.coding)
         self.end_headers()
         self.wfile.write(body if status == 503 else body[: server.sent])
 
@@ -65,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server() as serving:
-        thread = threading.Thread(target=serving.serve_forever)
+        thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
         thread.start()
         yield serving
         serving.shutdown()
@@ -92,9 +104,9 @@ def archive(files: dict[str, bytes]) -> bytes:
     return made.getvalue()
 
 
-def manifest(model: str = "m", rows: bytes = ROWS, path: str = PART) -> bytes:
+def manifest(model: str = "m", rows: bytes = ROWS, path: str = PART, **more: Any) -> bytes:
     files = [{"path": path, "sha256": hashlib.sha256(rows).hexdigest()}]
-    return json.dumps({"kind": "canary-gateway export", "model": model, "files": files}).encode()
+    return json.dumps({"kind": "canary-gateway export", "model": model, "files": files, **SUMMARY, **more}).encode()
 
 
 GOOD = {"_manifest.json": manifest(), PART: ROWS}
@@ -113,7 +125,8 @@ def test_export_replaces_the_earlier_one(server: Server, out: Path, monkeypatch:
     assert server.keys == ["Bearer cgk_example"]
 
 
-def test_busy_gateway_is_asked_again(server: Server, out: Path) -> None:
+def test_busy_gateway_is_asked_again(server: Server, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records_client, "MIN_RETRY_S", 0.0)
     server.body, server.busy = archive(GOOD), 2
     fetch_dataset(server.address, "m", {}, out)
     assert (files_in(out), len(server.paths)) == (GOOD, 3)
@@ -125,6 +138,31 @@ def test_gateway_that_stays_busy_is_given_up(server: Server, out: Path, monkeypa
     with pytest.raises(CommandError, match="busy"):
         fetch_dataset(server.address, "m", {}, out)
     assert files_in(out) == OLD
+
+
+def test_gateway_that_says_at_once_is_not_asked_without_a_pause(
+    server: Server, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records_client, "BUSY_WITHIN_S", 0.5)
+    server.busy = 1
+    with pytest.raises(CommandError, match="busy"):
+        fetch_dataset(server.address, "m", {}, out)
+    assert len(server.paths) == 1
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_answer_in_a_coding_that_it_is_not_in_is_said(server: Server, out: Path, status: int) -> None:
+    server.status, server.body, server.coding = status, b"no gzip", "gzip"
+    with pytest.raises(CommandError, match=r"the connection broke|is not a gateway"):
+        fetch_dataset(server.address, "m", {}, out)
+    assert files_in(out) == OLD
+
+
+@pytest.mark.parametrize("name", ["../m", "a/b", "ü", "a" * 300])
+def test_name_that_no_model_has_is_refused(server: Server, out: Path, name: str) -> None:
+    with pytest.raises(CommandError, match="is no model's name"):
+        fetch_dataset(server.address, name, {}, out)
+    assert server.paths == []
 
 
 @pytest.mark.parametrize("sent", [0, 100, 512, 3000])
@@ -145,6 +183,15 @@ def test_broken_connection_leaves_what_was_there(server: Server, out: Path, sent
         (archive({**GOOD, PART: b"other rows"}), "has come damaged"),
         (archive({"_manifest.json": manifest("other"), PART: ROWS}), "no complete data set"),
         (archive({"_manifest.json": b"no JSON", PART: ROWS}), "no complete data set"),
+        (archive({"_manifest.json": manifest(files=None), PART: ROWS}), "no complete data set"),
+        (archive({"_manifest.json": manifest(files=[1]), PART: ROWS}), "no complete data set"),
+        (
+            archive({"_manifest.json": manifest(files=[{"path": ["a"], "sha256": 1}]), PART: ROWS}),
+            "no complete data set",
+        ),
+        (archive({"_manifest.json": manifest(predictions=None), PART: ROWS}), "is none of this release"),
+        (archive({"_manifest.json": manifest(content_sha256="\x1b[31m"), PART: ROWS}), "is none of this release"),
+        (archive({"_manifest.json": manifest(last="\x1b[31m"), PART: ROWS}), "is none of this release"),
         (archive({**GOOD, "../outside": b"x"}), "it holds '../outside'"),
         (archive({**GOOD, "/tmp/outside": b"x"}), "it holds '/tmp/outside'"),
         (archive({**GOOD, "model=m/date=2026-11-18/../../../x.parquet": b"x"}), "it holds 'model=m/"),

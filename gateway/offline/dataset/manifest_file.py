@@ -4,6 +4,7 @@ Its name begins with "_", so that what reads the folder as one table (pandas, Ar
 before named it manifest.json.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import orjson
 MANIFEST: Final = "_manifest.json"
 MANIFESTS: Final = (MANIFEST, "manifest.json")
 KIND: Final = "canary-gateway export"
+SUMMARY: Final = ("rows", "predictions", "rows_with_feedback", "skipped_records", "skipped_feedback")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -24,6 +26,16 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         if type(document) is dict and document.get("kind") == KIND and _lists_files(document):
             return document
     return None
+
+
+def has_summary(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest of another's making has what `gateway export` says of it, of the right types."""
+    last = manifest.get("last")
+    return (
+        all(type(manifest.get(name)) is int for name in SUMMARY)
+        and re.fullmatch("[0-9a-f]{64}", str(manifest.get("content_sha256"))) is not None
+        and (last is None or (type(last) is str and last.isprintable()))
+    )
 
 
 def _lists_files(document: dict[str, Any]) -> bool:

@@ -1,7 +1,9 @@
 """A data set exported from real predictions: its content, and that data science tools read it as it is."""
 
+import errno
 import hashlib
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+import gateway.offline.dataset.partitions as partitions
 from gateway.errors import GatewayError
 from gateway.offline.dataset.export import ExportSource, Meters, export
 from gateway.offline.dataset.form import Form
@@ -278,6 +281,20 @@ def test_export_replaces_only_an_earlier_export(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(GatewayError, match="contains something other than an export; name a new or empty folder"):
         exported(recording, tmp_path, out="mine")
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("parquet", 100_000), ("jsonl", 40_000)])
+def test_full_disk_is_said_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, limit: int) -> None:
+    monkeypatch.setattr(partitions, "GROUP_ROWS", 1)  # so the files are larger than the store of feedback
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as full:
+            exported(digits(60), tmp_path, kind)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert full.value.errno == errno.EFBIG
+    assert not (tmp_path / "out").exists()
 
 
 def test_empty_export_leaves_nothing_behind(tmp_path: Path) -> None:
