@@ -26,6 +26,7 @@ from gateway.cli.refusal import CommandError
 from gateway.offline.dataset.form import Form
 from gateway.offline.dataset.manifest_file import MANIFEST, read_manifest
 from gateway.offline.reader import Query
+from gateway.records.time_range import NOW
 
 NEEDS_PYARROW: Final = "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway"
 DETAILS: Final = ("model", "kind", "columns", "tensors", "truth_is_json", "inputs", "files")  # of the manifest alone
@@ -67,13 +68,15 @@ def export(
 ) -> None:
     """Write recorded predictions, with feedback, as a data set.
 
-    It is made of the records of this machine; with --url the running gateway makes it of its own.
+    It is made of the records of this machine; with --url the running gateway makes it of its own. Without --until and
+    --feedback-until it ends now; its manifest says when that was.
     """
     if kind == "csv" and not flat:
         raise click.UsageError("csv holds no lists; add --flat, or choose another --format")
     refuse_folders_with_url(folders, control)
     if control.url is None:
-        query = query_of(model, since, until, feedback_until, variant=variant, with_feedback=with_feedback)
+        ends = until or NOW, feedback_until or NOW  # absolute, so that the manifest names this data set for ever
+        query = query_of(model, since, *ends, variant=variant, with_feedback=with_feedback)
         _write(control.config, folders, query, out, Form(kind, flat))
     else:
         times = {"since": since, "until": until, "feedback_until": feedback_until}

@@ -79,8 +79,15 @@ def test_export_writes_every_prediction_with_its_truth(recorded: Path, tmp_path:
     assert frame["truth"].to_list() == data("digits").test_y[:ROWS].tolist()
     assert frame["correct"].to_list() == (frame["predicted"] == frame["truth_class"]).to_list()
     assert set(frame["variant"]) == {"stable", "candidate"}
+
+
+def test_manifest_of_an_export_without_an_end_names_the_time_at_which_it_was_made(
+    recorded: Path, tmp_path: Path
+) -> None:
+    query = exported(recorded, tmp_path / "out")["query"]
+    assert query["until"] == query["feedback_until"] is not None
     first = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    exported(recorded, tmp_path / "out")
+    exported(recorded, tmp_path / "out", "--until", query["until"], "--feedback-until", query["feedback_until"])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == first
 
 

@@ -186,6 +186,7 @@ def test_the_export_that_it_was_trained_on_is_shown(traced: Traced, tmp_path: Pa
     text = traced.run(mine["prediction_id"], *given).stdout
     command = "gateway export digits --since 2026-11-01 --until '$(reboot)' --variant stable --with-feedback"
     assert command in text
+    assert "its query has no end" in text  # no --feedback-until, as of an export by an earlier release
     assert "12 answered by version 1" in text
     shutil.copy(own / "_manifest.json", traced.version(2) / "dataset.json")
     (version,) = traced.trace(mine["prediction_id"])["versions"]
