@@ -32,7 +32,7 @@ class DigitsFlow(FlowSpec):
     feedback_until = Parameter("feedback-until", default="", help="truths before this time; by default the run's start")
     own_rows = Parameter("own-rows", default=300, help="how many of the script's own pictures to train on too")
     at_least = Parameter("at-least", default=0.95, help="the accuracy on held-out pictures that a proposal needs")
-    weight = Parameter("weight", default=10.0, help="percent of all customers who get the candidate")
+    weight = Parameter("weight", default=10.0, help="the weight of the route everyone, in percent")
 
     @step
     def start(self):
