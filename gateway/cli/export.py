@@ -112,14 +112,15 @@ def _show(manifest: dict[str, Any], out: Path, *, as_json: bool) -> None:
         click.echo(orjson.dumps({"out": str(out), **document}))
         return
     model = manifest["model"]
-    click.echo(f"{manifest['predictions']:,} predictions, {manifest['rows_with_feedback']:,} of them with feedback")
+    count = manifest["predictions"]
+    noun = "prediction" if count == 1 else "predictions"
+    click.echo(f"{count:,} {noun}, {manifest['rows_with_feedback']:,} with feedback")
     if skipped := manifest["skipped_records"] + manifest["skipped_feedback"]:
         click.echo(f"{skipped:,} lines of the records are not valid records and were skipped", err=True)
-    click.echo(
-        f"written to {out / f'model={model}'}, which pandas and polars read as one table; details: {out / MANIFEST}"
-    )
+    as_table = ", which pandas and polars read as one table" if manifest["format"] == "parquet" else ""
+    click.echo(f"written to {out / f'model={model}'}{as_table}; details: {out / MANIFEST}")
     click.echo(f"content: {manifest['content_sha256']}")
     click.echo(
-        f"the last one is from {manifest['last']}; evaluate a version trained on them only on later ones,"
-        f" with `gateway replay {model} --version N --since` that time"
+        f"the last one is from {manifest['last']}; evaluate version N, trained on them, only on later ones:"
+        f" gateway replay {model} --since {manifest['query']['until']} --version N"
     )
