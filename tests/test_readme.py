@@ -62,7 +62,13 @@ SNIPPETS_NOT_RUN: Final = {
     "import pandas as pd\nfrom cleanlab": "tests/offline/dataset/test_cleanlab.py runs it",
     "from lightgbm": "LightGBM and onnxmltools are not in the extra [test]: nothing else needs them",
 }
-MADE: Final = ("loadtests/results", "models/tickets/3", "models/wine/train.py", "models/wine/model.yaml")
+MADE: Final = (
+    "loadtests/results",
+    "models/digits/3",
+    "models/tickets/3",
+    "models/wine/train.py",
+    "models/wine/model.yaml",
+)
 
 
 class Command(NamedTuple):
