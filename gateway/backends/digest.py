@@ -22,6 +22,14 @@ def digest_of(model: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def is_same_model(one: Path, other: Path) -> bool:
+    """Whether two model files have the same digest; False if one cannot be read. Reads files of equal size only."""
+    try:
+        return one.stat().st_size == other.stat().st_size and digest_of(one) == digest_of(other)
+    except (OSError, ModelUnavailable):
+        return False
+
+
 def refuse_outside(model: Path) -> None:
     """Raise ModelUnavailable if a name of weights leads out of the version's folder, before anything opens the file:
     not every release of ONNX Runtime refuses that.

@@ -15,7 +15,7 @@ from typing import Final
 from gateway.settings.units import LARGEST_VERSION
 from gateway.system.printable import printable
 
-MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")  # a folder's name has 255 bytes
 VERSION_NAME: Final = re.compile(r"[1-9][0-9]*")
 MODEL_FILE: Final = "model.onnx"
 REMOTE_FILE: Final = "remote.yaml"  # instead of it: another server runs the version

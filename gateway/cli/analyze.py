@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 
 from gateway.cli.control_client import ControlAddress
+from gateway.cli.disk_errors import told_of_disk
 from gateway.cli.options import JSON, control_options
 from gateway.cli.record_options import (
     FEEDBACK_UNTIL,
@@ -82,7 +83,7 @@ def analyze(
         selection = None if to_label is None else Selection(limit, recorded.features)
         analysis = _analysed(recorded, query_of(model, since, until, feedback_until), selection)
         if html is not None:
-            html.write_text(page(analysis), encoding="utf-8")
+            _write_report(html, page(analysis).encode())
         if to_label is not None and selection is not None:
             labelled = _write_to_label(to_label, model, selection, recorded.predicting)
         if as_json:
@@ -94,12 +95,17 @@ def analyze(
     else:
         times = {"since": since, "until": until, "feedback_until": feedback_until}
         if html is not None:
-            html.write_bytes(fetch_analysis(control, model, times | {"format": "html"}))
+            _write_report(html, fetch_analysis(control, model, times | {"format": "html"}))
         click.echo(fetch_analysis(control, model, times | {"format": "json" if as_json else "text"}), nl=as_json)
     if html is not None and not as_json:
         click.echo(f"The report is in {html}")
     if labelled:
         click.echo(labelled)
+
+
+def _write_report(file: Path, content: bytes) -> None:
+    with told_of_disk(file):
+        file.write_bytes(content)
 
 
 def _analysed(recorded: RecordedModel, query: Query, selection: Selection | None) -> Analysis:

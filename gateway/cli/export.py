@@ -9,6 +9,7 @@ import click
 import orjson
 
 from gateway.cli.control_client import ControlAddress
+from gateway.cli.disk_errors import told_of_disk
 from gateway.cli.options import JSON, control_options
 from gateway.cli.record_options import (
     FEEDBACK_UNTIL,
@@ -103,7 +104,8 @@ def _write(config: Path, folders: Sequence[Path], query: Query, out: Path, form:
             meter(progress, "writing rows", streams.predictions),
         )
         source = ExportSource(streams, recorded.raw_input, recorded.predicting, recorded.features)
-        write(source, query, out, form, meters)
+        with told_of_disk(out):
+            write(source, query, out, form, meters)
 
 
 def _show(manifest: dict[str, Any], out: Path, *, as_json: bool) -> None:

@@ -12,12 +12,14 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gateway.backends.not_served import MODEL_NAME
 from gateway.cli.control_client import ControlAddress, control_client, raise_refusal, told_of_failures
+from gateway.cli.disk_errors import told_of_disk
 from gateway.cli.refusal import CommandError
 from gateway.control.proposals.tar_stream import FileBegin, FileContent, FileEnd, TarStream
 from gateway.errors import InvalidRequest
 from gateway.offline.dataset.manifest_file import MANIFEST, read_manifest
-from gateway.offline.dataset.placing import check_replaceable, replace_export, unfinished
+from gateway.offline.dataset.placing import replace_export, unfinished
 
 TIMEOUT_S: Final = httpx.Timeout(60.0, read=2400.0)  # the first byte comes once all is made
 BUSY_WITHIN_S: Final = 1800.0  # for a gateway that makes others' data sets first
@@ -32,24 +34,28 @@ def fetch_dataset(control: ControlAddress, model: str, parameters: Parameters, o
 
     Raises CommandError, GatewayError.
     """
-    check_replaceable(out, model)
+    _check_name(model)
     with (
+        told_of_disk(out),
+        unfinished(out, model) as folder,
         _answered(control, f"/api/datasets/{model}", parameters, f"waiting for the data set of {model}") as answer,
-        unfinished(out) as folder,
+        _Received(folder, model) as received,
     ):
-        try:
-            with _Received(folder, model) as received:
-                for chunk in answer:
-                    received.write(chunk)
-            replace_export(out, folder, model, received.checked_manifest())
-        except OSError as error:
-            raise CommandError(f"{out} cannot be written: {error.strerror}") from None
+        for chunk in answer:
+            received.write(chunk)
+        replace_export(out, folder, model, received.checked_manifest())
 
 
 def fetch_analysis(control: ControlAddress, model: str, parameters: Parameters) -> bytes:
     """The analysis. Raises CommandError."""
+    _check_name(model)
     with _answered(control, f"/api/analyses/{model}", parameters, f"waiting for the analysis of {model}") as answer:
         return b"".join(answer)
+
+
+def _check_name(model: str) -> None:
+    if not MODEL_NAME.fullmatch(model):
+        raise CommandError(f"{model!r:.80} is no model's name; names are letters, digits, '_', '-' and '.'")
 
 
 @contextmanager

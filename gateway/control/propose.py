@@ -17,8 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.backends.digest import is_same_model
+from gateway.backends.not_served import MODEL_FILE
 from gateway.backends.trial import LoadResult, LoadTrial, TrialProcess
 from gateway.control.config.editor import Edit, EditResult, RoutingEditor
+from gateway.control.config.mounted_memory import numbers_mounted
 from gateway.control.config.named_versions import named_by
 from gateway.control.config.yaml_candidate import Weight, name_candidate, refuse_other_release
 from gateway.control.config.yaml_edit import set_stable
@@ -111,6 +114,7 @@ class Proposals:
                 staged = await self._receive(ask, archive)
                 files, total_bytes = tuple(staged.files), staged.total_bytes
                 version = await self._place(ask)
+            await self._disk.run(self._refuse_stopped, ask, version)
             await self._try(ask.model, version, stable, brought=archive is not None)
             if self._release(ask, stable) != (stable, replaced) or self._stops_of(ask.model) != stops:
                 raise Conflict(f"the release of '{ask.model}' has changed while version {version} was being tried")
@@ -188,6 +192,7 @@ class Proposals:
         taken = [version for model, version in self._control.decision_log.stopped_keys() if model == ask.model]
         if release := self._control.served.get(ask.model):  # even if somebody has removed their folders
             taken += [release.stable, release.candidate or 0]
+        taken += await self._disk.run(numbers_mounted, self._control.state, ask.model)
         while True:
             if (version := ask.version) is None:
                 version = await self._disk.run(next_version, self._folder(ask), taken)
@@ -200,6 +205,20 @@ class Proposals:
                     raise Conflict(self._taken(ask, version)) from None
                 continue
             return version
+
+    def _refuse_stopped(self, ask: Proposal, version: int) -> None:
+        """A stop is for the number, but whoever stopped a version does not want its model back under another one."""
+        folder, log = self._folder(ask), self._control.decision_log
+        for model, number in sorted(log.stopped_keys()):
+            decision = log.stopped(model, number)
+            if model != ask.model or number == version or decision is None:
+                continue
+            if is_same_model(folder / str(version) / MODEL_FILE, folder / str(number) / MODEL_FILE):
+                raise Conflict(
+                    f"it is the model of version {number}, which {decision.by} has stopped"
+                    f"{f': {decision.reason}' if decision.reason else ''}; to bring it back, name candidate {number} in"
+                    " the routing file and resume it"
+                )
 
     async def _try(self, model: str, version: int, stable: int, *, brought: bool) -> None:
         """Load and warm up the version, and compare it with stable, as every edit does. Raises VersionRefused and

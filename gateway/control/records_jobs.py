@@ -58,7 +58,7 @@ class RecordsJobs:
         if self._admitted >= MAX_ADMITTED:
             raise _busy(f"{MAX_ADMITTED} data sets and analyses are being made or sent, which is the limit")
         self._admitted += 1
-        process = _JobProcess(job)
+        process = JobProcess(job)
         try:
             async with self._making:
                 await process.start()
@@ -80,7 +80,7 @@ class RecordsJobs:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-async def _made(process: "_JobProcess") -> int:
+async def _made(process: "JobProcess") -> int:
     """The size of the result, once it is there. Raises RequestError."""
     try:
         async with asyncio.timeout(MAKE_TIMEOUT_S):
@@ -94,7 +94,7 @@ async def _made(process: "_JobProcess") -> int:
     return head.size
 
 
-class _JobProcess:
+class JobProcess:
     """The process of one job."""
 
     def __init__(self, job: RecordsJob) -> None:
@@ -116,10 +116,12 @@ class _JobProcess:
 
     async def head(self) -> JobHead:
         """How the job has ended. Raises NotReady if the process has."""
-        line = await self.stream.readline()
-        if not line:
-            raise NotReady("the process that makes it has been killed; if memory is short, choose a shorter period")
-        return parse_head(line)
+        try:
+            return parse_head(await self.stream.readline())
+        except (ValueError, TypeError):  # it has come to a part of it, if at all
+            raise NotReady(
+                "the process that makes it has been killed; if memory is short, choose a shorter period"
+            ) from None
 
     async def end(self) -> None:
         """Kill it, if it runs, and remove its folder."""
@@ -133,12 +135,12 @@ class _JobProcess:
 
 
 def _popen(job: RecordsJob) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", MODULE]
+    command, line = [sys.executable, "-m", MODULE], job.line()
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     lower_priority(process.pid, for_good=True)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(job.line())
+        process.stdin.write(line)
     return process
 
 

@@ -3,11 +3,21 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from gateway.errors import GatewayError
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
 from gateway.records.prediction import Prediction, prediction_of
-from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, RecordSegment, read, snapshot
+from gateway.records.segments import (
+    FEEDBACK,
+    MAX_DISORDER_NS,
+    MIRRORS,
+    PREDICTIONS,
+    RecordSegment,
+    read,
+    snapshot,
+    times_ns,
+)
 from gateway.records.time_range import ALL_TIME, TimeRange
 
 CHUNK: Final = 500  # predictions in memory at a time; fewer if they are large
@@ -19,6 +29,14 @@ OnMalformed = Callable[[], None]  # called for each line that is not a valid rec
 
 def _ignore() -> None:
     """The default for `on_malformed`: does nothing."""
+
+
+def _ignore_bytes(size: int) -> None:
+    """The default for `on_progress`: does nothing."""
+
+
+class RecordsDeleted(GatewayError):
+    """The gateway has deleted records of the period since the snapshot, to keep to `records.retain`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +60,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A snapshot of the record streams, of one host after the other: reading it twice gives the same records."""
+    """A snapshot of the record streams, of one host after the other: reading it twice gives the same records, or raises
+    RecordsDeleted.
+    """
 
     predictions: Sequence[RecordSegment]
     feedback: Sequence[RecordSegment]
@@ -66,15 +86,42 @@ def size_of(stream: Sequence[RecordSegment]) -> int:
     return sum(segment.size_bytes for segment in stream)
 
 
+def read_all(
+    stream: Sequence[RecordSegment],
+    query: Query,
+    time_range: TimeRange,
+    on_progress: OnProgress = _ignore_bytes,
+    on_malformed: OnMalformed = _ignore,
+) -> Iterator[dict[str, Any]]:
+    """Yield the model's records within `time_range`, as `segments.read` does. Raises RecordsDeleted."""
+
+    def deleted(segment: RecordSegment) -> None:
+        if not _is_before(stream, segment, time_range):
+            raise RecordsDeleted(
+                f"records of this period were deleted while they were read ({segment.path.name}), since they were the"
+                " oldest: choose a later --since, or keep more (records.retain)"
+            )
+
+    yield from read(stream, query.model, time_range, on_progress, on_malformed, deleted)
+
+
+def _is_before(stream: Sequence[RecordSegment], deleted: RecordSegment, time_range: TimeRange) -> bool:
+    """Whether a segment's records were older than the range: what the same host wrote next, and is still there, is."""
+    after = stream[stream.index(deleted) + 1 :]
+    times = (times_ns(segment) for segment in after if segment.path.parent == deleted.path.parent)
+    first = next((found[0] for found in times if found), None)
+    return time_range.since_ns is not None and first is not None and first + MAX_DISORDER_NS < time_range.since_ns
+
+
 def load_feedback(store: FeedbackStore, records: Records, query: Query, on_progress: OnProgress) -> None:
-    """Fill the store with all feedback that can be on the query's predictions."""
-    store.fill(read(records.feedback, query.model, query.feedback_range, on_progress))
+    """Fill the store with all feedback that can be on the query's predictions. Raises RecordsDeleted."""
+    store.fill(read_all(records.feedback, query, query.feedback_range, on_progress))
 
 
 def join_feedback(
     records: Records, query: Query, store: FeedbackStore, on_progress: OnProgress, on_malformed: OnMalformed = _ignore
 ) -> Iterator[Joined]:
-    """Yield the query's predictions in the order of recording, each with its feedback."""
+    """Yield the query's predictions in the order of recording, each with its feedback. Raises RecordsDeleted."""
     for chunk in chunks(records, query, on_progress, on_malformed):
         feedback = store.of([prediction.prediction_id for prediction in chunk])
         for prediction in chunk:
@@ -85,7 +132,7 @@ def join_feedback(
 def chunks(
     records: Records, query: Query, on_progress: OnProgress, on_malformed: OnMalformed = _ignore
 ) -> Iterator[list[Prediction]]:
-    """Yield the query's predictions in chunks, with or without feedback."""
+    """Yield the query's predictions in chunks, with or without feedback. Raises RecordsDeleted."""
     passed_bytes = 0
     chunk: list[Prediction] = []
 
@@ -94,7 +141,7 @@ def chunks(
         passed_bytes += size
         on_progress(size)
 
-    for record in read(records.predictions, query.model, query.time_range, passed, on_malformed):
+    for record in read_all(records.predictions, query, query.time_range, passed, on_malformed):
         prediction = prediction_of(record)
         if prediction is None:
             on_malformed()

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.backends.not_served import MODEL_NAME
 from gateway.backends.repository import Repository
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, NotFound
 from gateway.offline.analysis.features import FeatureNames
 from gateway.offline.examples import THRESHOLD, Predicting
 from gateway.offline.reader import Records, records_in
@@ -17,10 +18,12 @@ UNKNOWN_RAW: Final = TensorSpec("raw", "BYTES", (-1,))  # for raw bodies of mode
 
 class RecordedModel:
     """A snapshot of one model's records in these folders, one of each host, and the settings in its folder in the
-    repository `models`. Raises GatewayError if a folder holds no predictions.
+    repository `models`. Raises GatewayError if a folder holds no predictions, and NotFound if no model can be so named.
     """
 
     def __init__(self, folders: Sequence[Path], models: Path, model: str) -> None:
+        if not MODEL_NAME.fullmatch(model):  # it is to be a folder's name
+            raise NotFound(f"{model!r:.80} is no model's name; names are letters, digits, '_', '-' and '.'")
         self.model = model
         for folder in folders:
             if not records_in(folder).predictions:

@@ -76,6 +76,7 @@ def read(
     time_range: TimeRange = ALL_TIME,
     on_progress: Callable[[int], None] = lambda size: None,
     on_malformed: Callable[[], None] = lambda: None,
+    on_deleted: Callable[[RecordSegment], None] = lambda segment: None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of one model within `time_range`, in the order of their writing, one in memory at a time.
 
@@ -83,11 +84,12 @@ def read(
     segment's end is skipped: it is still being written, or was cut off. `on_malformed` is called for each complete line
     that contains the model's name but is not a JSON object with a model and a time, if its neighbour is within the
     range: the model's record before it in the segment, else the first. So later records do not change the count.
+    `on_deleted` is called for each segment that is not there any more, and may hold records of the range.
     """
     needle = orjson.dumps(model)
     for segment in segments_within(stream, time_range, on_progress):
         within, unplaced = True if time_range == ALL_TIME else None, 0
-        for line in lines(segment):
+        for line in lines(segment, on_deleted):
             on_progress(len(line))
             if needle not in line:
                 continue
@@ -105,10 +107,13 @@ def read(
                     yield record
 
 
-def lines(segment: RecordSegment) -> Iterator[bytes]:
-    """Yield the lines of a segment, up to its size when it was listed."""
+def lines(
+    segment: RecordSegment, on_deleted: Callable[[RecordSegment], None] = lambda segment: None
+) -> Iterator[bytes]:
+    """Yield the lines of a segment, up to its size when it was listed; if it was deleted since, call `on_deleted`."""
     opened = _opened(segment.path)
     if opened is None:
+        on_deleted(segment)
         return
     with opened as file:
         left = segment.size_bytes

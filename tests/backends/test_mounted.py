@@ -91,3 +91,31 @@ def test_broken_link_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "mnt/model.onnx").symlink_to(tmp_path / "nowhere")
     with pytest.raises(SettingsError, match=r"is a link to .*nowhere"):
         find_mounted(settings)
+
+
+@pytest.mark.parametrize(
+    ("files", "loop", "models"),
+    [
+        (["model.onnx"], "beside", {"digits": [1]}),
+        (["1/model.onnx"], "2", {"digits": [1]}),
+        (["a/1/model.onnx"], "b", {"a": [1]}),
+        (["a/1/model.onnx"], "a/2", {"a": [1]}),
+        (["archive/model.onnx"], "a b", {"digits": [1]}),
+    ],
+)
+def test_entry_that_cannot_be_read_is_left_out_and_named(
+    tmp_path: Path, files: list[str], loop: str, models: dict[str, list[int]]
+) -> None:
+    settings, entry = laid_out(tmp_path / "mnt", files), tmp_path / "mnt" / loop
+    entry.symlink_to(entry)
+    found = find_mounted(settings)
+    assert {model: list(versions) for model, versions in found.files.items()} == models
+    (said,) = found.unread
+    assert said.startswith(f"{entry} cannot be read: ")
+
+
+def test_entry_that_cannot_be_read_is_named_if_there_is_nothing_else(tmp_path: Path) -> None:
+    settings = laid_out(tmp_path / "mnt", [])
+    (tmp_path / "mnt/model.onnx").symlink_to("model.onnx")
+    with pytest.raises(SettingsError, match=r"holds no model that can be served: .*model\.onnx cannot be read"):
+        find_mounted(settings)

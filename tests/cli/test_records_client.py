@@ -180,6 +180,14 @@ def test_folder_with_other_files_is_refused_before_anything_is_asked(server: Ser
     assert server.paths == []
 
 
+@pytest.mark.parametrize("name", ["file/out", "a" * 300])
+def test_folder_that_cannot_be_made_is_said_before_anything_is_asked(server: Server, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CommandError, match=r"is not written: \[Errno"):
+        fetch_dataset(server.address, "m", {}, tmp_path / name)
+    assert server.paths == []
+
+
 def test_new_folder_is_removed_again(server: Server, tmp_path: Path) -> None:
     server.body = b"x" * 600
     with pytest.raises(CommandError):

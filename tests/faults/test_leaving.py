@@ -20,7 +20,7 @@ from tests.running import GatewayProcess
 pytestmark = pytest.mark.slow
 
 INFER = request("/v2/models/flawed/infer", body(1.0))
-LEAVERS = 5
+LEAVERS = 3
 CLIENTS = 8
 PATIENCE_S = 10.0
 SENT_AGAIN_S = 0.95  # the system sends the packet again that opens a connection and was dropped

@@ -111,10 +111,20 @@ def test_analysis_over_the_network_is_the_same(running: GatewayProcess, tmp_path
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
+LONG = "a" * 300
+
+
 @pytest.mark.parametrize(
     ("path", "status", "says"),
     [
         (f"{DATASET}?since=noon", 400, "is neither a time nor a duration"),
+        (f"{DATASET}?since=0001-01-01", 400, "is before 1970"),
+        (f"{DATASET}?since=1000000d", 400, "is before 1970"),
+        (f"{DATASET}?since=1h&since=2h", 400, "'since' is given more than once"),
+        ("/api/datasets/%C3%BC", 404, "'ü' is no model's name"),
+        ("/api/datasets/%00", 404, "is no model's name"),
+        ("/api/datasets/%2e%2e", 404, "'..' is no model's name"),
+        (f"/api/analyses/{LONG}", 404, "is no model's name"),
         (f"{DATASET}?format=csv", 400, "export it flat"),
         (f"{DATASET}?feedback=1", 400, "unknown key 'feedback'"),
         ("/api/datasets/absent", 404, "no recorded prediction of 'absent'"),
@@ -125,6 +135,17 @@ def test_refusal_says_why(running: GatewayProcess, path: str, status: int, says:
     refused = httpx.get(f"{running.control_url}{path}", timeout=60)
     assert refused.status_code == status
     assert says in refused.json()["error"]
+
+
+def test_far_end_is_no_error(running: GatewayProcess) -> None:
+    answer = httpx.get(f"{running.control_url}{DATASET}?until=9999-12-31&format=jsonl", timeout=60)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-tar")
+    assert b'"until": "2262-04-11' in answer.content
+
+
+def test_head_makes_nothing(running: GatewayProcess) -> None:
+    answer = httpx.head(f"{running.control_url}{DATASET}", timeout=60)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
 
 
 def test_commands_need_no_file_with_url(running: GatewayProcess, tmp_path: Path) -> None:

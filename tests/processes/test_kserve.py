@@ -138,3 +138,17 @@ def test_versions_are_proposed_promoted_and_kept_beside_the_mounted_model(tmp_pa
         assert "others than before" not in pod.log
         cli(pod, "promote", "digits")
         assert answering_version(pod, "digits") == "2"
+
+
+def test_versions_and_models_that_have_gone_from_the_mounted_folder(tmp_path: Path) -> None:
+    for version in ("digits/1", "digits/5", "other/1"):
+        shutil.copytree(MODELS / "digits/1", tmp_path / "mnt" / version)
+    with Pod(tmp_path, "unused") as pod:
+        assert [answering_version(pod, name) for name in ("digits", "other")] == ["5", "1"]
+    for gone in ("digits/5", "other"):
+        shutil.rmtree(tmp_path / "mnt" / gone)
+    with Pod(tmp_path, "unused") as pod:
+        assert answering_version(pod, "digits") == "1"
+        assert "'other' is not mounted any more; its entry is removed" in pod.log
+        cli(pod, "propose", "digits", str(MODELS / "digits/2"), "--weight", "100")
+        assert answering_version(pod, "digits") == "6", "5 was another model's number"

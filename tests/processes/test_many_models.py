@@ -16,8 +16,8 @@ from tests.backends import onnx_models
 from tests.processes.flawed import metric, until
 from tests.running import GatewayProcess
 
-MODELS = 150
-EXCHANGES = 24
+MODELS = 100
+EXCHANGES = 16
 ROW = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
 
 

@@ -20,7 +20,7 @@ from tests.running import GatewayProcess
 pytestmark = pytest.mark.slow
 
 DRAIN_S = 1
-MOMENTS = 12
+MOMENTS = 8
 
 
 def started(folder: Path, **settings: Any) -> GatewayProcess:

@@ -93,6 +93,12 @@ def shipped(*names: str) -> bytes:
     return archive({name: (folder / name).read_bytes() for name in names or ("model.onnx", "training.json")})
 
 
+def other_model() -> bytes:
+    """An archive of a model that answers as the shipped second version does: only its text of documentation differs."""
+    model = (ROOT / "models" / "digits" / "2" / "model.onnx").read_bytes() + b"\x32\x05other"
+    return archive({"model.onnx": model, "training.json": b"{}"})
+
+
 def answering(running: GatewayProcess, count: int = 40) -> set[int]:
     """The versions that answer."""
     body = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [0.0] * 64}]}
@@ -117,7 +123,10 @@ def test_a_proposed_version_meets_traffic_is_replaced_stopped_and_promoted(digit
     refused = post(running, shipped())
     assert (refused.status_code, "candidate 2 of 'digits' is under way" in refused.text) == (409, True)
     assert order(running, "stop") == 200
-    replaced = post(running, shipped(), version=7, reason="a mistake").json()  # a stopped one is no longer under way
+    refused = post(running, shipped(), version=7)
+    assert (refused.status_code, "it is the model of version 2, which local has stopped" in refused.text) == (409, True)
+    assert versions(folder) == ["1", "2"]
+    replaced = post(running, other_model(), version=7, reason="a mistake").json()  # what is stopped is not under way
     assert (replaced["version"], replaced["replaced"], replaced["files"]) == (7, 2, 2)
     decision, evidence = replaced["decision"], replaced["decision"]["evidence"]
     assert (decision["action"], decision["candidate"], decision["by"]) == ("propose", 7, "local")
@@ -147,8 +156,9 @@ def test_a_version_is_fetched_from_an_address(digits: Digits) -> None:
         assert (proposed["files"], proposed["decision"]["reason"]) == (1, f"from {address}")
         refused = command(running.config, "propose", "digits", address, "--sha256", "0" * 64, "--replace")
         assert (refused.returncode, "not 0000" in refused.stderr) == (1, True)
-    assert (folder / "2" / "model.onnx").read_bytes() == (ROOT / "models/digits/2/model.onnx").read_bytes()
-    assert versions(folder) == ["1", "2"]
+    number = str(proposed["version"])  # not 2 where that was stopped before
+    assert (folder / number / "model.onnx").read_bytes() == (ROOT / "models/digits/2/model.onnx").read_bytes()
+    assert versions(folder) == ["1", number]
 
 
 def broken(make: Callable[[Path], Path]) -> Callable[[Path], bytes]:

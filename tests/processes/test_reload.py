@@ -17,7 +17,7 @@ from tests.processes.flawed import gateway, kill, requests, until, workers
 from tests.running import GatewayProcess
 from tests.zoo import garbage
 
-EDITS = 30
+EDITS = 20
 
 
 def config(running: GatewayProcess) -> Any:

@@ -17,7 +17,7 @@ from tests.processes.flawed import gateway, release, requests, send_command, unt
 from tests.processes.test_reload import config, edit, routing
 from tests.running import GatewayProcess
 
-ROUNDS = 10
+ROUNDS = 7
 BUSY_S = 0.3
 NONE = "models: {flawed: {stable: 1}}\n"
 

@@ -156,7 +156,7 @@ def test_process_killed_again_and_again_under_load_loses_no_request_and_no_recor
     with GatewayProcess(tmp_path, models, routing, server={"workers": 2}) as gateway:
         sent = request("/v2/models/loop/infer", json.dumps(turns).encode())
         with Client(("127.0.0.1", gateway.port), 24, lambda: sent) as client:
-            while kills < 12:
+            while kills < 7:
                 client.keep_busy(0.2, told)
                 pids = version_pids(gateway)
                 if told.variants["candidate"] and pids and metric(gateway, "gateway_version_process_up", model="loop"):
@@ -169,7 +169,7 @@ def test_process_killed_again_and_again_under_load_loses_no_request_and_no_recor
         assert told.failures == {}
         assert told.variants["candidate"] > 0
         assert not httpx.get(f"{gateway.control_url}/api/releases/loop").json()["stopped"]
-        assert metric(gateway, "gateway_version_process_starts_total", model="loop") >= 12
+        assert metric(gateway, "gateway_version_process_starts_total", model="loop") >= 7
     assert_all_are_recorded_once(tmp_path, told)
 
 

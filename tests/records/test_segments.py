@@ -128,6 +128,8 @@ def test_snapshot_of_a_missing_folder_is_empty(tmp_path: Path) -> None:
         ("2026-11-18", "2026-11-18T00:00:00.000000+00:00"),
         ("2026-11-18T09:30:00+01:00", "2026-11-18T08:30:00.000000+00:00"),
         ("2026-11-18T09:30:00.000001Z", "2026-11-18T09:30:00.000001+00:00"),
+        ("1970-01-01", "1970-01-01T00:00:00.000000+00:00"),
+        ("9999-12-31", "2262-04-11T23:47:16.854775+00:00"),
     ],
 )
 def test_parse_time_of_dates_and_durations(text: str, expected: str) -> None:
@@ -135,10 +137,12 @@ def test_parse_time_of_dates_and_durations(text: str, expected: str) -> None:
     assert format_time(parse_time_ns(text, now_ns)) == expected
 
 
-@pytest.mark.parametrize("text", ["yesterday", "24", "2026-13-01", ""])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "24", "2026-13-01", "", "0001-01-01", "1969-12-31", "1000000d", "9" * 400 + "d"]
+)
 def test_parse_time_refuses_invalid_text(text: str) -> None:
     with pytest.raises(GatewayError, match="write for example 24h"):
-        parse_time_ns(text, 0)
+        parse_time_ns(text, 1_795_003_200 * SECOND_NS)
 
 
 def test_no_segments_hold_no_records_of_a_range(tmp_path: Path) -> None:

@@ -29,6 +29,21 @@ UPLOAD_TYPE: Final = "application/x-tar"
 LOCAL_HOST: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
+class MetricsPortMiddleware:
+    """ASGI middleware that refuses at once, on `port`, whatever else is asked than the metrics. None: no such port."""
+
+    def __init__(self, application: ASGIApp, port: int | None) -> None:
+        self._application = application
+        self._port = port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = scope["method"], scope["path"]
+        if self._port is not None and scope["server"][1] == self._port and asked != ("GET", METRICS_PATH):
+            await send_error(send, NotFound(f"this port serves GET {METRICS_PATH} alone; the rest is on control.port"))
+            return
+        await self._application(scope, receive, send)
+
+
 class ControlAuthMiddleware:
     """ASGI middleware that passes permitted requests on to `application`; `keyring` None: no keys are required.
     `metrics_port`: see `control_app`.
@@ -51,9 +66,7 @@ class ControlAuthMiddleware:
 
     def _authenticate(self, scope: Scope, headers: Headers) -> Identity | None:
         if self._metrics_port is not None and scope["server"][1] == self._metrics_port:
-            if (scope["method"], scope["path"]) != ("GET", METRICS_PATH):
-                raise NotFound(f"this port serves GET {METRICS_PATH} alone; the rest is on control.port")
-            return None
+            return None  # nothing else passes
         if self._keyring is None:
             _refuse_other_names(headers)
         if scope["method"] not in SAFE_METHODS:

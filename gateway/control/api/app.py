@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.auth.keyring import Keyring
-from gateway.control.api.access import ControlAuthMiddleware, possible_errors
+from gateway.control.api.access import ControlAuthMiddleware, MetricsPortMiddleware, possible_errors
 from gateway.control.api.commands import ReleaseCommands
 from gateway.control.api.console import ConsoleFiles
 from gateway.control.api.datasets import DatasetEndpoints
@@ -76,6 +76,7 @@ def control_app(
         routes=[*(endpoint.route() for endpoint in endpoints), Route(OPENAPI.path, openapi)],
         exception_handlers=exception_handlers(_not_routed),
         middleware=[
+            Middleware(MetricsPortMiddleware, metrics_port),
             Middleware(ReaderQueue, SlotQueue(), control.command_priority),
             Middleware(ControlAuthMiddleware, keyring, metrics_port),
         ],

@@ -4,21 +4,24 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.backends.not_served import MODEL_NAME
 from gateway.control.api.bodies import caller
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.openapi import Operation, Parameter
 from gateway.control.command_priority import CommandPriority
 from gateway.control.control_plane import ControlPlane
 from gateway.control.records_jobs import PIPE_BYTES, JobResult, RecordsJobs
-from gateway.errors import GatewayError, InvalidRequest
+from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.records.job import RecordsJob
 from gateway.records.time_range import EXAMPLES, NOW, parse_time_ns
 from gateway.settings.base import Settings
@@ -143,7 +146,7 @@ class DatasetEndpoints:
             raise InvalidRequest(str(error)) from None
         job = RecordsJob(
             kind=kind,
-            model=request.path_params["model"],
+            model=_model(request),
             state=str(self._control.state.absolute()),
             models=str(self._control.repository.path.absolute()),
             scratch=self._jobs.scratch(),
@@ -221,11 +224,23 @@ async def _wait_until_gone(receive: Receive) -> None:
         pass
 
 
+def _model(request: Request) -> str:
+    """The model in the path; raises NotFound if none can have that name."""
+    name: str = request.path_params["model"]
+    if not MODEL_NAME.fullmatch(name):
+        raise NotFound(f"{name!r:.80} is no model's name; names are letters, digits, '_', '-' and '.', at most 255")
+    return name
+
+
 def _parse_query(request: Request, schema: type[S]) -> S:
-    """The parameters; raises InvalidRequest."""
-    given: dict[str, Any] = {
-        name: read(value) if name in FLAGS else value for name, value in request.query_params.multi_items()
-    }
+    """The parameters; raises InvalidRequest, and HTTPException for HEAD, whose answer would have to be made, too."""
+    if request.method != "GET":
+        raise HTTPException(405, headers={"allow": "GET"})
+    items = request.query_params.multi_items()
+    twice = [name for name, times in Counter(name for name, _ in items).items() if times > 1]
+    if twice:
+        raise InvalidRequest(f"{twice[0]!r:.80} is given more than once")
+    given: dict[str, Any] = {name: read(value) if name in FLAGS else value for name, value in items}
     try:
         return schema.model_validate(given)
     except ValidationError as error:

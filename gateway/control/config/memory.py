@@ -6,6 +6,7 @@ STATE/accepted.yaml   the routing file's bytes as accepted last; no routing file
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,6 +78,11 @@ class ReleaseMemoryFile:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "releases.json"
         self._text = folder / "accepted.yaml"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever accepted: neither file is there."""
+        return not (os.path.lexists(self._file) or os.path.lexists(self._text))
 
     def text(self) -> bytes | None:
         """The routing file as accepted last; None if none was ever accepted or it cannot be read."""

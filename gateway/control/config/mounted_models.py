@@ -2,31 +2,30 @@
 
 Everything else then finds them in `models.path`, beside the versions that were proposed. A version's folder is linked
 whole, since ONNX Runtime allows external weights only below the folder of the model file that a link leads to.
-
-STATE/mounted.json   the links that were made, and the digest of each version, to tell a file that has been replaced
 """
 
+import contextlib
 import logging
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
-from gateway.backends.digest import digest_of
+from gateway.backends.digest import digest_of, leads_out
 from gateway.backends.mounted import SHARED_FILES, MountedModels, find_mounted
-from gateway.backends.not_served import MODEL_FILE, REMOTE_FILE, unserved_reason
+from gateway.backends.not_served import MODEL_FILE, REMOTE_FILE, is_version, unserved_reason
+from gateway.backends.onnx_file import read_onnx_file
+from gateway.control.config.mounted_memory import MountedMemory, read_mounted
 from gateway.control.release.decisions import DecisionLog
 from gateway.errors import ModelUnavailable, SettingsError
 from gateway.settings.gateway import GatewaySettings
-from gateway.system.durable_files import replace_durably
 from gateway.version_key import VersionKey
 
-FILE: Final = "mounted.json"
 ACTION: Final = "mounted"
 _SHOWN_DIGITS: Final = 12
+_RENAMED: Final = ".mounted-"
 log: Final = logging.getLogger("gateway.control.config")
 
 
@@ -38,62 +37,85 @@ class ReplacedVersion:
     before: str
     now: str
 
-    def record(self, decision_log: DecisionLog) -> None:
+    def record(self, decision_log: DecisionLog, *, in_fleet: bool) -> None:
         """Record it in the history, where the decisions that rest on the old file are."""
-        reason = (
-            f"the mounted files are others than before: {self.before[:_SHOWN_DIGITS]} -> {self.now[:_SHOWN_DIGITS]};"
-            " evidence and ramp start over"
+        follows = (
+            "evidence and ramp go on, as the fleet has them; give it a number of its own"
+            if in_fleet
+            else "evidence and ramp of a release with it start over"
         )
+        before, now = self.before[:_SHOWN_DIGITS], self.now[:_SHOWN_DIGITS]
+        reason = f"the mounted files are others than before: {before} -> {now}; {follows}"
         model, number = self.key
         log.warning("version %d of '%s': %s; a new number (--model-version) keeps them apart", number, model, reason)
         evidence = {"sha256": self.now, "before": self.before}
         decision_log.record(model, number, ACTION, "mount", reason, evidence)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinkedModels:
-    """What was linked. `versions`: of each mounted model, those that can be served, ascending."""
+    """What was linked. `versions`: of each model, those that serve what is mounted under their number, ascending.
+    `problems`: why others do not, by model. `removed`: versions whose links are gone since the last start. `unread`:
+    entries of the folder that cannot be read. `memory`: to be written; `before`: as it was.
+    """
 
-    versions: dict[str, list[int]]
+    versions: dict[str, list[int]] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    removed: tuple[VersionKey, ...] = ()
+    unread: tuple[str, ...] = ()
     replaced: tuple[ReplacedVersion, ...] = ()
+    memory: MountedMemory = field(default_factory=MountedMemory)
+    before: MountedMemory = field(default_factory=MountedMemory)
+
+
+def create_repository(settings: GatewaySettings) -> None:
+    """Create the folder for the links, if it is missing. Raises SettingsError if it cannot be written, or lies in the
+    mounted folder.
+    """
+    assert settings.models.mounted is not None
+    repository, source = Path(settings.models.path), Path(settings.models.mounted.path).absolute()
+    here, there = repository.resolve(), source.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        problem = f"{repository} and the mounted {source} lie in each other; name another folder to write to"
+        raise SettingsError("gateway.yaml", [f"models.path: {problem}"])
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_linked(repository, error) from None
 
 
 def link_mounted(settings: GatewaySettings) -> LinkedModels:
-    """Link the mounted models into the repository, which is created if it is missing; for a thread.
+    """Link the mounted models into the repository; for a thread. It may be repeated until `memory` is written.
 
-    Raises SettingsError if there is nothing to serve, or the repository cannot be written.
+    Raises SettingsError if the folder holds no model, or the repository cannot be written.
     """
-    mounted = settings.models.mounted
-    if mounted is None:
-        return LinkedModels({})
-    repository, source = Path(settings.models.path), Path(mounted.path).absolute()
-    here, there = repository.resolve(), source.resolve()
-    if here.is_relative_to(there) or there.is_relative_to(here):
-        problem = (
-            f"models.path: {repository} and the mounted {source} lie in each other; name another folder to write to"
-        )
-        raise SettingsError("gateway.yaml", [problem])
+    assert settings.models.mounted is not None
+    repository, mounted = Path(settings.models.path), settings.models.mounted
+    before = read_mounted(Path(settings.state))
     found = find_mounted(mounted)
+    for entry in found.unread:
+        log.warning("models.mounted: %s", entry)
     try:
-        return _Links(repository, source, Path(settings.state) / FILE).update(found)
+        return _Links(repository, Path(mounted.path).absolute(), before).update(found)
     except OSError as error:
-        raise SettingsError(
-            "gateway.yaml",
-            [f"models.path: the mounted models cannot be linked into {repository}: {error}; it must be writable"],
-        ) from None
+        raise _not_linked(repository, error) from None
+
+
+def _not_linked(repository: Path, error: OSError) -> SettingsError:
+    problem = f"the mounted models cannot be linked into {repository}: {error}; it must be writable"
+    return SettingsError("gateway.yaml", [f"models.path: {problem}"])
 
 
 class _Links:
-    def __init__(self, repository: Path, source: Path, file: Path) -> None:
+    def __init__(self, repository: Path, source: Path, before: MountedMemory) -> None:
         self._repository = repository
         self._source = source
-        self._file = file
-        before = _read(file)
-        self._links_before, self._digests = before["links"], before["sha256"]
+        self._before = before
         self._links: dict[str, str] = {}
 
     def update(self, found: MountedModels) -> LinkedModels:
-        digests, versions = dict[str, str](), dict[str, list[int]]()
+        digests: dict[VersionKey, str] = {}
+        versions, problems = dict[str, list[int]](), dict[str, list[str]]()
         for model, files in found.files.items():
             folder = self._repository / model
             folder.mkdir(parents=True, exist_ok=True)
@@ -101,34 +123,54 @@ class _Links:
                 if shared.is_file():
                     self._link(folder / shared.name, shared)
             for number, file in files.items():
-                self._link_version(folder / str(number), file.absolute())
-                digests[f"{model}/{number}"] = _digest(folder / str(number) / MODEL_FILE)
-            versions[model] = [number for number in files if not unserved_reason(folder / str(number))]
-            log.info("mounted in %s: %s, version %s", self._source, model, ", ".join(map(str, versions[model])))
-        for link in self._repository.glob("*/*"):
-            if self._is_own(link) and self._name(link) not in self._links:
-                link.unlink()
-                shutil.rmtree(_renamed_folder(link), ignore_errors=True)
-        if not any(versions.values()):
-            raise SettingsError("gateway.yaml", [f"models.mounted: {line}" for line in _reasons(found)])
+                link = folder / str(number)
+                problem = self._link_version(link, file.absolute())
+                digests[model, number] = _digest(link / MODEL_FILE) or self._before.digests.get((model, number), "")
+                if problem:
+                    log.error("models.mounted: %s", problem)
+                    problems.setdefault(model, []).append(problem)
+                else:
+                    versions.setdefault(model, []).append(number)
+            served = ", ".join(map(str, versions.get(model, ()))) or "none that is served"
+            log.info("mounted in %s: %s, version %s", self._source, model, served)
+        self._remove_others()
         replaced = [
-            ReplacedVersion(_key(name), before, digests[name])
-            for name, before in self._digests.items()
-            if digests.get(name) and before != digests[name]
+            ReplacedVersion(key, before, digests[key])
+            for key, before in self._before.digests.items()
+            if before and key in digests and before != digests[key]
         ]
-        remembered = {name: digest for name, digest in {**self._digests, **digests}.items() if digest}
-        replace_durably(self._file, orjson.dumps({"links": self._links, "sha256": remembered}))
-        return LinkedModels({model: numbers for model, numbers in versions.items() if numbers}, tuple(replaced))
+        former = {key: digest for key, digest in self._before.digests.items() if key not in digests}
+        return LinkedModels(
+            versions=versions,
+            problems=problems,
+            removed=tuple(self._removed()),
+            unread=found.unread,
+            replaced=tuple(replaced),
+            memory=MountedMemory(self._links, self._now(former) | digests, self._before.routing),
+            before=self._before,
+        )
 
-    def _link_version(self, link: Path, file: Path) -> None:
-        if not os.path.lexists(link) or self._is_own(link):
+    def _now(self, former: dict[VersionKey, str]) -> dict[VersionKey, str]:
+        """The digests of numbers that are not mounted any more, perhaps of versions in the repository by now."""
+        folders = {key: self._repository / key[0] / str(key[1]) for key in former}
+        return {key: _digest(folders[key] / MODEL_FILE) or digest for key, digest in former.items()}
+
+    def _link_version(self, link: Path, file: Path) -> str:
+        """Link the version's folder unless the number is taken; returns why it does not serve the file, or nothing."""
+        own = not os.path.lexists(link) or self._is_own(link)
+        if own:
             named = file.name in (MODEL_FILE, REMOTE_FILE)
             self._link(link, file.parent if named else self._renamed(link, file))
-        elif _digest(link / MODEL_FILE) != _digest(file):
-            log.error(
-                "version %s of '%s' is served from %s; %s, of the same number, is another model: number it otherwise",
-                link.name, link.parent.name, link, file,
-            )  # fmt: skip
+        if reason := unserved_reason(link):
+            where = file.parent if own else link
+            remedy = "" if own else f"; remove {link}, and {file} is served"
+            return f"{where}{'/' if reason.startswith(MODEL_FILE) else ' '}{reason}{remedy}"
+        if own or _is_same(link, file):
+            return ""
+        return (
+            f"version {link.name} of '{link.parent.name}' is served from {link}; {file}, of the same number, is another"
+            " model: number it otherwise"
+        )
 
     def _link(self, link: Path, target: Path) -> None:
         """Make the link, unless something else is there already."""
@@ -142,38 +184,70 @@ class _Links:
             link.symlink_to(target)
         self._links[self._name(link)] = str(target)
 
+    def _remove_others(self) -> None:
+        """Remove the links to what has gone, and folders of renamed models that no link needs."""
+        emptied: set[Path] = set()
+        for link in self._repository.glob("*/*"):
+            if self._is_own(link) and self._name(link) not in self._links:
+                log.warning("%s, a link to %s, is removed: that is not mounted any more", link, os.readlink(link))
+                link.unlink()
+                emptied.add(link.parent)
+        for folder in self._repository.glob(f"*/{_RENAMED}*"):
+            link = folder.with_name(folder.name.removeprefix(_RENAMED))
+            if self._links.get(self._name(link)) != folder.name:
+                shutil.rmtree(folder, ignore_errors=True)
+        for model in emptied:
+            with contextlib.suppress(OSError):
+                model.rmdir()  # if nothing is left in it
+
+    def _removed(self) -> Iterator[VersionKey]:
+        for name in self._before.links:
+            model, _, number = name.rpartition("/")
+            if is_version(number) and not os.path.lexists(self._repository / name):
+                yield model, int(number)
+
     def _is_own(self, link: Path) -> bool:
         """Whether the link was made here, perhaps by a start that was killed before it could note that."""
         if not link.is_symlink():
             return False
-        target, noted = os.readlink(link), self._links_before.get(self._name(link))
+        target, noted = os.readlink(link), self._before.links.get(self._name(link))
         return target in (noted, _renamed_folder(link).name) or Path(target).is_relative_to(self._source)
 
     def _name(self, link: Path) -> str:
         return link.relative_to(self._repository).as_posix()
 
     def _renamed(self, link: Path, file: Path) -> Path:
-        """A folder, relative to the link's, in which the model file has the name that it needs, with its weights."""
+        """A folder, relative to the link's, in which the model file has the name that it needs, with its weights, and
+        what says where it comes from.
+        """
         folder = _renamed_folder(link)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        for entry in file.parent.iterdir():
-            (folder / (MODEL_FILE if entry.name == file.name else entry.name)).symlink_to(entry)
+        (folder / MODEL_FILE).symlink_to(file)
+        for name in {*_weights(file), *(beside.name for beside in file.parent.glob("*.json"))} - {MODEL_FILE}:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(file.parent / name)
         return Path(folder.name)
 
 
 def _renamed_folder(link: Path) -> Path:
-    return link.with_name(f".mounted-{link.name}")
+    return link.with_name(f"{_RENAMED}{link.name}")
 
 
-def _reasons(found: MountedModels) -> list[str]:
-    files = (file for versions in found.files.values() for file in versions.values())
-    return [f"{file.parent}: {unserved_reason(file.parent)}" for file in files]
+def _weights(file: Path) -> list[str]:
+    """The names of the model's external weights that may be read."""
+    try:
+        return [os.path.normpath(name) for name in read_onnx_file(file).external if not leads_out(name)]
+    except (OSError, ModelUnavailable):  # the load says why
+        return []
 
 
-def _key(name: str) -> VersionKey:
-    model, _, number = name.rpartition("/")
-    return model, int(number)
+def _is_same(folder: Path, file: Path) -> bool:
+    """Whether a version's folder holds the same as the mounted file."""
+    if file.name == REMOTE_FILE:
+        remote = folder / REMOTE_FILE
+        return remote.is_file() and remote.read_bytes() == file.read_bytes()
+    return (digest := _digest(file)) != "" and digest == _digest(folder / MODEL_FILE)
 
 
 def _digest(file: Path) -> str:
@@ -182,18 +256,3 @@ def _digest(file: Path) -> str:
         return digest_of(file) if file.is_file() else ""
     except (OSError, ModelUnavailable):  # the load says why
         return ""
-
-
-def _read(file: Path) -> dict[str, dict[str, str]]:
-    """What was written at the last start; nothing if the file is missing or damaged."""
-    try:
-        document: Any = orjson.loads(file.read_bytes())
-        found = {key: {str(name): str(value) for name, value in document[key].items()} for key in ("links", "sha256")}
-        for name in found["sha256"]:
-            _key(name)
-        return found
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        log.error("%s is damaged (%s): mounted files that have been replaced since are not told", file, error)
-    return {"links": {}, "sha256": {}}

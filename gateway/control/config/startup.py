@@ -7,7 +7,9 @@ from typing import Final
 
 from gateway.backends.repository import Repository
 from gateway.control.config.acceptance import RoutingAcceptance, ValidatedRouting
-from gateway.control.config.mounted_models import link_mounted
+from gateway.control.config.memory import ReleaseMemory
+from gateway.control.config.mounted_memory import write_after_decisions
+from gateway.control.config.mounted_models import create_repository, link_mounted
 from gateway.control.config.mounted_routing import prepare_routing
 from gateway.control.config.named_versions import named_by
 from gateway.control.config.resolve import ResolvedRouting
@@ -47,25 +49,25 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
     nothing is remembered, ValueError if the stops cannot be read.
     """
     state = Path(settings.state)
-    linked = link_mounted(settings)
-    prepare_routing(settings, linked)
-    forget_states(state / STATES_FILE, {version.key[0] for version in linked.replaced})
+    if settings.models.mounted is not None:
+        create_repository(settings)
     repository = Repository(Path(settings.models.path))
-    routing_file = RoutingFileWatcher(
-        Path(settings.routing),
-        repository,
-        load_timeout_s=settings.models.load_timeout,
-        has_registry=settings.registry is not None,
-    )
     decision_log = DecisionLog(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)
         Switchboard.expire_heartbeat(board)  # stops all candidates in orphans, which no stop would reach
         inherited = InheritedStops(state, PreviousBoard(board), decision_log)
-        acceptance = RoutingAcceptance(state, repository, decision_log, str(routing_file.path))
-        undo_interrupted(state, named_by(routing_file.path, acceptance.memory))
-        for version in linked.replaced:
-            version.record(decision_log)
+        routing = Path(settings.routing)
+        acceptance = RoutingAcceptance(state, repository, decision_log, str(routing))
+        undo_interrupted(state, named_by(routing, acceptance.memory))  # its number may be mounted by now
+        if settings.models.mounted is not None:
+            open_mounted(settings, decision_log, acceptance.memory)
+        routing_file = RoutingFileWatcher(
+            routing,
+            repository,
+            load_timeout_s=settings.models.load_timeout,
+            has_registry=settings.registry is not None,
+        )
         resolved, validated = _choose_releases(routing_file, acceptance)
     except BaseException:
         decision_log.close()
@@ -80,6 +82,19 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
         shared_memory=memory,
         inherited=inherited,
     )
+
+
+def open_mounted(settings: GatewaySettings, decision_log: DecisionLog, remembered: ReleaseMemory) -> None:
+    """Link what is mounted, and what follows from that. All of it is done again if the start is killed before the end,
+    where it is remembered.
+    """
+    state = Path(settings.state)
+    linked = link_mounted(settings)
+    memory = prepare_routing(settings, linked, decision_log.stopped_keys(), remembered)
+    forget_states(state / STATES_FILE, {version.key for version in linked.replaced})
+    for version in linked.replaced:
+        version.record(decision_log, in_fleet=settings.fleet is not None)
+    write_after_decisions(state, memory, decision_log)
 
 
 def _choose_releases(

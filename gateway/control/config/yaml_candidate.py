@@ -37,25 +37,31 @@ def name_candidate(
     without an entry, which gets one.
     """
     share = None if weight is None else weight if weight == RAMP else _percent(weight, source)
-    meant = document_of(text, source) or {}
-    root = yaml.compose(text, yaml.CSafeLoader)
-    models = entries_of(root).get("models")
+    models = entries_of(yaml.compose(text, yaml.CSafeLoader)).get("models")
     entry = entries_of(models[1]).get(model) if models else None
     if entry is None:
         release: dict[str, Any] = {"stable": stable, "candidate": candidate, "split": _split(share)}
-        release |= _default_ramp() if share == RAMP else {}
-        meant["models"] = {**(meant.get("models") or {}), model: release}
-        if models is not None and isinstance(models[1], yaml.MappingNode):
-            insertion = _insertion(text, models[1], {model: release})
-        elif models is not None:  # `models:` without a value
-            insertion = (*span_of(models[1]), _below(text, {model: release}))
-        elif isinstance(root, yaml.MappingNode) and root.value:
-            insertion = _insertion(text, root, {"models": {model: release}})
-        else:
-            insertion = _whole(text, root, {"models": {model: release}})
-        return checked(replaced(text, [insertion]), meant, source)
+        return add_entry(text, model, release | (_default_ramp() if share == RAMP else {}), source)
+    meant = document_of(text, source)
     insertions = _release_insertions(text, model, entry[1], candidate, share, meant["models"][model], source)
     return checked(replaced(text, insertions), meant, source)
+
+
+def add_entry(text: str, model: str, release: Any, source: str = "routing.yaml") -> str:
+    """`text` with an entry for a model that has none. Raises SettingsError if that cannot be done exactly."""
+    meant = document_of(text, source) or {}
+    meant["models"] = {**(meant.get("models") or {}), model: release}
+    root = yaml.compose(text, yaml.CSafeLoader)
+    models = entries_of(root).get("models")
+    if models is not None and isinstance(models[1], yaml.MappingNode):
+        insertion = _insertion(text, models[1], {model: release})
+    elif models is not None:  # `models:` without a value
+        insertion = (*span_of(models[1]), _below(text, {model: release}))
+    elif isinstance(root, yaml.MappingNode) and root.value:
+        insertion = _insertion(text, root, {"models": {model: release}})
+    else:
+        insertion = _whole(text, root, {"models": {model: release}})
+    return checked(replaced(text, [insertion]), meant, source)
 
 
 def refuse_other_release(

@@ -87,6 +87,16 @@ def set_stable(text: str, model: str, version: int, source: str = "routing.yaml"
     return checked(replaced(text, [(*span_of(entries["stable"][1]), str(version))]), meant, source)
 
 
+def remove_entries(text: str, models: tuple[str, ...], source: str = "routing.yaml") -> str:
+    """`text` without the entries of these models; another must stay. Raises SettingsError if that cannot be done
+    exactly.
+    """
+    meant = document_of(text, source)
+    meant["models"] = {name: entry for name, entry in meant["models"].items() if name not in models}
+    _, entries = entries_of(yaml.compose(text, yaml.CSafeLoader))["models"]
+    return checked(replaced(text, [(*span, "") for span in _removals(text, entries, models)]), meant, source)
+
+
 def restore_entry(text: str, before: str, model: str, source: str = "routing.yaml") -> str:
     """`text` with `model`'s entry as in `before`, the text before its promotion. Raises SettingsError if the
     entry, with the comments in it, is not what a promotion makes of that.

@@ -14,6 +14,7 @@ from gateway.settings.guards import GuardsSettings
 from gateway.settings.metric_names import DRIFTS, WRONG_FEEDBACK
 from gateway.settings.routing import ReleaseSettings, SplitSettings
 from gateway.system.durable_files import replace_durably
+from gateway.version_key import VersionKey
 
 STATES_FILE: Final = "ramps.json"  # in the state folder
 RAMP_STAGES = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
@@ -104,10 +105,19 @@ def read_states(file: Path) -> dict[str, dict[str, Any]]:
     return {name: one for name, one in document.items() if isinstance(one, dict)}
 
 
-def forget_states(file: Path, models: AbstractSet[str]) -> None:
-    """Remove the saved states of these models' controllers, so that their evidence and ramps start over. Raises OSError
-    if they cannot be removed.
+def forget_states(file: Path, versions: AbstractSet[VersionKey]) -> None:
+    """Let the evidence and ramps of the saved releases with one of these versions start over; one that is held or
+    paused stays so, at its first weight. Raises OSError if that cannot be written.
     """
-    states = read_states(file) if models else {}
-    if models & states.keys():
-        replace_durably(file, orjson.dumps({name: one for name, one in states.items() if name not in models}))
+    states = read_states(file) if versions else {}
+    concerned = [name for name, one in states.items() if _concerns(name, one, versions)]
+    for name in concerned:
+        saved = states.pop(name)
+        if saved.get("place", {}).get("stage") in (Stage.HELD, Stage.PAUSED):
+            states[name] = {**saved, "weight_ppm": 0, "guards": {}, "comparisons": []}  # no evidence counts for others
+    if concerned:
+        replace_durably(file, orjson.dumps(states))
+
+
+def _concerns(model: str, saved: Mapping[str, Any], versions: AbstractSet[VersionKey]) -> bool:
+    return any((model, number) in versions for number in saved.get("versions") or ())

@@ -20,11 +20,10 @@ from gateway.offline.analysis.tallies import Tallies
 from gateway.offline.analysis.versions import Comparison, Pair, VersionMetric, by_version, compare
 from gateway.offline.examples import Example, Predicting, examples_of
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
-from gateway.offline.reader import OnProgress, Query, Records, join_feedback, load_feedback
+from gateway.offline.reader import OnProgress, Query, Records, join_feedback, load_feedback, read_all
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction, RawInput
-from gateway.records.segments import read
 from gateway.settings.model import Kind
 
 MAX_SUMMARIES: Final = 100_000  # summaries of labelled inputs, kept in case their labels turn out to conflict
@@ -89,7 +88,7 @@ class Analysis:
 def analyse(subject: Subject, feedback: OnProgress, rows: OnProgress) -> Analysis:
     """Read and analyse the query's records; `feedback` and `rows` are called with the bytes passed.
 
-    Raises NotFound if no prediction matches.
+    Raises NotFound if no prediction matches, and RecordsDeleted.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -112,7 +111,7 @@ class _Collector:
         self._table = ExampleTable()
         self._rescues = RescueCounts()
         self._hard_examples = HardExamples(
-            read(subject.records.mirrors, subject.query.model, subject.query.time_range),
+            read_all(subject.records.mirrors, subject.query, subject.query.time_range),
             subject.predicting,
             subject.to_label,
         )

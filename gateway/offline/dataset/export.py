@@ -12,7 +12,7 @@ from gateway.offline.dataset.flat_survey import FlatSurvey
 from gateway.offline.dataset.form import Form
 from gateway.offline.dataset.manifest import Counts, manifest_of
 from gateway.offline.dataset.partitions import PartitionWriter
-from gateway.offline.dataset.placing import check_replaceable, replace_export, unfinished
+from gateway.offline.dataset.placing import replace_export, unfinished
 from gateway.offline.dataset.schema import Survey, tensors_of
 from gateway.offline.examples import Predicting
 from gateway.offline.feedback_store import FeedbackStore
@@ -44,14 +44,14 @@ class Meters:
 def export(source: ExportSource, query: Query, out: Path, form: Form, meters: Meters) -> Counts:
     """Write the data set of `query` to the folder `out`, replacing an earlier export of the model there.
 
-    The earlier one stays until the new one is complete. Raises GatewayError if `out` contains anything else,
-    InvalidRequest if what is recorded has no such form, and NotFound if no prediction matches the query.
+    The earlier one stays until the new one is complete. Raises GatewayError if `out` contains anything else or another
+    export is writing to it, OSError and sqlite3.OperationalError if it cannot be written, InvalidRequest if what is
+    recorded has no such form, NotFound if no prediction matches the query, and RecordsDeleted.
     """
     if form.format == "csv" and not form.flat:
         raise InvalidRequest("csv holds no lists: export it flat, or as parquet or jsonl")
-    check_replaceable(out, query.model)
     counts = Counts()
-    with unfinished(out) as folder:
+    with unfinished(out, query.model) as folder:
         with FeedbackStore(folder / "feedback.sqlite") as store:
             load_feedback(store, source.records, query, meters.feedback)
             find = flat_layout if form.flat else nested_layout

@@ -15,12 +15,21 @@ KIND: Final = "canary-gateway export"
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Read the manifest of the export in `folder`; None if there is no export."""
+    """Read the manifest of the export in `folder`, with its `model` and its `files`; None if there is no export."""
     for name in MANIFESTS:
         try:
             document = orjson.loads((folder / name).read_bytes())
-        except (FileNotFoundError, orjson.JSONDecodeError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, orjson.JSONDecodeError):
             continue
-        if type(document) is dict and document.get("kind") == KIND:
+        if type(document) is dict and document.get("kind") == KIND and _lists_files(document):
             return document
     return None
+
+
+def _lists_files(document: dict[str, Any]) -> bool:
+    files = document.get("files")
+    return (
+        type(document.get("model")) is str
+        and type(files) is list
+        and all(type(part) is dict and {type(part.get("path")), type(part.get("sha256"))} == {str} for part in files)
+    )

@@ -5,6 +5,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -174,6 +175,11 @@ class _PartWriter:
             self._flush()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Close the file as it is, since it will not be complete."""
+        with suppress(Exception):  # the disk may be full: what failed first is what counts
+            self._writer.close()
+
     def _flush(self) -> None:
         batch = self.waiting.batch()
         self._writer.write(batch)
@@ -183,7 +189,8 @@ class _PartWriter:
 
 
 class PartitionWriter:
-    """Writes rows to the file of their date, below `folder`. A context manager: completes all files at its end.
+    """Writes rows to the file of their date, below `folder`. A context manager: completes all files at its end, unless
+    an error ends it.
 
     `content`: the hash of all that is written; `rows`: how many rows that are.
     """
@@ -205,8 +212,13 @@ class PartitionWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for date in list(self._open):
-            self._complete(date)
+        try:
+            if error is None:
+                for date in list(self._open):
+                    self._complete(date)
+        finally:
+            for part in self._open.values():
+                part.abandon()
 
     def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> int:
         """Write the rows of a prediction; return how many these are."""
@@ -237,6 +249,7 @@ class PartitionWriter:
         return _PartWriter(file, self._kind, self._layout, partial(self.content.add, date))
 
     def _complete(self, date: str) -> None:
-        part = self._open.pop(date)
+        part = self._open[date]
         part.close()
+        del self._open[date]
         self._file_rows[part.file] = part.rows

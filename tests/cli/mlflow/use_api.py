@@ -128,11 +128,16 @@ found["stopped"] = client.list_deployments()
 client.delete_deployment("digits")
 found["wrong"]["promotes a stopped one"] = raised(lambda: client.update_deployment("digits", config={"promote": True}))
 
+another = Path("another")  # the model of a stopped version is refused under another number
+shutil.copytree(saved, another)
+with (another / "model.onnx").open("ab") as file:
+    file.write(b"\x32\x05other")  # its text of documentation
+
 named = ("--name", "digits")
 Path("rows.json").write_text(json.dumps([[1.0] * 64] * 2))
 Path("nobody.json").write_text('[{"customer": "acme"}]')
 found["command"] = {
-    "create": command("create", *named, "-m", str(saved), "-C", "weight=100", "-C", "version=9"),
+    "create": command("create", *named, "-m", str(another), "-C", "weight=100", "-C", "version=9"),
     "predict": json.loads(command("predict", *named, "-I", "rows.json")),
     "explain": json.loads(command("explain", *named, "-I", "nobody.json")),
     "get": command("get", *named),

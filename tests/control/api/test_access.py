@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.auth.keyfile import add_key
 from gateway.auth.keyring import Keyring
-from gateway.control.api.access import UPLOAD_TYPE, ControlAuthMiddleware
+from gateway.control.api.access import UPLOAD_TYPE, ControlAuthMiddleware, MetricsPortMiddleware
 from gateway.settings import keys
 
 PATH = "/api/releases/digits/propose"
@@ -55,3 +55,29 @@ def test_only_an_operator_may_propose(tmp_path: Path, scope: keys.Scope | None, 
 )
 def test_no_web_page_may_propose(headers: dict[bytes, bytes], path: str, expected: int) -> None:
     assert status(headers, path=path) == expected
+
+
+@pytest.mark.parametrize(
+    ("port", "method", "path", "expected"),
+    [
+        (8082, "GET", "/metrics", 200),
+        (8082, "POST", "/metrics", 404),
+        (8082, "GET", "/api/releases", 404),
+        (8002, "GET", "/api/releases", 200),
+    ],
+)
+def test_the_metrics_port_has_metrics_alone(port: int, method: str, path: str, expected: int) -> None:
+    sent: list[Message] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive() -> Message:
+        raise AssertionError("it is read")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "server": ("10.0.0.7", port), "headers": []}
+    asyncio.run(MetricsPortMiddleware(application, 8082)(scope, receive, send))
+    assert sent[0]["status"] == expected

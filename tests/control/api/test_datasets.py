@@ -11,7 +11,8 @@ from starlette.types import Message
 import gateway.control.api.datasets as datasets
 from gateway.control.api.datasets import JobResponse
 from gateway.control.command_priority import CommandPriority
-from gateway.control.records_jobs import FOLDER, RecordsJobs
+from gateway.control.records_jobs import FOLDER, JobProcess, RecordsJobs
+from gateway.errors import NotReady
 from gateway.records.job import JobHead, RecordsJob, parse_head, parse_job
 from tests.processes.flawed import until
 from tests.recording import MODELS, Recording, data, json_request
@@ -63,6 +64,19 @@ def test_client_that_stops_reading_is_cut_off(
     assert sent[0]["status"] == 200
     assert "is not sent to its end: the client takes it too slowly" in caplog.text
     until(lambda: not list((tmp_path / FOLDER).iterdir()), "the removal of the job's folder")
+
+
+@pytest.mark.parametrize("said", [b"", b'{"status":200,"si', b"[1]\n", b'{"status":200,"length":3}\n', b"x" * 99_999])
+def test_process_that_was_killed_amid_its_head_is_said(said: bytes) -> None:
+    async def asked() -> None:
+        job = RecordsJob(kind="dataset", model="m", state="s", models="m", scratch="x", format="jsonl")
+        process = JobProcess(job)
+        process.stream.feed_data(said)
+        process.stream.feed_eof()
+        await process.head()
+
+    with pytest.raises(NotReady, match="has been killed"):
+        asyncio.run(asked())
 
 
 def test_jobs_and_heads_survive_the_pipe(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.config.yaml_edit import difference, promote, restore_entry, set_stable, set_weight
+from gateway.control.config.yaml_edit import difference, promote, remove_entries, restore_entry, set_stable, set_weight
 from gateway.errors import SettingsError
 from gateway.settings.load import parse
 from gateway.settings.routing import RoutingSettings
@@ -207,3 +207,17 @@ def test_restore_entry_refuses_an_entry_edited_since() -> None:
     for edited in (promoted.replace("# strict", "# lax"), promoted.replace("failures: 3", "failures: 4")):
         with pytest.raises(SettingsError, match="edited since the promotion"):
             restore_entry(edited, BEFORE, "digits")
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        (
+            "models:\n  a: {stable: 1}\n  # b's\n  b:\n    stable: 1\n    # inside\n  c: {stable: 1}\n",
+            "models:\n  # b's\n  b:\n    stable: 1\n    # inside\n",
+        ),
+        ("models: {a: {stable: 1}, b: {stable: 1}, c: {stable: 1}} # all\n", "models: {b: {stable: 1}} # all\n"),
+    ],
+)
+def test_removed_entries_leave_the_others_as_they_are(text: str, after: str) -> None:
+    assert remove_entries(text, ("a", "c")) == after

@@ -203,12 +203,34 @@ def test_release_state_is_restored_from_json() -> None:
     assert (again.epoch, again.epoch_began_ns, again.paused_by, again.weights_ppm) == (None, 123, "hard", {})
 
 
-def test_forgotten_releases_start_over_and_others_go_on(tmp_path: Path) -> None:
-    file = tmp_path / "ramps.json"
-    forget_states(file, {"digits"})
+def test_releases_with_a_version_that_is_another_file_now_start_over_and_others_go_on(tmp_path: Path) -> None:
+    file, saved = tmp_path / "ramps.json", {"digits": {"versions": [2, 3]}, "tumor": {"versions": [1, None]}, "old": {}}
+    forget_states(file, {("digits", 2)})
     assert not file.exists()
-    file.write_text(json.dumps({"digits": {"weight_ppm": 1}, "tumor": {"weight_ppm": 2}}))
-    forget_states(file, set())
-    assert set(read_states(file)) == {"digits", "tumor"}
-    forget_states(file, {"digits", "other"})
-    assert read_states(file) == {"tumor": {"weight_ppm": 2}}
+    file.write_text(json.dumps(saved))
+    for others in (set[tuple[str, int]](), {("digits", 1), ("tumor", 2), ("iris", 1)}):
+        forget_states(file, others)
+        assert read_states(file) == saved
+    forget_states(file, {("digits", 2), ("old", 1)})
+    assert read_states(file).keys() == {"tumor", "old"}
+    forget_states(file, {("tumor", 1)})
+    assert read_states(file).keys() == {"old"}
+
+
+@pytest.mark.parametrize("stage", ["held", "paused"])
+def test_ramp_that_is_held_or_paused_stays_so_as_it_starts_over(tmp_path: Path, stage: str) -> None:
+    running, file = Running(release(comparisons=[ERRORS], limits=[LIMIT])), tmp_path / "ramps.json"
+    running.tick(failures=running.failed(2, 3))
+    running.calmly(70)
+    running.controller.state.apply(Event.HOLD) if stage == "held" else running.fail(150)
+    running.tick()
+    assert (running.stage, running.weights) == (stage, {"everyone": 100_000})
+    file.write_text(json.dumps({"digits": dump(running.controller, running.now_s)}))
+    forget_states(file, {("digits", running.settings.candidate or 0)})
+    saved = read_states(file)["digits"]
+    assert saved["guards"] == {}, "no key is known to have failed with the other file"
+    again = Running(running.settings, load(running.settings, saved, 5.0), 5.0)
+    again.tick()
+    assert (again.stage, again.weights) == (stage, {"everyone": 10_000})
+    judgement = again.controller.assessment()
+    assert (judgement.restart, judgement.failures.verdict) == (running.controller.assessment().restart + 1, "no-data")
