@@ -60,7 +60,11 @@ def main() -> None:
     earlier = None
     if signature.version is not None:
         file = folder / str(signature.version) / "model.onnx"
-        earlier = {"version": signature.version, **figures_of(str(file), signature, labelled.held_out, target)}
+        earlier = {
+            "version": signature.version,
+            "may_have_learned_from_these_rows": True,  # it may have been trained by any script, on anything
+            **figures_of(str(file), signature, labelled.held_out, target),
+        }
     best = search.best()
     document = {
         "data": f"gateway export of {given.model}",
@@ -204,9 +208,11 @@ def _say_what_was_found(search: Search, best: Trial, document: dict[str, Any], o
     if search.was_cut_short:
         print(f"the time limit ended the search after {document['trials']} trials; another run may find another model")
     print(f"{out}: {document['estimator']}: {_words(document)} on {document['held_out_rows']:,} held-out rows")
-    if document["earlier_version"]:
+    if earlier := document["earlier_version"]:
         print(
-            f"version {document['earlier_version']['version']} on the same rows: {_words(document['earlier_version'])}"
+            f"version {earlier['version']}, whose inputs and outputs it has (--like), on the same rows:"
+            f" {_words(earlier)}; if it has learned from some of them, that is too much: `gateway analyze` compares the"
+            " two under live traffic"
         )
 
 

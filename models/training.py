@@ -88,7 +88,8 @@ def write_version(
 ) -> None:
     """Write `estimator` to folder/VERSION with its manifest, and print how it does on the held-out rows.
 
-    `provenance`: what the manifest says besides.
+    `data`: its training rows are those that the estimator has learned from. `provenance`: what the manifest says
+    besides.
     """
     options = {id(estimator): {"zipmap": False, "output_class_labels": False}}
     model = to_onnx(estimator, initial_types=list(inputs), target_opset=OPSET, options=options, name="model")

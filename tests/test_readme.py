@@ -51,6 +51,7 @@ NOT_RUN: Final = {
     "prometheus ": "tests/monitoring runs it, with this file",
     "podman ": "tests/installation checks the file; an image takes minutes and the network",
     ".venv/bin/gateway propose": "tests/processes/test_propose.py runs it, with versions of its own",
+    ".venv/bin/python config/pipelines/traffic.py": "tests/pipelines runs it",
     ".venv/bin/python models/automl.py": "tests/models/test_automl.py runs it; FLAML is not in the extra [test]",
     "kubectl ": "tests/installation validates the manifests; there is no cluster",
     ".venv/bin/python -m loadtests overhead": "takes minutes and all cores; CI runs it, shortened",
@@ -61,7 +62,13 @@ SNIPPETS_NOT_RUN: Final = {
     "import pandas as pd\nfrom cleanlab": "tests/offline/dataset/test_cleanlab.py runs it",
     "from lightgbm": "LightGBM and onnxmltools are not in the extra [test]: nothing else needs them",
 }
-MADE: Final = ("loadtests/results", "models/tickets/3", "models/wine/train.py", "models/wine/model.yaml")
+MADE: Final = (
+    "loadtests/results",
+    "models/digits/3",
+    "models/tickets/3",
+    "models/wine/train.py",
+    "models/wine/model.yaml",
+)
 
 
 class Command(NamedTuple):

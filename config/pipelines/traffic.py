@@ -9,10 +9,12 @@ A key, where the gateway asks for one, is read from $GATEWAY_API_KEY; it needs t
 """
 
 import argparse
+import contextlib
 import csv
 import os
 import re
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
+READY_WITHIN_S = 30.0  # a gateway that is just starting loads its models first
 TRUTHS_AT_ONCE = 100  # so that most come a while after their predictions
 
 
@@ -35,6 +38,15 @@ class Sender:
     answered: Counter[str] = field(default_factory=Counter)
     right: Counter[str] = field(default_factory=Counter)
     untold: list[dict[str, Any]] = field(default_factory=list)
+
+    def wait(self) -> None:
+        """Until the gateway is ready, or for READY_WITHIN_S."""
+        end_s = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < end_s:
+            with contextlib.suppress(httpx.TransportError):
+                if self.client.get("/v2/health/ready").status_code == 200:
+                    return
+            time.sleep(0.2)
 
     def send(self, number: int, row: Any, label: int) -> None:
         tensor = {"name": "image", "shape": [1, 64], "datatype": "FP32", "data": row.tolist()}
@@ -111,6 +123,7 @@ def main() -> None:
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         sender = Sender(client)
+        sender.wait()
         for number, (row, label) in progress.track(numbered, description=f"sending {wanted.images} pictures"):
             sender.send(number, row, label)
             if not wanted.truths and len(sender.untold) == TRUTHS_AT_ONCE:

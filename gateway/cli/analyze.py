@@ -127,10 +127,11 @@ def _write_to_label(file: Path, model: str, selection: Selection, predicting: Pr
     """Write the rows to label; returns what was written, in words."""
     rows = selection.rows()
     if not rows:
-        unseen = f"; of {selection.unseen:,} the inputs are not recorded" if selection.unseen else ""
+        if not selection.unseen:
+            raise CommandError("there is no row to label: every one has a truth")
         raise CommandError(
-            f"there is no row to label: every one has a truth{unseen}; the gateway records inputs with"
-            " `records.inputs: full`"
+            f"there is no row to label: every one has a truth; of {selection.unseen:,} the inputs are not recorded; the"
+            " gateway records inputs with `records.inputs: full`"
         )
     try:
         written = write_rows(file, model, rows, predicting)

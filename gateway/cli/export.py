@@ -27,6 +27,7 @@ from gateway.cli.refusal import CommandError
 from gateway.offline.dataset.form import Form
 from gateway.offline.dataset.manifest_file import MANIFEST, read_manifest
 from gateway.offline.reader import Query
+from gateway.records.time_range import NOW
 
 NEEDS_PYARROW: Final = "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway"
 DETAILS: Final = ("model", "kind", "columns", "tensors", "truth_is_json", "inputs", "files")  # of the manifest alone
@@ -68,13 +69,15 @@ def export(
 ) -> None:
     """Write recorded predictions, with feedback, as a data set.
 
-    It is made of the records of this machine; with --url the running gateway makes it of its own.
+    It is made of the records of this machine; with --url the running gateway makes it of its own. Without --until and
+    --feedback-until it ends now; its manifest says when that was.
     """
     if kind == "csv" and not flat:
         raise click.UsageError("csv holds no lists; add --flat, or choose another --format")
     refuse_folders_with_url(folders, control)
     if control.url is None:
-        query = query_of(model, since, until, feedback_until, variant=variant, with_feedback=with_feedback)
+        ends = until or NOW, feedback_until or NOW  # absolute, so that the manifest names this data set for ever
+        query = query_of(model, since, *ends, variant=variant, with_feedback=with_feedback)
         _write(control.config, folders, query, out, Form(kind, flat))
     else:
         times = {"since": since, "until": until, "feedback_until": feedback_until}
@@ -111,14 +114,15 @@ def _show(manifest: dict[str, Any], out: Path, *, as_json: bool) -> None:
         click.echo(orjson.dumps({"out": str(out), **document}))
         return
     model = manifest["model"]
-    click.echo(f"{manifest['predictions']:,} predictions, {manifest['rows_with_feedback']:,} of them with feedback")
+    count = manifest["predictions"]
+    noun = "prediction" if count == 1 else "predictions"
+    click.echo(f"{count:,} {noun}, {manifest['rows_with_feedback']:,} with feedback")
     if skipped := manifest["skipped_records"] + manifest["skipped_feedback"]:
         click.echo(f"{skipped:,} lines of the records are not valid records and were skipped", err=True)
-    click.echo(
-        f"written to {out / f'model={model}'}, which pandas and polars read as one table; details: {out / MANIFEST}"
-    )
+    as_table = ", which pandas and polars read as one table" if manifest["format"] == "parquet" else ""
+    click.echo(f"written to {out / f'model={model}'}{as_table}; details: {out / MANIFEST}")
     click.echo(f"content: {manifest['content_sha256']}")
     click.echo(
-        f"the last one is from {manifest['last']}; evaluate a version trained on them only on later ones,"
-        f" with `gateway replay {model} --version N --since` that time"
+        f"the last one is from {manifest['last']}; evaluate version N, trained on them, only on later ones:"
+        f" gateway replay {model} --since {manifest['query']['until']} --version N"
     )

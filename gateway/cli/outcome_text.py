@@ -55,10 +55,10 @@ def known_text(release: dict[str, Any]) -> RenderableType:
     return Group(effects_table(effects), *warning)
 
 
-def effects_table(effects: Sequence[dict[str, Any]]) -> Table:
+def effects_table(effects: Sequence[dict[str, Any]], title: str = "Is it better?") -> Table:
     """Return a table of what the candidate differs from stable on all traffic, and on routes where that is certain."""
     certain = [one for one in effects if one["route"] is not None and one["verdict"] != UNKNOWN]
-    table = Table(title="Is it better?", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for heading in ("metric", *(["route"] if certain else []), "stable", "candidate", "difference", "interval", ""):
         table.add_column(heading)
     for one in [*(one for one in effects if one["route"] is None), *certain[:MOST_ROUTE_ROWS]]:

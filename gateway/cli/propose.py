@@ -21,8 +21,8 @@ from gateway.settings.load import load_gateway
 @click.argument("place", type=version_place, metavar="PATH")
 @control_options
 @click.option("--version", type=click.IntRange(1), help="The version's number; by default the next free one.")
-@click.option("--weight", type=click.FloatRange(0, 100), help="The percentage of all customers who get it.")
-@click.option("--ramp", is_flag=True, help="Raise the percentage automatically, by the release's ramp.")
+@click.option("--weight", type=click.FloatRange(0, 100), help="The weight of the route `everyone`, in percent.")
+@click.option("--ramp", is_flag=True, help="Let the route `everyone` follow the release's ramp.")
 @click.option("--replace", is_flag=True, help="Also if another candidate is under way.")
 @click.option("--sha256", metavar="HEX", help="The hash that a download must have.")
 @click.option(
@@ -52,8 +52,9 @@ def propose(
     of MLflow's registry, as models:/NAME@ALIAS or models:/NAME/VERSION.
 
     It is copied into the model repository, loaded as a trial, and named as the candidate in the routing file; if it is
-    refused, nothing of it is left. Without --weight or --ramp the release's routes stay as they are; if it has none,
-    the candidate gets no traffic yet.
+    refused, nothing of it is left. All routes of the release apply to it, those for some customers too; --weight and
+    --ramp change that of `everyone` alone, and what each route gives it is shown at the end. If the release has no
+    routes, the candidate gets no traffic yet.
     """
     if ramp and weight is not None:
         raise click.UsageError("--ramp sets the weight itself; leave --weight out")

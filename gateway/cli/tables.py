@@ -79,7 +79,8 @@ def status_text(release: dict[str, Any]) -> RenderableType:
         table.add_column(heading, no_wrap=True)
     for version in release["versions"]:
         table.add_row(*_version_row(version))
-    better = [effects_table(effects)] if (effects := release.get("effects")) else []
+    question = f"{release['model']}: is the candidate better?"
+    better = [effects_table(effects, question)] if (effects := release.get("effects")) else []
     return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), *better, Text())
 
 

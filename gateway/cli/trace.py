@@ -75,6 +75,7 @@ def _traced(prediction_id: str, settings: GatewaySettings, datasets: tuple[Path,
     records = records_in(state / "records")
     versions = VersionTracer(Repository(Path(settings.models.path)), manifests_at(datasets, MANIFESTS))
     kept = Settings(
+        state=state,
         sample=settings.records.sample,
         retain_bytes=settings.records.retain,
         in_fleet=settings.fleet is not None,

@@ -20,6 +20,7 @@ from gateway.system.printable import printable
 MAX_FEEDBACK: Final = 10  # entries shown
 MAX_TRUTH: Final = 80  # characters
 WHOLE_HASH: Final = 64
+OPEN_ENDED: Final = "its query has no end: made again, it has the rows and the truths that came later, too"
 ROLES: Final = {
     Role.ANSWERED: "answered",
     Role.FAILED: "failed on this request, so stable answered",
@@ -114,6 +115,8 @@ def _add_version(tree: Tree, version: TracedVersion, mirror: Mirror | None) -> N
             leaf.add(Text(part, overflow="fold"))
         if version.provenance.training and (query := version.provenance.training.dataset_query):
             leaf.add(_line("made by", export_command(version.model, query)))
+            if None in (query.until, query.feedback_until):
+                leaf.add(Text(OPEN_ENDED, "yellow"))
         if version.dataset is not None:
             _add_dataset(leaf, version.dataset)
         elif version.dataset_problem:

@@ -8,6 +8,7 @@ from gateway.errors import GatewayError
 from gateway.settings.units import parse_seconds
 
 _SECOND_NS: Final = 1_000_000_000
+NOW: Final = "0s"  # as people write it: no time ago
 LATEST_NS: Final = (2**63 - 1) // 1000 * 1000  # in the year 2262: a later time means this one
 EXAMPLES: Final = "24h, 30m, 2026-11-24 or 2026-11-24T08:30:00+01:00"
 

@@ -44,7 +44,7 @@ def main() -> None:
     first = make_pipeline(MinMaxScaler(), LogisticRegression(C=0.05, tol=EXACT, max_iter=10_000))
     few = data.first(FEW)
     first.fit(few.train_x, few.train_y)
-    write_version(wanted.out, 1, first, f"logistic regression on {FEW} rows", data, inputs)
+    write_version(wanted.out, 1, first, f"logistic regression on {FEW} rows", few, inputs)
     second.fit(data.train_x, data.train_y)
     write_version(wanted.out, 2, second, SECOND, data, inputs)
 

@@ -182,8 +182,11 @@ def test_tumor_version_answers_for_stable(made: dict[str, Made]) -> None:
     folder, training, printed = made["tumor"]
     assert (training["train_rows"], training["held_out_rows"], training["dataset_rows"]) == (240, 60, 300)
     assert (training["trials"], training["metric"], training["ended_by_time_limit"]) == (6, "log_loss", False)
-    assert "loss (log_loss)" in printed and "version 2 on the same rows: accuracy" in printed
+    assert "loss (log_loss)" in printed
+    assert "version 2, whose inputs and outputs it has (--like), on the same rows: accuracy" in printed
+    assert "if it has learned from some of these, that is too much" in printed
     assert training["earlier_version"]["version"] == 2
+    assert training["earlier_version"]["may_have_learned_from_these_rows"]
     version, stable = version_in(folder), loaded("tumor", 2)
     stable.session.signature.check_replaceable_by(version.session.signature, 3)
     assert version.warm_up.rows > 1, "it can be batched"

@@ -45,6 +45,16 @@ def test_training_again_gives_the_same_predictions(name: str, tmp_path: Path, mo
         again, scores_again = answers(tmp_path / version / "model.onnx", rows)
         assert np.array_equal(labels, again)
         assert np.allclose(scores, scores_again, atol=1e-4)
+        assert (MODELS / name / version / "training.json").read_text() == (
+            tmp_path / version / "training.json"
+        ).read_text()
+
+
+@pytest.mark.parametrize("name", ["digits", "tickets"])
+def test_first_version_states_the_rows_that_it_has_learned_from(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stated = json.loads((MODELS / name / "1" / "training.json").read_text())
+    assert stated["train_rows"] == module_of(name, monkeypatch).FEW
+    assert stated["estimator"].endswith(f"on {stated['train_rows']} rows")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -58,7 +58,6 @@ def test_dvc_leads_from_traffic_to_a_promoted_version_and_repeats_only_what_chan
 
         page.untried.remove("dvc repro")
         assert "Data and pipelines are up to date" in clone.run("dvc repro")
-        assert (clone.folder / clone.run(page.command("dvc plots")).strip().removeprefix("file://")).exists()
 
         before = bytes_of(clone.folder / "dataset" / "model=digits")
         contradict(clone)
@@ -91,4 +90,5 @@ def test_dvc_leads_from_traffic_to_a_promoted_version_and_repeats_only_what_chan
         assert training["train_rows"] == 1256  # 1257 but for the one that late feedback contradicts
     changed = clone.run("git status --short --untracked-files=all .").split()[1::2]
     assert [path for path in changed if "digits" not in path] == ["params.yaml", "dvc.lock"]
-    assert [command.split()[:2] for command in page.untried] == [["git", "clone"], ["dvc", "metrics"]]  # takes 3 s
+    untried = [command.split()[:2] for command in page.untried]
+    assert untried == [["git", "clone"], ["dvc", "metrics"], ["dvc", "plots"]]  # each takes seconds

@@ -1,4 +1,4 @@
-"""The Polyaxon component, rendered by Polyaxon: from traffic to a version that is promoted, and what is refused."""
+"""The Polyaxon component, rendered by Polyaxon: from traffic to a version that is promoted, and its schedule."""
 
 import json
 from pathlib import Path
@@ -14,9 +14,9 @@ from tests.tools import tool
 pytestmark = pytest.mark.slow
 
 
-def run_job(clone: Clone, *parameters: str, fails: bool = False) -> str:
+def run_job(clone: Clone, *parameters: str) -> str:
     words = " ".join(f"-P {one}" for one in (f"gateway={clone.gateway.control_url}", *parameters))
-    return clone.run(f"{tool('polyaxon')}/python run_local.py {words}", fails)
+    return clone.run(f"{tool('polyaxon')}/python run_local.py {words}")
 
 
 def ended(run: Path) -> dict[str, Any]:
@@ -27,13 +27,6 @@ def ended(run: Path) -> dict[str, Any]:
 def test_polyaxon_leads_from_traffic_to_a_promoted_version(tmp_path: Path) -> None:
     clone, page = Clone(tmp_path, "polyaxon", tool("polyaxon")), Page("polyaxon/README.md")
     runs = tmp_path / "build" / "polyaxon" / "runs"
-    down = run_job(clone, fails=True)
-    assert "no gateway answers" in down
-    assert "export failed; the reason is above" in down
-    (failed,) = runs.iterdir()
-    condition = ended(failed)
-    assert (condition["type"], condition["reason"]) == ("failed", "export")
-
     with clone.gateway:
         traffic, _, command = page.command("--count 400").partition(" && ")
         assert command == "python run_local.py"
@@ -44,7 +37,7 @@ def test_polyaxon_leads_from_traffic_to_a_promoted_version(tmp_path: Path) -> No
         assert (release["stable"], release["candidate"], release["routes"][0]["weight_percent"]) == (1, 3, 20)
         training = json.loads((clone.digits / "3" / "training.json").read_text())
         assert (training["dataset_rows"], training["train_rows"]) == (400, 700)
-        (run,) = set(runs.iterdir()) - {failed}
+        (run,) = runs.iterdir()
         proposal = httpx.get(f"{clone.gateway.control_url}/api/decisions", params={"model": "digits"}).json()[0]
         assert proposal["reason"] == f"Polyaxon run {run.name}"
         assert ended(run)["type"] == "succeeded"

@@ -92,6 +92,9 @@ def test_data_set_over_the_network_has_the_same_bytes(running: GatewayProcess, t
         command(tmp_path / "absent.yaml", *export, str(tmp_path / "far"), "--url", running.control_url)
         assert files(tmp_path / "far") == files(tmp_path / "near")
     assert json.loads(files(tmp_path / "far")["_manifest.json"])["rows_with_feedback"] == JUDGED
+    command(tmp_path / "absent.yaml", "export", "digits", "--out", str(tmp_path / "far"), "--url", running.control_url)
+    query = json.loads(files(tmp_path / "far")["_manifest.json"])["query"]
+    assert query["until"] == query["feedback_until"] is not None
     nothing_is_left(running)
 
 

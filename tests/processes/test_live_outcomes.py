@@ -82,7 +82,7 @@ def test_outcomes_survive_a_kill_and_are_known_to_those_who_decide(tmp_path: Pat
             total = sum(map(sum, visits.values())) - said[1]["metrics"]["visits"] + 30
             until(lambda: summed(running, "metrics.visits") == total, "only the correction counts")
             told = command(running.config, "status", "diabetes").stdout
-            assert "version 2: MAE" in told and "Is it better?" in told
+            assert "version 2: MAE" in told and ": is the candidate better?" in told
             promoted = command(running.config, "promote", "diabetes", "--reason", "seen")
             assert promoted.returncode == 0, promoted.stderr
             assert "version 2 of diabetes is worse in MAE" in promoted.stdout

@@ -117,7 +117,7 @@ def test_a_proposed_version_meets_traffic_is_replaced_stopped_and_promoted(digit
     done = command(running.config, *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert "+    candidate: 2\n" in done.stdout
-    assert "version 2 of digits (2 files, 0.0 MiB) is the candidate" in done.stdout
+    assert "version 2 of digits (2 files, 0.0 MiB) is the candidate\ntraffic: everyone 50%\n" in done.stdout
     assert (folder / "2" / "model.onnx").read_bytes() == (ROOT / "models/digits/2/model.onnx").read_bytes()
     assert answering(running) == {1, 2}
     refused = post(running, shipped())

@@ -159,7 +159,7 @@ def next_version(
         code: The folder with check.py and MODEL/train.py.
         own_rows: How many of the script's own rows to train on too.
         at_least: The accuracy on held-out rows that a proposal needs.
-        weight: Percent of all customers who get the candidate.
+        weight: The weight of the route everyone, in percent.
         replace: Also if another candidate is under way.
     """
     fixed = fix_period(since=since, until=until, feedback_until=feedback_until).set_caching_options(False)

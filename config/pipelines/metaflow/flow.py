@@ -32,7 +32,8 @@ class DigitsFlow(FlowSpec):
     feedback_until = Parameter("feedback-until", default="", help="truths before this time; by default the run's start")
     own_rows = Parameter("own-rows", default=300, help="how many of the script's own pictures to train on too")
     at_least = Parameter("at-least", default=0.95, help="the accuracy on held-out pictures that a proposal needs")
-    weight = Parameter("weight", default=10.0, help="percent of all customers who get the candidate")
+    weight = Parameter("weight", default=10.0, help="the weight of the route everyone, in percent")
+    replace = Parameter("replace", default=False, type=bool, help="also if another candidate is under way")
 
     @step
     def start(self):
@@ -75,7 +76,7 @@ class DigitsFlow(FlowSpec):
     @step
     def propose(self):
         reason = f"{current.flow_name}/{current.run_id}"
-        self.ask("propose", "version/1", "--weight", self.weight, "--reason", reason)
+        self.ask("propose", "version/1", "--weight", self.weight, "--reason", reason, *["--replace"] * self.replace)
         self.next(self.end)
 
     @step

@@ -23,7 +23,7 @@ from gateway.control.control_plane import ControlPlane
 from gateway.control.records_jobs import PIPE_BYTES, JobResult, RecordsJobs
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.records.job import RecordsJob
-from gateway.records.time_range import EXAMPLES, parse_time_ns
+from gateway.records.time_range import EXAMPLES, NOW, parse_time_ns
 from gateway.settings.base import Settings
 from gateway.settings.problems import problems_of
 from gateway.settings.scalars import read
@@ -136,10 +136,11 @@ class DatasetEndpoints:
         self, request: Request, kind: Literal["dataset", "analysis"], query: DatasetQuery | AnalysisQuery, **more: Any
     ) -> RecordsJob:
         now_ns = time.time_ns()
+        end = NOW if kind == "dataset" else None  # so that the manifest names this data set for ever
         try:
             times = [
                 parse_time_ns(text, now_ns) if text else None
-                for text in (query.since, query.until, query.feedback_until)
+                for text in (query.since, query.until or end, query.feedback_until or end)
             ]
         except GatewayError as error:
             raise InvalidRequest(str(error)) from None

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from starlette.requests import Request
@@ -132,6 +132,8 @@ class ProposeEndpoint:
         if not any(route.weight for route in routes):
             named = routes[0].name if routes else EVERYONE
             notes.append(f"it gets no traffic yet; to give it some: gateway weight {model} {named} 5")
+        else:
+            notes.append(f"traffic: {', '.join(f'{route.name} {_share(route.weight)}' for route in routes)}")
         if accepted.replaced is not None:
             notes.append(f"candidate {accepted.replaced} is replaced; its files stay, and its stop if it has one")
         if self._control.fleet is not None:
@@ -141,6 +143,10 @@ class ProposeEndpoint:
                 " their routing files"
             )
         return notes
+
+
+def _share(weight: Literal["ramp"] | int) -> str:
+    return "by the ramp" if weight == RAMP else f"{int(weight) / 10_000:g}%"
 
 
 class _UploadBody:

@@ -1,6 +1,7 @@
 """Writes an export's manifest: its query, counts, columns, the hash of its content, and of each file.
 
-It does not depend on when or where the export was made; the files' hashes alone depend on the library that wrote them.
+It depends on the query and the records, not on when or where the export was made; the files' hashes alone depend on the
+library that wrote them.
 """
 
 from collections import Counter

@@ -11,6 +11,7 @@ from gateway.errors import GatewayError
 
 PREDICTION_ID: Final = "prediction_id"
 FIELDS: Final = (PREDICTION_ID, "row", "truth", "reward", "metrics", "comment")
+KEYS: Final = frozenset((PREDICTION_ID, "row"))  # which say of what a line is the feedback
 OUTCOMES: Final = ("truth", "reward", "metrics")  # feedback has at least one of them
 METRIC: Final = "metrics."
 _MAX_ID: Final = 1024  # characters; the gateway's own ids have about 75

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 import orjson
 
 from gateway.errors import GatewayError
-from gateway.offline.feedback.fields import Columns, Entry, entry_of
+from gateway.offline.feedback.fields import KEYS, PREDICTION_ID, Columns, Entry, entry_of
 from gateway.offline.feedback.label_studio import entries_of
 
 _BATCH: Final = 8192  # rows of a Parquet file in memory
@@ -107,7 +107,11 @@ class FeedbackFile:
             for cells in reader:
                 line, before = before + 1, reader.line_num
                 if len(cells) == len(names):
-                    yield entry_of(line, fields, _values(fields, cells))
+                    entry = entry_of(line, fields, _values(fields, cells))
+                    if PREDICTION_ID in entry.fields and entry.fields.keys() <= KEYS:
+                        self.left_out["left empty"] += 1  # of a file to be filled in, such as that of --to-label
+                    else:
+                        yield entry
                 elif cells:
                     yield Entry(line, {}, f"has {len(cells)} cells, but the first line names {len(names)} columns")
         except csv.Error as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import InvalidRequest
@@ -15,6 +16,7 @@ from gateway.records.sampling import SHARE_RESOLUTION, sample_share
 from gateway.records.segments import MAX_DISORDER_NS
 from gateway.records.time_range import format_time
 from gateway.records.token import Signer, Token, unverified
+from gateway.records.token_keys import keys_file
 
 MAX_FEEDBACK: Final = 100  # entries that are kept; all are counted
 RECENT_NS: Final = 5_000_000_000  # a record is on its way to the disk for less than that
@@ -22,10 +24,11 @@ RECENT_NS: Final = 5_000_000_000  # a record is on its way to the disk for less 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What decides which records there are. `sample`: a share; `retain_bytes`: of records. `in_fleet`: other hosts hold
-    records of their own.
+    """What decides which records there are. `state`: the folder with the records and the keys; `sample`: a share;
+    `retain_bytes`: of records. `in_fleet`: other hosts hold records of their own.
     """
 
+    state: Path
     sample: float
     retain_bytes: int
     in_fleet: bool
@@ -96,7 +99,7 @@ class Tracer:
         record = find(self._records.predictions, prediction_id, token.time_ns, meters.predictions)
         prediction = None if record is None else prediction_of(record)
         if prediction is None and signature:
-            raise InvalidRequest(signature)
+            raise InvalidRequest(f"{signature}; {self._looked()}")
         since_ns = token.time_ns - MAX_DISORDER_NS
         mirror = _mirror(find(self._records.mirrors, prediction_id, token.time_ns, meters.mirrors))
         entries = find_all(self._records.feedback, prediction_id, since_ns, meters.feedback)
@@ -122,7 +125,7 @@ class Tracer:
 
     def _signature_problem(self, prediction_id: str) -> str:
         if self._signer is None:
-            return "this gateway has no keys (STATE/token-keys.json), so it cannot tell whether it made this id"
+            return f"there is no {keys_file(self._settings.state)}, so nobody can tell whether this gateway made the id"
         try:
             self._signer.read(prediction_id)
         except InvalidRequest as error:
@@ -158,11 +161,14 @@ class Tracer:
         if self._now_ns() - token.time_ns < RECENT_NS:
             return "its record is not on disk yet: try again in a few seconds"
         if oldest is None:
-            return f"this gateway holds no records of predictions{elsewhere}; a running gateway writes STATE/records"
+            return f"this gateway holds no records of predictions{elsewhere}; {self._looked()}"
         return (
             "it has no record here: it was made by another gateway that shares the keys, or was dropped"
             f" (gateway_records_dropped_total says how many were){elsewhere}"
         )
+
+    def _looked(self) -> str:
+        return f"it was looked for in {self._settings.state.absolute()}: is --config the one that `gateway serve` has?"
 
 
 def _mirror(record: dict[str, Any] | None) -> Mirror | None:

@@ -44,7 +44,10 @@ def test_cleanlab_finds_planted_label_errors_in_an_export(tmp_path: Path) -> Non
     ended = subprocess.run([python, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     with (tmp_path / "suspects.csv").open(newline="") as file:
-        suspects = [row["prediction_id"] for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    suspects = [row["prediction_id"] for row in rows]
+    assert {row["predicted"] for row in rows} <= set("0123456789")
+    assert all([len(line) for line in row["input"].split("\n")] == [16] * 8 and row["input"].strip() for row in rows)
     found = wrong & set(suspects)
     assert len(found) >= 0.9 * len(wrong)
     assert len(found) >= 0.6 * len(suspects)  # others are digits that the model takes for another one

@@ -79,8 +79,15 @@ def test_export_writes_every_prediction_with_its_truth(recorded: Path, tmp_path:
     assert frame["truth"].to_list() == data("digits").test_y[:ROWS].tolist()
     assert frame["correct"].to_list() == (frame["predicted"] == frame["truth_class"]).to_list()
     assert set(frame["variant"]) == {"stable", "candidate"}
+
+
+def test_manifest_of_an_export_without_an_end_names_the_time_at_which_it_was_made(
+    recorded: Path, tmp_path: Path
+) -> None:
+    query = exported(recorded, tmp_path / "out")["query"]
+    assert query["until"] == query["feedback_until"] is not None
     first = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    exported(recorded, tmp_path / "out")
+    exported(recorded, tmp_path / "out", "--until", query["until"], "--feedback-until", query["feedback_until"])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == first
 
 
@@ -124,10 +131,14 @@ def test_folders_of_records_that_cannot_be_read_as_one_are_refused(recorded: Pat
 
 def test_export_prints_a_summary(recorded: Path, tmp_path: Path) -> None:
     ended = command(recorded, "export", "tickets", "--out", str(tmp_path / "out"))
-    assert ended.stdout.startswith("1 predictions, 0 of them with feedback\n")
-    last = json.loads((tmp_path / "out" / "_manifest.json").read_text())["last"]
-    assert f"the last one is from {last}; evaluate a version trained on them only on later ones" in ended.stdout
+    assert ended.stdout.startswith("1 prediction, 0 with feedback\n")
+    assert "which pandas and polars read as one table" in ended.stdout
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+    assert f"the last one is from {manifest['last']}; evaluate version N" in ended.stdout
+    assert f"gateway replay tickets --since {manifest['query']['until']} --version N\n" in ended.stdout
     assert pl.read_parquet(tmp_path / "out" / "model=tickets")["input_text"].to_list() == [["I was charged twice"]]
+    lines = command(recorded, "export", "tickets", "--out", str(tmp_path / "lines"), "--format", "jsonl")
+    assert f"written to {tmp_path / 'lines' / 'model=tickets'}; details" in lines.stdout
 
 
 def test_export_without_pyarrow_says_what_to_install(recorded: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ lines",12,x
 b,3,,,,
 c,"[1, null, 2]",,7,1e3,
 d,,,,,
+e,,,so so,,
 """
 ENTRIES = [
     (2, {"prediction_id": "a", "truth": "billing", "reward": 0.5, "comment": "two\nlines", "metrics": {"revenue": 12}}),
@@ -41,8 +42,16 @@ def saved(path: Path, text: str | bytes) -> Path:
 def test_csv_values_are_numbers_lists_or_text(tmp_path: Path) -> None:
     entries, columns = read(saved(tmp_path / "f.csv", "\N{ZERO WIDTH NO-BREAK SPACE}" + CSV))
     assert [(one.line, one.fields) for one in entries[:3]] == ENTRIES
-    assert entries[3] == Entry(6, {"prediction_id": "d"}, "is empty: give at least one of truth, reward, metrics")
+    empty = "is empty: give at least one of truth, reward, metrics"
+    assert entries[3:] == [Entry(7, {"prediction_id": "e", "comment": "so so"}, empty)]
     assert columns.ignored == {"basket"}
+
+
+def test_csv_rows_that_are_left_empty_are_counted_and_not_rejected(tmp_path: Path) -> None:
+    path = saved(tmp_path / "f.csv", "prediction_id,row,text,truth\np,0,a,x\np,1,b,\nq,,c,\n,,d,\n")
+    with FeedbackFile(path, Format.CSV, Columns({})) as file:
+        assert [(one.line, one.error) for one in file.entries()] == [(2, ""), (5, "has no prediction_id")]
+    assert file.left_out == {"left empty": 2}
 
 
 def test_jsonl_and_parquet_say_the_same_as_csv(tmp_path: Path) -> None:

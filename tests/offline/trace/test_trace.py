@@ -187,6 +187,7 @@ def test_the_export_that_it_was_trained_on_is_shown(traced: Traced, tmp_path: Pa
     text = traced.run(mine["prediction_id"], *given).stdout
     command = "gateway export digits --since 2026-11-01 --until '$(reboot)' --variant stable --with-feedback"
     assert command in text
+    assert "its query has no end" in text  # no --feedback-until, as of an export by an earlier release
     assert "12 answered by version 1" in text
     shutil.copy(own / "_manifest.json", traced.version(2) / "dataset.json")
     (version,) = traced.trace(mine["prediction_id"])["versions"]
@@ -223,7 +224,9 @@ def test_a_missing_record_is_explained(traced: Traced) -> None:
 def test_a_forged_id_is_refused(traced: Traced) -> None:
     traced.predict()
     forged = traced.id(signer=Signer([(0, b"x" * 32)]))
-    assert "has been changed, or is of a gateway that does not share its keys" in traced.refused(forged)
+    refused = traced.refused(forged)
+    assert "has been changed, or is of a gateway that does not share its keys" in refused
+    assert f"looked for in {traced.state}: is --config the one that `gateway serve` has?" in refused
     assert "was not created by this gateway" in traced.refused(traced.id(signer=Signer([(9, b"x" * 32)])))
 
 
@@ -265,9 +268,10 @@ def test_what_is_no_id_is_refused(traced: Traced, text: str, problem: str) -> No
 def test_a_record_is_found_without_the_keys_and_said_to_be_unverified(traced: Traced) -> None:
     mine = traced.predict()
     keys_file(traced.state).unlink()
-    assert "has no keys" in traced.trace(mine["prediction_id"])["signature"]
+    without = f"there is no {keys_file(traced.state)}"
+    assert without in traced.trace(mine["prediction_id"])["signature"]
     assert not keys_file(traced.state).exists()  # nothing is written
-    assert "has no keys" in traced.refused(traced.id(nonce=5))
+    assert without in traced.refused(traced.id(nonce=5))
 
 
 def test_a_record_of_hostile_names_opens_no_other_folder(traced: Traced) -> None:
