@@ -43,7 +43,9 @@ class FeedbackStore:
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._database.execute("CREATE TABLE feedback (place INTEGER PRIMARY KEY, prediction_id TEXT, record BLOB)")
+        self._database.execute(
+            "CREATE TABLE feedback (place INTEGER PRIMARY KEY, prediction_id TEXT, host INTEGER, record BLOB)"
+        )
         self.empty = True
         self.malformed = 0
         self.truth_kinds: set[type] = set()  # contains `object` for an integer beyond EXACT
@@ -58,27 +60,30 @@ class FeedbackStore:
     ) -> None:
         self._database.close()
 
-    def fill(self, records: Iterable[dict[str, Any]]) -> None:
-        """Insert the records of the stream `feedback` in order; call it once. `malformed` counts those skipped."""
+    def fill(self, *hosts: Iterable[dict[str, Any]]) -> None:
+        """Insert the records of the stream `feedback` of each host, in order; call it once. `malformed` counts those
+        skipped.
+        """
         self._database.execute("BEGIN")
-        rows = (row for record in records if (row := self._row(record)) is not None)
-        self._database.executemany("INSERT INTO feedback (prediction_id, record) VALUES (?, ?)", rows)
+        for host, records in enumerate(hosts):
+            rows = ((*row, host) for record in records if (row := self._row(record)) is not None)
+            self._database.executemany("INSERT INTO feedback (prediction_id, record, host) VALUES (?, ?, ?)", rows)
         self._database.execute("CREATE INDEX by_prediction ON feedback (prediction_id)")
         self._database.execute("COMMIT")
         self.empty = self._database.execute("SELECT 1 FROM feedback LIMIT 1").fetchone() is None
 
     def of(self, prediction_ids: Sequence[str]) -> dict[str, StoredFeedback]:
         """Return the feedback on these predictions, by prediction id; predictions without feedback are absent."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, dict[int, list[dict[str, Any]]]] = {}
         if not self.empty:
             for start in range(0, len(prediction_ids), _BATCH):
-                for prediction_id, record in self._asked(prediction_ids[start : start + _BATCH]):
-                    found.setdefault(prediction_id, []).append(orjson.loads(record))
-        return {prediction_id: merge_feedback(records) for prediction_id, records in found.items()}
+                for prediction_id, host, record in self._asked(prediction_ids[start : start + _BATCH]):
+                    found.setdefault(prediction_id, {}).setdefault(host, []).append(orjson.loads(record))
+        return {prediction_id: merge_feedback(*hosts.values()) for prediction_id, hosts in found.items()}
 
-    def _asked(self, prediction_ids: Sequence[str]) -> list[tuple[str, bytes]]:
+    def _asked(self, prediction_ids: Sequence[str]) -> list[tuple[str, int, bytes]]:
         marks = ",".join("?" * len(prediction_ids))
-        query = f"SELECT prediction_id, record FROM feedback WHERE prediction_id IN ({marks}) ORDER BY place"
+        query = f"SELECT prediction_id, host, record FROM feedback WHERE prediction_id IN ({marks}) ORDER BY place"
         return self._database.execute(query, prediction_ids).fetchall()
 
     def _row(self, record: dict[str, Any]) -> tuple[str, bytes] | None:

@@ -4,6 +4,7 @@ Feedback may be about the request, may list a value for each row, or may be abou
 of rows with feedback on each, so that work and memory are in proportion to the values that were sent.
 """
 
+import heapq
 from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,15 +107,17 @@ def label_of(record: Mapping[str, Any]) -> Label | None:
     return Label(record["truth"], record.get("customer"), record["time_ns"], record.get("truth_class"))
 
 
-def merge_feedback(records: Sequence[dict[str, Any]]) -> StoredFeedback:
-    """Merge all feedback on one prediction. Records with the same row, truth, reward and metrics count once."""
+def merge_feedback(*hosts: Sequence[dict[str, Any]]) -> StoredFeedback:
+    """Merge all feedback on one prediction, as each host has recorded it. Records with the same row, truth, reward and
+    metrics count once.
+    """
     labels: dict[int | None, dict[str, Label]] = {}
     said: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     outcomes: dict[str, float] = {}
     different = set()
     contradiction = Contradiction()
-    for record in _in_order(records):
+    for record in heapq.merge(*map(_in_order, hosts), key=_time_ns):
         row = row_of_feedback(record)
         different.add(_key([row, *(record.get(name) for name in ("truth", "reward", "metrics"))]))
         for name, value in (record.get("metrics") or {}).items():
@@ -171,8 +174,12 @@ def _over(earlier: Any, value: Any) -> Any:
     return [before if now is None else now for before, now in zip_longest(earlier, value)]
 
 
+def _time_ns(record: Mapping[str, Any]) -> int:
+    return int(record["time_ns"])
+
+
 def _in_order(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort records, given in the order of writing, into the order in which they were made.
+    """Sort one host's records, given in the order of writing, into the order in which they were made.
 
     They are sorted by time, within the disorder that several workers' interleaved writing can cause (DISORDER_NS). A
     record that is older than that shows that the clock was set back; sorting starts anew there.
@@ -180,9 +187,9 @@ def _in_order(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ordered: list[dict[str, Any]] = []
     began, latest_ns = 0, 0
     for record in records:
-        time_ns = int(record["time_ns"])
+        time_ns = _time_ns(record)
         if time_ns + MAX_DISORDER_NS < latest_ns:
             began, latest_ns = len(ordered), 0
         latest_ns = max(latest_ns, time_ns)
-        insort(ordered, record, lo=began, key=lambda one: int(one["time_ns"]))
+        insort(ordered, record, lo=began, key=_time_ns)
     return ordered

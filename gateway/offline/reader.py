@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,7 +117,8 @@ def _is_before(stream: Sequence[RecordSegment], deleted: RecordSegment, time_ran
 
 def load_feedback(store: FeedbackStore, records: Records, query: Query, on_progress: OnProgress) -> None:
     """Fill the store with all feedback that can be on the query's predictions. Raises RecordsDeleted."""
-    store.fill(read_all(records.feedback, query, query.feedback_range, on_progress))
+    hosts = groupby(records.feedback, lambda segment: segment.path.parent)
+    store.fill(*(read_all(list(of), query, query.feedback_range, on_progress) for _, of in hosts))
 
 
 def join_feedback(

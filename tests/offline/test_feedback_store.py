@@ -160,6 +160,17 @@ def test_feedback_on_each_of_ten_thousand_rows_is_merged() -> None:
     assert merge_feedback([*records, feedback_record(10_000, row=5_000, truth=1, truth_class=1)]).conflict
 
 
+def test_latest_feedback_of_several_hosts_is_that_of_the_latest_time(tmp_path: Path) -> None:
+    """A correction hours later was given to a; b, which is read last, has the earlier truth."""
+    hour_ns = 3600 * 10**9
+    correction, earlier = feedback_record(9 * hour_ns, truth=7), feedback_record(hour_ns, truth=3)
+    assert merge_feedback([correction], [earlier]) == merge_feedback([earlier], [correction])
+    assert merge_feedback([correction], [earlier]).truth == 7
+    with FeedbackStore(tmp_path / "feedback.sqlite") as store:
+        store.fill([correction], [earlier])
+        assert store.of(["p"])["p"].truth == 7
+
+
 def test_whole_list_replaces_an_earlier_one() -> None:
     earlier, later = feedback_record(1, truth=["a", "b"]), feedback_record(2, truth=["a", "c"])
     assert merge_feedback([earlier, later]).truth == ["a", "c"]
