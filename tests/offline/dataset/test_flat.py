@@ -216,7 +216,7 @@ def test_shipped_model_names_its_features(tmp_path: Path) -> None:
     recording = Recording("tumor")
     recording.predict(json_request("tumor", data("tumor").test_x[:1].astype(np.float32)))
     recording.save(tmp_path / "state" / "records")
-    model = RecordedModel(tmp_path / "state", MODELS, "tumor")
+    model = RecordedModel([tmp_path / "state" / "records"], MODELS, "tumor")
     source = ExportSource(model.records, model.raw_input, model.predicting, model.features)
     export(source, Query("tumor"), tmp_path / "out", Form(flat=True), Meters(silent, silent, silent))
     table = frame(tmp_path / "out")
