@@ -184,7 +184,7 @@ def test_tumor_version_answers_for_stable(made: dict[str, Made]) -> None:
     assert (training["trials"], training["metric"], training["ended_by_time_limit"]) == (6, "log_loss", False)
     assert "loss (log_loss)" in printed
     assert "version 2, whose inputs and outputs it has (--like), on the same rows: accuracy" in printed
-    assert "if it has learned from some of these, that is too much" in printed
+    assert "if it has learned from some of them, that is too much" in printed
     assert training["earlier_version"]["version"] == 2
     assert training["earlier_version"]["may_have_learned_from_these_rows"]
     version, stable = version_in(folder), loaded("tumor", 2)
