@@ -93,7 +93,7 @@ def _shown(answer: httpx.Response, progress: Progress, task: Any) -> Iterator[by
         for chunk in answer.iter_bytes():
             yield chunk
             progress.update(task, completed=answer.num_bytes_downloaded)
-    except (httpx.TransportError, httpx.DecodingError) as error:
+    except httpx.TransportError as error:
         of = "" if total is None else f" of {total:,}"
         raise CommandError(
             f"the connection broke after {answer.num_bytes_downloaded:,}{of} bytes ({error}); nothing of it is kept,"
