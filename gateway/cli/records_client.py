@@ -74,7 +74,8 @@ def _answered(control: ControlAddress, path: str, parameters: Parameters, waitin
             wait_s = _retry_after_s(answer)
             if wait_s is None or time.monotonic() + wait_s > end_s:
                 raise_refusal(answer)
-            time.sleep(wait_s)
+            else:
+                time.sleep(wait_s)
 
 
 def _retry_after_s(answer: httpx.Response) -> float | None:
