@@ -74,7 +74,8 @@ def _answered(control: ControlAddress, path: str, parameters: Parameters, waitin
             wait_s = _retry_after_s(answer)
             if wait_s is None or time.monotonic() + wait_s > end_s:
                 raise_refusal(answer)
-            time.sleep(wait_s)
+            else:
+                time.sleep(wait_s)
 
 
 def _retry_after_s(answer: httpx.Response) -> float | None:
@@ -93,7 +94,7 @@ def _shown(answer: httpx.Response, progress: Progress, task: Any) -> Iterator[by
         for chunk in answer.iter_bytes():
             yield chunk
             progress.update(task, completed=answer.num_bytes_downloaded)
-    except (httpx.TransportError, httpx.DecodingError) as error:
+    except httpx.TransportError as error:
         of = "" if total is None else f" of {total:,}"
         raise CommandError(
             f"the connection broke after {answer.num_bytes_downloaded:,}{of} bytes ({error}); nothing of it is kept,"

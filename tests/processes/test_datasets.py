@@ -192,6 +192,17 @@ def test_killed_control_leaves_no_job_and_the_next_start_no_folder(tmp_path: Pat
         until(lambda: not folders_of(second), "the removal of what was left")
 
 
+def test_end_amid_a_job_is_said_to_its_client_and_is_no_error(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        with asked(running) as client:
+            frozen_job(running)
+            os.kill(running.pid, signal.SIGTERM)
+            assert client.recv(4096).startswith(b"HTTP/1.1 503")
+        assert running.process is not None
+        assert running.process.wait(60) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 def test_full_disk_is_said(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))

@@ -21,7 +21,7 @@ from gateway.control.api.openapi import Operation, Parameter
 from gateway.control.command_priority import CommandPriority
 from gateway.control.control_plane import ControlPlane
 from gateway.control.records_jobs import PIPE_BYTES, JobResult, RecordsJobs
-from gateway.errors import GatewayError, InvalidRequest, NotFound
+from gateway.errors import GatewayError, InvalidRequest, NotFound, NotReady
 from gateway.records.job import RecordsJob
 from gateway.records.time_range import EXAMPLES, NOW, parse_time_ns
 from gateway.settings.base import Settings
@@ -173,12 +173,16 @@ class JobResponse(Response):
         self._jobs = jobs
         self._job = job
         self._command_priority = command_priority
+        self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
         answering, gone = loop.create_task(self._answer(send)), loop.create_task(_wait_until_gone(receive))
         try:
             await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # by the server, which ends
+            if not self._started:
+                raise NotReady("the gateway ends") from None
         finally:
             gone.cancel()
             answering.cancel()
@@ -188,6 +192,7 @@ class JobResponse(Response):
     async def _answer(self, send: Send) -> None:
         async with self._jobs.run(self._job) as result:
             self.headers["content-length"] = str(result.size)
+            self._started = True
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             loop = asyncio.get_running_loop()
             end_s = loop.time() + GRACE_S + result.size / MIN_BYTES_PER_S

@@ -59,15 +59,16 @@ class FlatLayout:
     def schema(self) -> Any:
         """The Arrow schema."""
         fields = [*HEAD]
-        own = [name for name, _ in self._outcomes()]
-        taken = {name for name, _ in HEAD} | set(own)
+        heads = {name for name, _ in HEAD}
+        own = [(f"{name}_" if name in heads else name, kind) for name, kind in self._outcomes()]  # of a label `id`
+        taken = heads | {name for name, _ in own}
         for given in self.inputs:
             for name in given.names:
                 while name in taken:
                     name += "_"
                 taken.add(name)
                 fields.append((name, _feature_type(given.datatype)))
-        return pa.schema([*fields, *self._outcomes()])
+        return pa.schema([*fields, *own])
 
     def rows(self) -> "FlatRows":
         """An empty buffer of rows."""

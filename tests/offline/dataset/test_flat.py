@@ -110,6 +110,14 @@ def test_multilabel_has_a_column_for_each_label(tmp_path: Path) -> None:
     assert table.select(columns[6:]).rows() == [(True, True, False), (None, None, None)]
 
 
+def test_label_whose_column_is_there_already_has_another(tmp_path: Path) -> None:
+    recording = Recording()
+    record(recording, [tensor("prediction_id_", [[1.0]])], [tensor("y", [[0.9]])], predictions={"y": [[0]]})
+    table = frame(flat(recording, tmp_path, Predicting("y", Kind.MULTILABEL, ("id",))))
+    assert table.columns == [*HEAD, "prediction_id__", "prediction_id_", "proba_id", "target_id"]
+    assert table["prediction_id_"].to_list() == [True]
+
+
 def test_probability_of_the_second_class_gives_both(tmp_path: Path) -> None:
     recording = Recording()
     record(recording, [tensor("x", [[1.0], [2.0]])], [tensor("p", [[0.25], [0.75]])], predictions={"p": [0, 1]})
