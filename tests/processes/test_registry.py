@@ -108,7 +108,7 @@ def test_a_challenger_becomes_the_candidate_and_a_promotion_moves_the_champion(r
         "2",
     )
     assert origin["source"].startswith("models:/m-")
-    assert note(gateway, "moves") == ""
+    until(lambda: note(gateway, "moves") == "", "both agree")
 
     server.set_alias("moves", "challenger", 3)  # it replaces the one that came from the registry
     until(lambda: versions(gateway, "moves") == (1, 3), "the alias has moved on")
