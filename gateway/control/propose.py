@@ -20,8 +20,8 @@ from typing import Any, Final
 from gateway.backends.trial import LoadResult, LoadTrial, TrialProcess
 from gateway.control.config.editor import Edit, EditResult, RoutingEditor
 from gateway.control.config.named_versions import named_by
-from gateway.control.config.yaml_candidate import Weight, name_candidate, refuse_other_release
-from gateway.control.config.yaml_edit import set_stable
+from gateway.control.config.yaml_candidate import Weight, name_candidate
+from gateway.control.config.yaml_edit import refuse_other_release, set_stable
 from gateway.control.control_plane import ControlPlane
 from gateway.control.proposals.journal import ProposalJournal, VersionTaken, next_version
 from gateway.control.proposals.staged_version import StagedVersion, VersionFile, content_digest

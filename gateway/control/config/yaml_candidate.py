@@ -17,7 +17,6 @@ from gateway.control.config.yaml_edit import (
 )
 from gateway.errors import SettingsError
 from gateway.settings.guards import RampSettings
-from gateway.settings.routing_file import parse_routing
 from gateway.settings.scalars import read
 from gateway.settings.units import parse_ppm
 
@@ -56,19 +55,6 @@ def name_candidate(
         return checked(replaced(text, [insertion]), meant, source)
     insertions = _release_insertions(text, model, entry[1], candidate, share, meant["models"][model], source)
     return checked(replaced(text, insertions), meant, source)
-
-
-def refuse_other_release(
-    text: str, model: str, *, stable: int, candidate: int | None, source: str = "routing.yaml"
-) -> None:
-    """Raise SettingsError if `text` names other versions of `model`: an edit that came first, perhaps of a candidate
-    that nobody has asked to replace.
-    """
-    release = parse_routing(text.encode(), source).models.get(model)
-    if release is not None and (release.stable, release.candidate) != (stable, candidate):
-        raise SettingsError(
-            source, [f"models.{model} has just been changed by another edit; look at it, and try again"]
-        )
 
 
 def _release_insertions(

@@ -85,7 +85,7 @@ class RegistryVersions:
         seen = release_status(control, model)
         if seen.candidate != there.version:
             raise Conflict(f"the candidate of '{model}' is not version {there.version} any more")
-        change = RoutingChange(PROMOTE, model)
+        change = RoutingChange(PROMOTE, model, versions=(seen.stable, there.version))
         edit = Edit(
             model=model,
             candidate=there.version,
