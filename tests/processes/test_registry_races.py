@@ -4,6 +4,7 @@ import io
 import shutil
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,13 @@ from tests.running import GatewayProcess
 pytestmark = pytest.mark.slow
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits"
-MODELS = ("promoted", "hand", "named", "stopped", "between", "odd", "tagless", "fine", "twin", "unbound")
+MODELS = ("promoted", "hand", "named", "stopped", "between", "odd", "tagless", "fine", "twin", "unbound", "foreign")
 FOLLOWED = ("back", "given-up", "agreed")
 Rig = tuple["Registry", GatewayProcess]
 
 
 class Registry(SmallRegistry):
-    """Aliases and tags by model. `held`: models whose files do not arrive until `go` is set; `asked`: one was asked for.
+    """Aliases and tags by model. `held`: models whose files do not arrive until `go` is set; `asked`: one is asked for.
     `before`: what to do before a model's aliases are answered.
     """
 
@@ -137,15 +138,17 @@ def test_a_champion_promotes_no_candidate_but_the_one_that_it_names(rig: Rig) ->
     moved = threading.Event()
 
     def move_while_3_is_applied() -> None:
-        if registry.of["promoted"]["challenger"] == "3" and candidate_in_file(gateway, "promoted") == 3:
+        """Answers only when the file names 3, which is not in force yet."""
+        if registry.of["promoted"]["challenger"] != "3" or "is being fetched" not in note(gateway, "promoted"):
+            return
+        end = time.monotonic() + 8  # the gateway waits 10 s for an answer
+        while candidate_in_file(gateway, "promoted") == 2 and time.monotonic() < end:
+            time.sleep(0.002)
+        if candidate_in_file(gateway, "promoted") == 3:
             registry.of["promoted"]["champion"] = "2"
             moved.set()
 
-    def often() -> None:  # the edit is in the file for a moment only before it is in force
-        for _ in range(200):
-            move_while_3_is_applied()
-
-    registry.before["promoted"] = often
+    registry.before["promoted"] = move_while_3_is_applied
     registry.of["promoted"]["challenger"] = "3"
     until(moved.is_set, "the champion is moved")
     until(lambda: release(gateway, "promoted")["registry"]["champion"] == 2, "that is seen")
@@ -185,8 +188,9 @@ def test_a_stop_during_a_fetch_holds_the_version_back(rig: Rig) -> None:
     registry.of["stopped"]["challenger"] = "3"
     until(registry.asked.is_set, "version 3 is being fetched")
     assert order(gateway, "stopped", "stop") == 200
-    registry.go.set()
     until(lambda: "before candidate 2 was stopped" in note(gateway, "stopped"), "it is held back")
+    registry.go.set()
+    until(lambda: "'stopped': version 3 could not be brought" in gateway.log, "the fetch has ended")
     assert versions(gateway, "stopped") == (1, 2)
 
 
@@ -238,6 +242,16 @@ def test_what_is_odd_about_one_model_or_a_tag_keeps_no_alias_from_being_obeyed(r
     finally:
         del registry.answers["set-tag"], registry.before["odd"]
         registry.of["odd"] = {}
+
+
+def test_a_resume_removes_no_tag_of_another_gateway(rig: Rig) -> None:
+    registry, gateway = rig
+    has_candidate(rig, "foreign", 2)
+    registry.tags["foreign 2"] = {"gateway.stopped": "by another"}
+    for command in ("stop", "resume"):
+        assert order(gateway, "foreign", command) == 200
+        until(lambda: release(gateway, "foreign")["registry"]["pending"] == 0, "it is dealt with")
+    assert registry.tags["foreign 2"] == {"gateway.stopped": "by another"}
 
 
 def test_a_version_that_was_stopped_under_another_number_is_not_brought(rig: Rig) -> None:
