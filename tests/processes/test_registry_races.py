@@ -236,7 +236,6 @@ def test_what_is_odd_about_one_model_or_a_tag_keeps_no_alias_from_being_obeyed(r
     try:
         assert order(gateway, "tagless", "stop") == 200
         until(lambda: "set-tag answers 500" in note(gateway, "tagless"), "the tag cannot be written")
-        has_candidate(rig, "fine", 2)
         has_candidate(rig, "tagless", 3)
         assert httpx.get(f"{gateway.control_url}/api/config").json()["registry"]["error"] is None
     finally:

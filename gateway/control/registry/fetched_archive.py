@@ -92,7 +92,7 @@ async def _unless(given_up: Callable[[], str], work: Coroutine[Any, Any, None]) 
         task.result()
     finally:
         task.cancel()
-        await asyncio.wait((task,))
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _write(

@@ -112,10 +112,10 @@ class RegistrySync:
                 answered = answered or not isinstance(error, RegistryUnavailable)
                 silent, problem = isinstance(error, RegistrySilent), str(error)
                 self._status = replace(self._status, errors=self._status.errors + 1)
+                self._not_before_s[model] = loop.time() + self._poll_s
                 if silent:
                     self._unanswered = model
                     break
-                self._not_before_s[model] = loop.time() + self._poll_s
                 self._wait(model, problem)
             self._show(model, due[model])
             await self._control.command_priority.yield_to_commands()
