@@ -7,6 +7,7 @@ GatewayError
 ├── RegistryError             the model registry refuses a call, or answers what it should not
 │   ├── RegistryNotFound      it has no such model, version or file
 │   └── RegistryUnavailable   it cannot be asked now; the gateway asks again
+│       └── RegistrySilent    it cannot be reached, or does not answer in time
 └── RequestError              a request that is not answered with a prediction
     ├── InvalidRequest    400 malformed, or does not fit the model; names the tensor and the remedy
     ├── Unauthenticated   401 no valid API key
@@ -98,6 +99,10 @@ class RegistryNotFound(RegistryError):
 
 class RegistryUnavailable(RegistryError):
     """The registry cannot be asked now; the gateway asks again."""
+
+
+class RegistrySilent(RegistryUnavailable):
+    """The registry cannot be reached, or does not answer in time."""
 
 
 class RequestError(GatewayError):

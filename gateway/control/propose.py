@@ -12,10 +12,10 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gateway.backends.digest import is_same_model
 from gateway.backends.not_served import MODEL_FILE
@@ -23,9 +23,10 @@ from gateway.backends.trial import LoadResult, LoadTrial, TrialProcess
 from gateway.control.config.editor import Edit, EditResult, RoutingEditor
 from gateway.control.config.mounted_memory import numbers_mounted
 from gateway.control.config.named_versions import named_by
-from gateway.control.config.yaml_candidate import Weight, name_candidate, refuse_other_release
-from gateway.control.config.yaml_edit import set_stable
+from gateway.control.config.yaml_candidate import name_candidate
+from gateway.control.config.yaml_edit import refuse_other_release, set_stable
 from gateway.control.control_plane import ControlPlane
+from gateway.control.proposal import AcceptedProposal, Basis, Proposal, VersionRefused
 from gateway.control.proposals.journal import ProposalJournal, VersionTaken, next_version
 from gateway.control.proposals.staged_version import StagedVersion, VersionFile, content_digest
 from gateway.control.release.disk import DiskThread, DiskTimeout
@@ -39,38 +40,6 @@ ACTION, ACTION_STABLE = "propose", "follow"
 log: Final = logging.getLogger("gateway.control.proposals")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """What is asked. `version`: None for the next free number; `weight`: see `name_candidate`; `replace`: also if
-    another candidate is under way. `as_stable`: the version becomes stable at once, and no candidate is touched.
-    """
-
-    model: str
-    version: int | None
-    weight: Weight | None
-    replace: bool
-    by: str
-    reason: str
-    evidence: dict[str, Any]
-    as_stable: bool = False
-
-
-class VersionRefused(Conflict):
-    """The version itself is refused: to propose it again leads to the same."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedProposal:
-    """The version that is the candidate now. `replaced`: the candidate before, or None. `files`: those brought."""
-
-    version: int
-    stable: int
-    replaced: int | None
-    files: tuple[VersionFile, ...]
-    total_bytes: int
-    edited: EditResult
-
-
 class Proposals:
     """One at a time. `ended`: whether the gateway is shutting down; called from any thread."""
 
@@ -82,6 +51,11 @@ class Proposals:
         self._disk = DiskThread("proposals", DISK_TIMEOUT_S)
         self._staged: StagedVersion | None = None
         self._under_way = ""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether one is being made, so that another would be refused."""
+        return bool(self._under_way)
 
     async def propose(self, ask: Proposal, archive: AsyncIterator[bytes] | None) -> AcceptedProposal:
         """Receive the version and make it the candidate; None: it is in the repository already. Raises NotFound,
@@ -103,10 +77,12 @@ class Proposals:
             self._under_way = ""
 
     async def _undone_unless_accepted(self, ask: Proposal, archive: AsyncIterator[bytes] | None) -> AcceptedProposal:
+        stops = ask.basis.stops if ask.basis is not None else self._stops_of(ask.model)
         stable, replaced = await self._check(ask)
+        if ask.basis not in (None, Basis(stable, replaced, self._stops_of(ask.model))):
+            raise Conflict(f"the release of '{ask.model}' has changed since version {ask.version} was asked for")
         await self._disk.run(self._check_files, ask, stable, archive is None)
         await self._undo()  # what a killed proposal, or one on a disk that did not answer, has left
-        stops = self._stops_of(ask.model)
         files: tuple[VersionFile, ...] = ()
         total_bytes, version = 0, ask.version or 0
         try:
@@ -118,6 +94,7 @@ class Proposals:
             await self._try(ask.model, version, stable, brought=archive is not None)
             if self._release(ask, stable) != (stable, replaced) or self._stops_of(ask.model) != stops:
                 raise Conflict(f"the release of '{ask.model}' has changed while version {version} was being tried")
+            self._refuse_unwanted(ask)
             edited = await self._name(ask, version, (stable, replaced), files, total_bytes)
         except Exception:
             await self._undo()
@@ -272,6 +249,7 @@ class Proposals:
         return name_candidate(text, ask.model, stable=stable, candidate=version, weight=ask.weight, source=self._source)
 
     def _named_instead(self, ask: Proposal, version: int, before: tuple[int, int | None], text: str) -> str:
+        self._refuse_unwanted(ask)
         refuse_other_release(text, ask.model, stable=before[0], candidate=before[1], source=self._source)
         return self._named_text(ask, version, before[0], text)
 
@@ -289,6 +267,10 @@ class Proposals:
     def _stops_of(self, model: str) -> int:
         """The number of stops of the model's candidates so far: one made meanwhile is meant for this one, too."""
         return self._control.decision_log.counts[model, "stop"]
+
+    def _refuse_unwanted(self, ask: Proposal) -> None:
+        if why := ask.unwanted():
+            raise Conflict(why)
 
     def _taken(self, ask: Proposal, version: int) -> str:
         return f"version {version} of '{ask.model}' is there already; leave --version out to get the next free number"

@@ -19,16 +19,18 @@ MAX_FILES: Final = 1000
 MAX_LISTINGS: Final = 100  # calls for the names of one version's files: folders, and pages of long ones
 MAX_DEPTH: Final = 4  # of folders in a version
 MAX_NAME_BYTES: Final = 200
+MAX_TEXT: Final = 500  # characters of a URI or the number of a run: both are shown and recorded
 _LOGGED: Final = re.compile(r"models:/(m-[0-9A-Za-z]+)")
 _RUN: Final = "runs:/"
 _PROXIED: Final = "mlflow-artifacts:"
 _IGNORED: Final = frozenset(("__pycache__",))
+_SIGNED_IN: Final = re.compile(r"^([^:/?#]+://)[^/?#]*@")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A version in the registry. `source`: where its files are, by a URI; `run_id`: of the run that logged it, or
-    empty.
+    """A version in the registry. `source`: where its files are, by a URI without name, password and query; `run_id`: of
+    the run that logged it, or empty.
     """
 
     model: str
@@ -90,8 +92,8 @@ class MlflowClient:
         return ModelVersion(
             model=model,
             version=version,
-            source=_text(said, "source"),
-            run_id=_text(said, "run_id"),
+            source=_uri(said, "source"),
+            run_id=_word(said, "run_id"),
             tags={_text(tag, "key"): _text(tag, "value") for tag in tags if isinstance(tag, dict)},
         )
 
@@ -160,7 +162,7 @@ class MlflowClient:
             return _Place(f"{API}/artifacts/list", {"run_id": run_id}, "path", base)
         named = {"name": version.model, "version": str(version.version)}
         found = await self.http.call("GET", f"{API}/model-versions/get-download-uri", named)
-        uri = _text(found, "artifact_uri") or source
+        uri = _uri(found, "artifact_uri") or source
         if uri.startswith(_PROXIED):  # with or without a host: mlflow-artifacts://HOST/PATH
             rest = uri.removeprefix(_PROXIED)
             base = rest[2:].partition("/")[2] if rest.startswith("//") else rest
@@ -176,7 +178,7 @@ class MlflowClient:
 
     async def _run_root(self, run_id: str) -> str:
         run = _mapping(await self.http.call("GET", f"{API}/runs/get", {"run_id": run_id}), "run")
-        return _text(_mapping(run, "info"), "artifact_uri").rstrip("/")
+        return _uri(_mapping(run, "info"), "artifact_uri").rstrip("/")
 
     def _add(
         self,
@@ -190,6 +192,8 @@ class MlflowClient:
         listed = found.get("files", [])
         if not isinstance(listed, list):
             raise self._strange("the listing")
+        if len(listed) > MAX_FILES + MAX_LISTINGS:
+            raise RegistryError(f"{_called(version)} has a folder of {len(listed)} files; a version needs its model")
         for entry in listed:
             name = _text(entry, "path").rstrip("/").rpartition("/")[2] if isinstance(entry, dict) else ""
             if (name.startswith(".") and name not in (".", "..")) or name in _IGNORED:
@@ -237,6 +241,22 @@ def _mapping(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _text(found: Mapping[str, Any], key: str) -> str:
     value = found.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _word(found: Mapping[str, Any], key: str) -> str:
+    """A text that is shown and recorded. Raises RegistryError."""
+    text = _text(found, key)
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise RegistryError(f"{key} in the registry must be printable, of at most {MAX_TEXT} characters: {text!r:.100}")
+    return text
+
+
+def _uri(found: Mapping[str, Any], key: str) -> str:
+    """A URI without what may be secret. Raises RegistryError, which does not quote it."""
+    text = _text(found, key)
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise RegistryError(f"{key} in the registry must be a printable URI of at most {MAX_TEXT} characters")
+    return _SIGNED_IN.sub(r"\1", re.split("[?#]", text)[0] if "://" in text else text)
 
 
 def _size(value: object) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from gateway.errors import RegistryError, RegistryNotFound, RegistryUnavailable
+from gateway.errors import RegistryError, RegistryNotFound, RegistrySilent, RegistryUnavailable
 from gateway.system.printable import printable
 
 MAX_JSON_BYTES: Final = 1 << 20
@@ -22,6 +22,7 @@ PIECE_TIMEOUT_S: Final = 30.0  # for a piece of a file to arrive
 FIRST_BYTE_TIMEOUT_S: Final = 300.0  # a server in front of a store for objects fetches the whole file first
 MAX_MESSAGE: Final = 300  # characters of the server's own words in an error
 _ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL, OSError)
+_NO_ANSWER: Final = (httpx.NetworkError, httpx.TimeoutException, OSError)
 _PASSING: Final = frozenset((408, 425, 429))  # and all from 500 on
 _JSON: Final = "application/json"
 Params = Mapping[str, str]
@@ -102,7 +103,7 @@ class MlflowHttp:
                 async with self._answer(method, path, params, content=content, headers=headers) as response:
                     read = await _limited(response, MAX_JSON_BYTES, self._label(path))
         except TimeoutError:
-            raise RegistryUnavailable(f"{self._label(path)}: no answer within {self._timeout_s:g} s") from None
+            raise RegistrySilent(f"{self._label(path)}: no answer within {self._timeout_s:g} s") from None
         document = _object(read)
         if document is None:
             raise RegistryUnavailable(f"{self._label(path)}: the answer is no JSON object; is this an MLflow server?")
@@ -116,7 +117,7 @@ class MlflowHttp:
                 async with asyncio.timeout(FIRST_BYTE_TIMEOUT_S):
                     response = await stack.enter_async_context(self._answer("GET", path, params))
             except TimeoutError:
-                raise RegistryUnavailable(f"{self._label(path)}: no answer within {FIRST_BYTE_TIMEOUT_S:g} s") from None
+                raise RegistrySilent(f"{self._label(path)}: no answer within {FIRST_BYTE_TIMEOUT_S:g} s") from None
             yield Download(response, self._label(path), self._piece_timeout_s)
 
     async def close(self) -> None:
@@ -136,7 +137,9 @@ class MlflowHttp:
             sent = client.build_request(method, f"{self.url}{path}", params=params, **request)
             response = await client.send(sent, stream=True)
         except _ERRORS as error:
-            raise RegistryUnavailable(f"{label} cannot be reached: {_reason(error)}") from None
+            silent = isinstance(error, _NO_ANSWER)  # else it has answered something that is none
+            kind = RegistrySilent if silent else RegistryUnavailable
+            raise kind(f"{label} cannot be reached: {_reason(error)}") from None
         try:
             if response.status_code != 200:
                 raise await _refusal(response, label)

@@ -129,3 +129,14 @@ class RoutingSettings(Settings):
 
     models: dict[Name, ReleaseSettings] = Field(default_factory=dict)
     """The releases by model. A model without an entry is served in the version that was its highest when first seen."""
+
+    @model_validator(mode="after")
+    def _registered_once(self) -> "RoutingSettings":
+        owners: dict[str, str] = {}
+        for name, release in self.models.items():
+            if release.registry is not None and (owner := owners.setdefault(release.registry, name)) != name:
+                raise ValueError(
+                    f"models.{name}.registry: '{release.registry}' is that of {owner}, too; one alias cannot name the"
+                    " versions of two releases, so register the model under a second name"
+                )
+        return self

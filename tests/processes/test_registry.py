@@ -1,7 +1,7 @@
 """A gateway that follows a real MLflow server: aliases become releases, promotions aliases, and stops tags."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import orjson
 import pytest
 import yaml
 
-from tests.processes.flawed import until
+from tests.processes.flawed import until as within
 from tests.registry.real_server import MlflowServer
 from tests.running import GatewayProcess
 
@@ -43,6 +43,10 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
             server.set_alias(name, "champion", 1)
         with started(folder, server) as gateway:
             yield server, gateway
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    within(condition, what, 60.0)  # a server of MLflow is slow
 
 
 def large(path: Path) -> Path:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import RegistryError, RegistryNotFound, RegistryUnavailable
-from gateway.registry.mlflow_client import MAX_FILES, MAX_LISTINGS, MlflowClient, ModelVersion, RegistryFile
+from gateway.errors import RegistryError, RegistryNotFound, RegistrySilent, RegistryUnavailable
+from gateway.registry.mlflow_client import MAX_FILES, MAX_LISTINGS, MAX_TEXT, MlflowClient, ModelVersion, RegistryFile
 from gateway.registry.mlflow_http import MAX_JSON_BYTES, MlflowHttp
 from tests.registry.small_server import Answer, Handler, SmallRegistry
 
@@ -163,14 +163,14 @@ def test_answers_that_should_not_come_are_errors(
 
 def test_an_answer_that_drips_ends_at_a_deadline(registry: SmallRegistry) -> None:
     registry.answers["registered-models/get"] = drips
-    with pytest.raises(RegistryUnavailable, match=r"no answer within 0\.2 s"):
+    with pytest.raises(RegistrySilent, match=r"no answer within 0\.2 s"):
         ask(registry, aliases, timeout_s=0.2)
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     registry = SmallRegistry()
     registry._server.server_close()
-    with pytest.raises(RegistryUnavailable, match="cannot be reached"):
+    with pytest.raises(RegistrySilent, match="cannot be reached"):
         ask(registry, aliases)
 
 
@@ -203,12 +203,39 @@ def wide(handler: Handler, query: dict[str, str]) -> None:
         (files(next_page_token="more"), "more than 100 calls"),
         (nested, "more than 4 deep"),
         (wide, "more than 100 calls"),
+        (says({"files": [{"path": f".{number}"} for number in range(2000)]}), "a folder of 2000 files"),
     ],
 )
 def test_listings_of_a_hostile_server_are_refused(registry: SmallRegistry, answer: Answer, message: str) -> None:
     registry.answers["directories"] = answer
     with pytest.raises(RegistryError, match=message):
         ask(registry, listing)
+
+
+def of_source(source: str, run_id: str = "") -> Answer:
+    return lambda handler, query: handler.say({"model_version": {**query, "source": source, "run_id": run_id}})
+
+
+@pytest.mark.parametrize(
+    ("source", "read"),
+    [
+        ("s3://key:secret@bucket/a@b?signature=secret#x", "s3://bucket/a@b"),
+        ("models:/m-0123", "models:/m-0123"),
+        ("/files/a@b?c", "/files/a@b?c"),
+    ],
+)
+def test_a_source_is_read_without_what_may_be_secret(registry: SmallRegistry, source: str, read: str) -> None:
+    registry.answers["model-versions/get"] = of_source(source)
+    assert ask(registry, lambda client: client.version("digits", 2)).source == read
+
+
+@pytest.mark.parametrize("text", ["s3://\x1b[2J", "u" * (MAX_TEXT + 1)])
+def test_a_text_that_cannot_be_shown_is_refused(registry: SmallRegistry, text: str) -> None:
+    for answer in (of_source(text), of_source("s3://bucket", text)):
+        registry.answers["model-versions/get"] = answer
+        with pytest.raises(RegistryError, match="in the registry must be") as raised:
+            ask(registry, lambda client: client.version("digits", 2))
+        assert str(raised.value).isprintable() and len(str(raised.value)) < 250
 
 
 def slow(handler: Handler, query: dict[str, str]) -> None:

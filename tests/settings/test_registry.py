@@ -67,3 +67,10 @@ def test_a_model_names_its_registered_model_and_is_warned_of_without_a_registry(
     assert routing_warnings(routing, has_registry=False) == [
         "models.digits.registry: it has no effect, since gateway.yaml names no registry; add registry.mlflow.url there"
     ]
+
+
+def test_two_models_cannot_have_one_name_in_the_registry() -> None:
+    text = "models: {a: {stable: 1, registry: r}, c: {stable: 1, registry: s}, d: {stable: 1, registry: r}}"
+    with pytest.raises(SettingsError, match=r"models\.d\.registry: 'r' is that of a, too"):
+        parse(text, RoutingSettings, "routing.yaml")
+    assert parse(text.replace("registry: r}}", "registry: t}}"), RoutingSettings, "routing.yaml").models["d"].registry

@@ -147,7 +147,7 @@ class ReleaseCommands:
         overview, candidate = self._release_and_candidate(model, body)
         if overview.stopped:
             raise Conflict(f"candidate {candidate} of '{model}' is stopped; resume it first")
-        change = RoutingChange(PROMOTE, model, keep_routes=body.keep_routes)
+        change = RoutingChange(PROMOTE, model, keep_routes=body.keep_routes, versions=(overview.stable, candidate))
         edit = Edit(
             model=model,
             candidate=candidate,
@@ -173,14 +173,14 @@ class ReleaseCommands:
                 "in a fleet an undo does not bring the routes back, since each host has a file of its own; undo it"
                 " without them (--drop-routes), then name the candidate and its routes again"
             )
-        change = RoutingChange(UNDO, model, stable=point.stable)
+        change = RoutingChange(UNDO, model, stable=point.stable, versions=(promoted, None))
         known = control.acceptance.history, tuple(decisions), model, point.stable, promoted
         before = await asyncio.to_thread(text_before, *known) if body.keep_routes else None
         edit = Edit(
             model=model,
             candidate=promoted,
             action=change.action,
-            make=undo_edit(model, point, before, keep_routes=body.keep_routes, source=self._file()),
+            make=undo_edit(change, before, keep_routes=body.keep_routes, source=self._file()),
             by=caller(request),
             reason=body.reason or NO_REASON,
             evidence=origin_of(request) | {"stable_before": promoted, "stable": point.stable},
@@ -191,7 +191,7 @@ class ReleaseCommands:
         body = await parse_body(request, WeightBody)
         model = request.path_params["model"]
         overview, candidate = self._release_and_candidate(model, body)
-        change = RoutingChange(WEIGHT, model, body.route, body.percent)
+        change = RoutingChange(WEIGHT, model, body.route, body.percent, versions=(overview.stable, candidate))
         evidence = origin_of(request) | {
             "route": body.route,
             "percent": body.percent,

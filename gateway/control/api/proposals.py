@@ -18,9 +18,10 @@ from gateway.control.api.rendering import decision_document
 from gateway.control.command_priority import CommandPriority
 from gateway.control.config.yaml_candidate import EVERYONE, RAMP
 from gateway.control.control_plane import ControlPlane
+from gateway.control.proposal import AcceptedProposal, Proposal
 from gateway.control.proposals.pace import Pace
 from gateway.control.proposals.staged_version import too_large
-from gateway.control.propose import ACTION, AcceptedProposal, Proposal, Proposals
+from gateway.control.propose import ACTION, Proposals
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError, UnsupportedMedia
 from gateway.settings.problems import problems_of
 from gateway.settings.scalars import read

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.backends.repository import Repository
 from gateway.control.config.file_history import RoutingHistory
 from gateway.control.config.memory import ReleaseMemory, UndoPoint
-from gateway.control.config.yaml_edit import restore_entry, set_stable
+from gateway.control.config.yaml_edit import RoutingChange, restore_entry
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.errors import Conflict, SettingsError
 from gateway.settings.document import parse_yaml
@@ -42,20 +42,19 @@ def undo_point(memory: ReleaseMemory, model: str, repository: Repository) -> tup
     return one.stable, one.undo
 
 
-def undo_edit(
-    model: str, point: UndoPoint, before: str | None, *, keep_routes: bool, source: str
-) -> Callable[[str], str]:
-    """Maps the routing file's text to the one in which the promotion is undone. `keep_routes`: the candidate and its
-    routes come back as in `before`, the text before the promotion; otherwise stable answers every request.
+def undo_edit(change: RoutingChange, before: str | None, *, keep_routes: bool, source: str) -> Callable[[str], str]:
+    """Maps the routing file's text to the one in which the promotion is undone, as `change` says. `keep_routes`: the
+    candidate and its routes come back as in `before`, the text before the promotion; otherwise stable answers every
+    request.
     """
     if not keep_routes:
-        return partial(set_stable, model=model, version=point.stable, source=source)
+        return partial(change.made, source=source)
     if before is None:
         raise Conflict(
-            f"the routing file as it was before the promotion of '{model}' is not kept any more, so its routes cannot"
-            " be brought back; undo it without them (--drop-routes)"
+            f"the routing file as it was before the promotion of '{change.model}' is not kept any more, so its routes"
+            " cannot be brought back; undo it without them (--drop-routes)"
         )
-    return partial(restore_entry, before=before, model=model, source=source)
+    return partial(restore_entry, before=before, model=change.model, source=source)
 
 
 def text_before(

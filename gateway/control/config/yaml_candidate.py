@@ -17,7 +17,6 @@ from gateway.control.config.yaml_edit import (
 )
 from gateway.errors import SettingsError
 from gateway.settings.guards import RampSettings
-from gateway.settings.routing_file import parse_routing
 from gateway.settings.scalars import read
 from gateway.settings.units import parse_ppm
 
@@ -62,19 +61,6 @@ def add_entry(text: str, model: str, release: Any, source: str = "routing.yaml")
     else:
         insertion = _whole(text, root, {"models": {model: release}})
     return checked(replaced(text, [insertion]), meant, source)
-
-
-def refuse_other_release(
-    text: str, model: str, *, stable: int, candidate: int | None, source: str = "routing.yaml"
-) -> None:
-    """Raise SettingsError if `text` names other versions of `model`: an edit that came first, perhaps of a candidate
-    that nobody has asked to replace.
-    """
-    release = parse_routing(text.encode(), source).models.get(model)
-    if release is not None and (release.stable, release.candidate) != (stable, candidate):
-        raise SettingsError(
-            source, [f"models.{model} has just been changed by another edit; look at it, and try again"]
-        )
 
 
 def _release_insertions(

@@ -15,6 +15,7 @@ import yaml
 
 from gateway.errors import SettingsError
 from gateway.settings.document import parse_yaml
+from gateway.settings.routing_file import parse_routing
 from gateway.settings.scalars import read
 from gateway.settings.units import parse_ppm
 
@@ -26,7 +27,8 @@ Span = tuple[int, int]
 @dataclass(frozen=True, slots=True)
 class RoutingChange:
     """A change of one model's entry. `action`: PROMOTE, UNDO or WEIGHT. `route`, `percent`: of a weight. `stable`: of
-    an undo, the version that is stable again. `keep_routes`: a promotion keeps them as a comment.
+    an undo, the version that is stable again. `keep_routes`: a promotion keeps them as a comment. `versions`: stable
+    and candidate in the text that is changed; None: any, as in a host's edit that another checks by fingerprints.
     """
 
     action: str
@@ -35,9 +37,12 @@ class RoutingChange:
     percent: float = 0.0
     stable: int = 0
     keep_routes: bool = False
+    versions: tuple[int, int | None] | None = None
 
     def made(self, text: str, source: str = "routing.yaml") -> str:
         """`text` with the change. Raises SettingsError, also for an action of a later release."""
+        if self.versions is not None:  # an edit that is being applied, or that came into force since
+            refuse_other_release(text, self.model, stable=self.versions[0], candidate=self.versions[1], source=source)
         if self.action == PROMOTE:
             return promote(text, self.model, source, keep_routes=self.keep_routes)
         if self.action == UNDO:
@@ -45,6 +50,19 @@ class RoutingChange:
         if self.action == WEIGHT:
             return set_weight(text, self.model, self.route, self.percent, source)
         raise SettingsError(source, [f"this release of the gateway has no edit '{self.action}'"])
+
+
+def refuse_other_release(
+    text: str, model: str, *, stable: int, candidate: int | None, source: str = "routing.yaml"
+) -> None:
+    """Raise SettingsError if `text` names other versions of `model`: an edit that came first, perhaps of a candidate
+    that nobody has asked to replace.
+    """
+    release = parse_routing(text.encode(), source).models.get(model)
+    if release is not None and (release.stable, release.candidate) != (stable, candidate):
+        raise SettingsError(
+            source, [f"models.{model} has just been changed by another edit; look at it, and try again"]
+        )
 
 
 def promote(text: str, model: str, source: str = "routing.yaml", *, keep_routes: bool = False) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.control.propose import VersionRefused
+from gateway.control.proposal import Basis, VersionRefused
 from gateway.control.registry.memory import ModelMemory, RegistryMemory
 from gateway.control.registry.step import Aliases
 from gateway.control.registry.versions import RegistryVersions
@@ -29,8 +29,9 @@ class _Failed:
 
 
 class Fetching:
-    """`seen`: the aliases of a model as last read; a version that they no longer name is given up. `changed`: called
-    with the model and its name in the registry when something is known. `said`: by model, what is under way.
+    """`seen`: the aliases of a model as last read under a name in the registry; a version that they no longer name is
+    given up. `changed`: called with the model and that name when something is known. `said`: by model, what is under
+    way; `as_stable`: whether that is to be stable.
     """
 
     def __init__(
@@ -38,10 +39,11 @@ class Fetching:
         client: MlflowClient,
         versions: RegistryVersions,
         memory: RegistryMemory,
-        seen: Callable[[str], Aliases],
+        seen: Callable[[str, str], Aliases],
         changed: Callable[[str, str], None],
     ) -> None:
         self.said: dict[str, str] = {}
+        self.as_stable = False
         self._client = client
         self._versions = versions
         self._memory = memory
@@ -50,9 +52,11 @@ class Fetching:
         self._failed: dict[str, _Failed] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, model: str, memory: ModelMemory, version: int, *, replace: bool, as_stable: bool) -> str:
+    def begin(
+        self, model: str, memory: ModelMemory, version: int, basis: Basis, *, replace: bool, as_stable: bool
+    ) -> str:
         """Begin to bring the version as candidate or `as_stable`, unless one is being brought or this one is to wait.
-        Returns why it waits. `replace`: also if another candidate is under way.
+        Returns why it waits. `basis`: what that was decided by. `replace`: also if another candidate is under way.
         """
         loop, failed = asyncio.get_running_loop(), self._failed.get(model)
         if self.said:
@@ -60,7 +64,8 @@ class Fetching:
         if failed is not None and failed.version == version and loop.time() < failed.due_s:
             return failed.why
         self.said[model] = f"version {version} is being fetched and tried"
-        acting = self._bring(model, memory, version, replace=replace, as_stable=as_stable)
+        self.as_stable = as_stable
+        acting = self._bring(model, memory, version, basis, replace=replace, as_stable=as_stable)
         self._task = loop.create_task(acting)
         return ""
 
@@ -69,15 +74,17 @@ class Fetching:
         if self._task is not None:
             self._task.cancel()
 
-    async def _bring(self, model: str, memory: ModelMemory, version: int, *, replace: bool, as_stable: bool) -> None:
+    async def _bring(
+        self, model: str, memory: ModelMemory, version: int, basis: Basis, *, replace: bool, as_stable: bool
+    ) -> None:
         def unwanted() -> str:
-            seen = self._seen(model)
+            seen = self._seen(model, memory.registered)
             now = seen.champion if as_stable else seen.challenger
             return "" if now == version else f"the alias is no longer at version {version}"
 
         try:
             there = await self._client.version(memory.registered, version)
-            await self._versions.bring(model, there, unwanted, replace=replace, as_stable=as_stable)
+            await self._versions.bring(model, there, memory, basis, unwanted, replace=replace, as_stable=as_stable)
         except FINAL as error:
             memory.refused, memory.why = version, f"version {version} is refused: {error}"
             log.warning("'%s': %s", model, memory.why)

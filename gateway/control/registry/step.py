@@ -6,8 +6,12 @@ All decisions are here, free of effects. `champion` is the stable version, `chal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from gateway.control.registry.memory import ModelMemory
+
+CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,11 @@ class Aliases:
 
     champion: int | None
     challenger: int | None
+
+
+def aliases_of(found: Mapping[str, int]) -> Aliases:
+    """Those that are followed."""
+    return Aliases(found.get(CHAMPION), found.get(CHALLENGER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +93,7 @@ def move_step(memory: ModelMemory, aliases: Aliases, here: Here) -> Move:
     """Whether the registry is to be told of the stable version that came into force here."""
     if memory.move_to is None:
         return Move.NOTHING
-    if memory.move_to != here.stable or aliases.champion not in (memory.move_to, memory.move_from, None):
+    if memory.move_to != here.stable or aliases.champion not in (memory.move_to, memory.move_from):
         return Move.GIVE_UP
     return Move.TELL
 

@@ -69,10 +69,12 @@ class StopTags:
 
     async def _tell_of(self, model: str, memory: ModelMemory, version: int, stop: ReleaseDecision | None) -> None:
         try:
-            if stop is None:
-                await self._client.delete_tag(memory.registered, version, TAG)
-                return
             there = await self._client.version(memory.registered, version)
+            if stop is None:
+                written = self._evidence(model, memory.tags.get(version, 0))
+                if there.tags.get(TAG, "").endswith(written):  # else it is of another gateway, or of a person
+                    await self._client.delete_tag(memory.registered, version, TAG)
+                return
             said_by_other = TAG in there.tags and version not in memory.tags  # another host of the fleet
             if await self._versions.is_same(model, there) and not said_by_other:
                 await self._client.set_tag(memory.registered, version, TAG, self._text(stop))
@@ -81,5 +83,8 @@ class StopTags:
 
     def _text(self, stop: ReleaseDecision) -> str:
         when, reason = utc_text(stop.time_ns / 1e9), printable(stop.reason[:MOST_REASON])
-        where = f"{self._address}/api/decisions?model={stop.model}"
-        return f"{when} by {stop.by}: {reason}; evidence: {where} (decision {stop.sequence})"
+        return f"{when} by {stop.by}: {reason}{self._evidence(stop.model, stop.sequence)}"
+
+    def _evidence(self, model: str, sequence: int) -> str:
+        """The end of the tag's text, by which it is known as this gateway's."""
+        return f"; evidence: {self._address}/api/decisions?model={model} (decision {sequence})"

@@ -7,32 +7,34 @@ is told later. What is to be done is decided by `step`.
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from gateway.control.control_plane import ControlPlane
 from gateway.control.metrics.registry_metrics import RegistryModel, RegistryStatus
+from gateway.control.proposal import Basis, VersionRefused
+from gateway.control.registry.champion_move import ChampionMove
 from gateway.control.registry.fetching import Fetching
 from gateway.control.registry.memory import ModelMemory, RegistryMemory
 from gateway.control.registry.step import (
     Aliases,
     Here,
-    Move,
     Step,
+    aliases_of,
     challenger_step,
     champion_step,
     first_memory,
-    move_step,
     note_of,
 )
 from gateway.control.registry.stop_tags import StopTags
 from gateway.control.registry.versions import RegistryVersions
-from gateway.errors import GatewayError, RegistryError, RegistryNotFound, RegistryUnavailable
+from gateway.errors import GatewayError, RegistryError, RegistrySilent, RegistryUnavailable, RequestError
 from gateway.registry.mlflow_client import MlflowClient
 
 TICK_S: Final = 0.5
 MOST_MISSED: Final = 6  # polls, between two calls to a registry that does not answer
-CHAMPION, CHALLENGER = "champion", "challenger"
+NO_ALIASES: Final = Aliases(None, None)
 log: Final = logging.getLogger("gateway.control.registry")
 
 
@@ -55,6 +57,7 @@ class RegistrySync:
         self._versions = versions
         self._tags = tags
         self._memory = memory
+        self._champion = ChampionMove(client, versions, memory)
         self._fetching = Fetching(client, versions, memory, self._seen_now, self._show)
         self._poll_s = poll_s
         self._follow = follow
@@ -64,6 +67,7 @@ class RegistrySync:
         self._poll_due_s = self._next_s = 0.0
         self._not_before_s: dict[str, float] = {}
         self._missed = 0
+        self._unanswered = ""
         self._status = RegistryStatus(client.http.url)
 
     async def run_forever(self) -> None:
@@ -81,49 +85,56 @@ class RegistrySync:
         now_s = asyncio.get_running_loop().time()
         bound = {model: one.registry for model, one in self._control.served.items() if one.registry is not None}
         self._tags.refresh()
-        polls = now_s >= self._poll_due_s
         if now_s >= self._next_s:
+            polls = now_s >= self._poll_due_s
             if polls:
                 self._poll_due_s = now_s + self._poll_s
             due = {model: name for model, name in bound.items() if polls or self._has_news(model, name, now_s)}
-            for model, registered in due.items():
-                if not await self._exchange(model, registered):
-                    break
-                await self._control.command_priority.yield_to_commands()
+            await self._exchange_all(due, polls)
         for model in self._models.keys() - bound.keys():
             del self._models[model]
+            self._seen.pop(model, None)
         for model, registered in bound.items():
             if model not in self._models or self._pending(model, registered):
                 self._show(model, registered)
         self._publish()
 
-    async def _exchange(self, model: str, registered: str) -> bool:
-        """One exchange about a model; False if the registry does not answer."""
-        loop = asyncio.get_running_loop()
-        try:
-            await self._sync(model, registered)
-        except RegistryUnavailable as error:
+    async def _exchange_all(self, due: Mapping[str, str], polls: bool) -> None:
+        """One exchange about each; the model whose call was not answered last comes last: others must not miss theirs.
+        A registry that is silent, or answers about none as it should, is away.
+        """
+        loop, answered, problem, silent = asyncio.get_running_loop(), False, "", False
+        for model in sorted(due, key=lambda model: model == self._unanswered):
+            try:
+                await self._sync(model, due[model])
+                answered = True
+            except (GatewayError, OSError) as error:
+                answered = answered or not isinstance(error, RegistryUnavailable)
+                silent, problem = isinstance(error, RegistrySilent), str(error)
+                self._status = replace(self._status, errors=self._status.errors + 1)
+                self._not_before_s[model] = loop.time() + self._poll_s
+                if silent:
+                    self._unanswered = model
+                    break
+                self._wait(model, problem)
+            self._show(model, due[model])
+            await self._control.command_priority.yield_to_commands()
+        if answered:
+            if self._status.error:
+                log.info("the registry at %s answers again", self._status.url)
+            self._missed = 0
+            self._status = replace(self._status, error="", answered_s=time.time())
+        elif silent or (polls and due):
             self._missed = min(self._missed + 1, MOST_MISSED)
             self._next_s = loop.time() + self._poll_s * self._missed
-            if str(error) != self._status.error:
-                log.warning("the registry does not answer; all stays as it is, and it is asked again: %s", error)
-            self._status = replace(self._status, error=str(error), errors=self._status.errors + 1)
-            return False
-        except (GatewayError, OSError) as error:
-            self._status = replace(self._status, errors=self._status.errors + 1)
-            self._not_before_s[model] = loop.time() + self._poll_s
-            self._wait(model, str(error))
-        if self._status.error:
-            log.info("the registry at %s answers again", self._status.url)
-        self._missed = 0
-        self._status = replace(self._status, error="", answered_s=time.time())
-        self._show(model, registered)
-        return True
+            if problem != self._status.error:
+                log.warning("the registry does not answer; all stays as it is, and it is asked again: %s", problem)
+            self._status = replace(self._status, error=problem)
 
     async def _sync(self, model: str, registered: str) -> None:
-        found = await self._aliases(registered)
-        self._tags.refresh()
-        aliases, here = Aliases(found.get(CHAMPION), found.get(CHALLENGER)), self._here(model)
+        decisions = self._control.decision_log
+        asked_at, stops = decisions.last_sequence, decisions.counts[model, "stop"]  # a stop from now on holds it back
+        aliases, here = aliases_of(await self._client.aliases(registered)), self._here(model)
         if here is None:
             return
         self._seen[model] = aliases
@@ -134,91 +145,69 @@ class RegistrySync:
             self._memory.save()
         if aliases.champion == here.stable and memory.agree(here.stable):
             self._memory.save()
-        waiting = []
-        try:
-            await self._tags.tell(model, memory)
-            aliases = await self._tell_champion(model, memory, aliases, here)
-        except RegistryUnavailable:
-            raise
-        except RegistryError as error:  # it may be read, but not written to
-            self._not_before_s[model] = asyncio.get_running_loop().time() + self._poll_s
-            self._status = replace(self._status, errors=self._status.errors + 1)
-            waiting.append(str(error))
-        waiting.append(await self._obey_champion(model, memory, aliases, here))
-        waiting.append(await self._obey_challenger(model, memory, aliases, self._here(model) or here))
+        if aliases.challenger != memory.asked:
+            memory.asked, memory.asked_at = aliases.challenger, asked_at
+            self._memory.save()
+        waiting = [await self._told(model, self._tags.tell(model, memory))]
+        if not (model in self._fetching.said and self._fetching.as_stable):  # what is not dealt with yet is not told
+            waiting.append(await self._told(model, self._tell_champion(model, memory, aliases)))
+            aliases = self._seen[model]
+        here = self._here(model) or here
+        waiting.append(await self._obey_champion(model, memory, aliases, here, stops))
+        here = self._here(model) or here
+        waiting.append(await self._obey_challenger(model, memory, aliases, here, stops))
         self._wait(model, "; ".join(filter(None, waiting)))
 
-    async def _aliases(self, registered: str) -> dict[str, int]:
-        """The aliases. Raises RegistryNotFound if there is no such model; whatever else is wrong counts as away."""
+    async def _told(self, model: str, telling: Awaitable[None]) -> str:
+        """Why the registry cannot be told, or an empty text: what its aliases ask for is done all the same."""
         try:
-            return await self._client.aliases(registered)
-        except RegistryNotFound:
-            raise
+            await telling
         except RegistryError as error:
-            raise RegistryUnavailable(str(error)) from None
+            self._not_before_s[model] = asyncio.get_running_loop().time() + self._poll_s
+            self._status = replace(self._status, errors=self._status.errors + 1)
+            return str(error)
+        return ""
 
-    async def _tell_champion(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here) -> Aliases:
-        """Move the champion to the version that became stable here; returns the aliases after it."""
-        if here.stable != memory.stable:
-            agreed = here.stable in memory.agreed
-            told = agreed or await self._versions.came_from(model, here.stable, memory.registered)
-            memory.move_to, memory.move_from = (here.stable, memory.champion) if told else (None, None)
-            memory.stable = here.stable
-            self._memory.save()
-        step = move_step(memory, aliases, here)
-        if step is Move.NOTHING:
-            return aliases
-        if step is Move.TELL:
-            try:
-                if aliases.champion != here.stable:
-                    await self._client.set_alias(memory.registered, CHAMPION, here.stable)
-                if aliases.challenger == here.stable:
-                    await self._client.delete_alias(memory.registered, CHALLENGER)
-            except RegistryNotFound as error:
-                log.warning("the champion of '%s' cannot be moved to version %d: %s", model, here.stable, error)
-            else:
-                log.info("the champion of '%s' is version %d in the registry, too", model, here.stable)
-                challenger = None if aliases.challenger == here.stable else aliases.challenger
-                aliases = self._seen[model] = Aliases(here.stable, challenger)
-                memory.champion = here.stable
-                memory.challenger = None if memory.challenger == here.stable else memory.challenger
-        memory.move_to = memory.move_from = None
-        self._memory.save()
-        return aliases
+    async def _tell_champion(self, model: str, memory: ModelMemory, aliases: Aliases) -> None:
+        if here := self._here(model):
+            self._seen[model] = await self._champion.tell(model, memory, aliases, here)
 
-    async def _obey_champion(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here) -> str:
+    async def _obey_champion(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here, stops: int) -> str:
         """Do what the champion asks for. Returns why that has to wait, or an empty text."""
         step, version = champion_step(memory, aliases, here, follow=self._follow), aliases.champion
         if step is Step.BRING:
             assert version is not None
-            return self._fetching.begin(model, memory, version, replace=False, as_stable=True)
+            basis = Basis(here.stable, here.candidate, stops)
+            return self._fetching.begin(model, memory, version, basis, replace=False, as_stable=True)
         if step is Step.PROMOTE:
             assert version is not None
-            there = await self._client.version(memory.registered, version)
-            if await self._versions.is_same(model, there):
-                try:
-                    await self._versions.promote(model, there)
-                except GatewayError as error:  # tried again at the next poll
-                    return f"champion was moved to version {version}, which is not promoted: {error}"
-            else:
-                log.warning("'%s': champion was moved to version %d; the one here is another", model, version)
+            try:
+                there = await self._client.version(memory.registered, version)
+                if not await self._versions.is_it(model, there, memory):
+                    raise VersionRefused(f"version {version} in the registry is another than the candidate")
+                await self._versions.promote(model, there)
+            except VersionRefused as error:
+                memory.refused, memory.why = version, f"champion is not obeyed: {error}"
+                log.warning("'%s': %s", model, memory.why)
+            except (RequestError, RegistryError) as error:  # tried again at the next poll
+                return f"champion was moved to version {version}, which is not promoted: {error}"
         if step in (Step.DEALT_WITH, Step.PROMOTE):
             memory.champion = version
             self._memory.save()
         return ""
 
-    async def _obey_challenger(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here) -> str:
+    async def _obey_challenger(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here, stops: int) -> str:
         """Do what the challenger asks for. Returns why that has to wait, or an empty text."""
         version = aliases.challenger
         if version != memory.asked:
-            memory.asked, memory.asked_at = version, self._control.decision_log.last_sequence
-            self._memory.save()
+            return ""  # it has just been moved: the next poll says since when
         moved = version != memory.challenger
         own = moved and await self._versions.came_from(model, here.candidate, memory.registered)
         step = challenger_step(memory, aliases, here, own_candidate=own)
         if step is Step.BRING:
             assert version is not None
-            return self._fetching.begin(model, memory, version, replace=own, as_stable=False)
+            basis = Basis(here.stable, here.candidate, stops)
+            return self._fetching.begin(model, memory, version, basis, replace=own, as_stable=False)
         if step is Step.WAIT:
             return (
                 f"challenger is version {version}, which waits: candidate {here.candidate} is under way, and did not"
@@ -242,10 +231,14 @@ class RegistrySync:
 
     def _here(self, model: str) -> Here | None:
         release = self._control.served.get(model)
+        self._tags.refresh()
         return None if release is None else Here(release.stable, release.candidate, self._tags.stops(model))
 
-    def _seen_now(self, model: str) -> Aliases:
-        return self._seen.get(model, Aliases(None, None))
+    def _seen_now(self, model: str, registered: str) -> Aliases:
+        """None once the model is not bound to that name any more. From any thread."""
+        release = self._control.served.get(model)
+        bound = release is not None and release.registry == registered
+        return self._seen.get(model, NO_ALIASES) if bound else NO_ALIASES
 
     def _has_news(self, model: str, registered: str, now_s: float) -> bool:
         """Whether the registry is to be told something, or has not been asked about the model yet."""

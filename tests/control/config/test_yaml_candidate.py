@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.control.config.yaml_candidate import Weight, name_candidate, refuse_other_release
-from gateway.control.config.yaml_edit import difference, promote
+from gateway.control.config.yaml_candidate import Weight, name_candidate
+from gateway.control.config.yaml_edit import difference, promote, refuse_other_release
 from gateway.errors import SettingsError
 from gateway.settings.routing_file import parse_routing
 from tests.control.config.test_yaml_edit import BEFORE, DIGITS_PROMOTED

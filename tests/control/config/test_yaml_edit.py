@@ -7,7 +7,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.config.yaml_edit import difference, promote, remove_entries, restore_entry, set_stable, set_weight
+from gateway.control.config.yaml_edit import (
+    PROMOTE,
+    UNDO,
+    WEIGHT,
+    RoutingChange,
+    difference,
+    promote,
+    remove_entries,
+    restore_entry,
+    set_stable,
+    set_weight,
+)
 from gateway.errors import SettingsError
 from gateway.settings.load import parse
 from gateway.settings.routing import RoutingSettings
@@ -221,3 +232,18 @@ def test_restore_entry_refuses_an_entry_edited_since() -> None:
 )
 def test_removed_entries_leave_the_others_as_they_are(text: str, after: str) -> None:
     assert remove_entries(text, ("a", "c")) == after
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        RoutingChange(PROMOTE, "digits", versions=(1, 2)),
+        RoutingChange(WEIGHT, "digits", "everyone", 7, versions=(1, 2)),
+        RoutingChange(UNDO, "digits", stable=4, versions=(1, 2)),
+    ],
+)
+def test_a_change_of_other_versions_than_were_seen_is_refused(change: RoutingChange) -> None:
+    assert change.made(BEFORE) != BEFORE
+    for old, new in (("candidate: 2 ", "candidate: 3 "), ("stable: 1 ", "stable: 7 ")):
+        with pytest.raises(SettingsError, match=r"models\.digits has just been changed by another edit"):
+            change.made(BEFORE.replace(old, new))

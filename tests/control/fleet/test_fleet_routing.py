@@ -198,6 +198,21 @@ async def test_edit_reaches_all_files_and_leaves_their_layout(redis: RedisServer
         assert [host.actions() for host in fleet.hosts] == [["weight"]] * 3
 
 
+@asynchronous
+async def test_a_promotion_of_a_candidate_that_was_replaced_since_it_was_seen_is_refused(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with fleet_of("ab", redis, tmp_path) as fleet:
+        for host in fleet.hosts:
+            host.edit_by_hand(ROUTING.replace("candidate: 2", "candidate: 3"))
+        for change in (PROMOTE, WEIGHT):
+            with pytest.raises(Conflict, match="has just been changed by another edit"):
+                await fleet.hosts[0].edit(RoutingChange(change, "m", "everyone", 7, versions=(1, 2)))
+        await fleet.ticks()
+        assert [host.stable for host in fleet.hosts] == [1, 1] and fleet.weights == [5, 5]
+        assert await fleet.hosts[0].edit(RoutingChange(PROMOTE, "m", versions=(1, 3))) == (2, 2)
+
+
 @pytest.mark.parametrize("fault", ["lose", "lose_reply"])
 @pytest.mark.parametrize("which", ["proposal", "acceptance"])
 @asynchronous

@@ -78,21 +78,22 @@ def test_an_alias_that_was_taken_away_is_dealt_with_and_then_obeyed_again() -> N
 
 
 @pytest.mark.parametrize(
-    ("move_to", "champion", "step"),
+    ("move_to", "move_from", "champion", "step"),
     [
-        (None, 1, Move.NOTHING),
-        (2, 1, Move.TELL),
-        (2, None, Move.TELL),
-        (2, 2, Move.TELL),  # what is left is to take the challenger away
-        (2, 3, Move.GIVE_UP),  # somebody has moved it elsewhere meanwhile
-        (5, 1, Move.GIVE_UP),  # stable is another by now
+        (None, 1, 1, Move.NOTHING),
+        (2, 1, 1, Move.TELL),
+        (2, None, None, Move.TELL),
+        (2, 1, 2, Move.TELL),  # what is left is to take the challenger away
+        (2, 1, 3, Move.GIVE_UP),  # somebody has moved it elsewhere meanwhile
+        (2, 1, None, Move.GIVE_UP),  # or has taken it away
+        (5, 1, 1, Move.GIVE_UP),  # stable is another by now
     ],
 )
 def test_what_becomes_of_a_promotion_that_the_registry_is_to_be_told_of(
-    move_to: int | None, champion: int | None, step: Move
+    move_to: int | None, move_from: int | None, champion: int | None, step: Move
 ) -> None:
     here = Here(stable=2, candidate=None, stops={})
-    assert move_step(memory(move_to=move_to, move_from=1), Aliases(champion, None), here) is step
+    assert move_step(memory(move_to=move_to, move_from=move_from), Aliases(champion, None), here) is step
 
 
 @pytest.mark.parametrize("follow", [False, True])
