@@ -175,9 +175,10 @@ class FeedbackStats:
 
 def _number(token: Token) -> float | None:
     """What stable predicted for a single row, of its main output; None if that was no number."""
-    main = token.carried[0] if token.carried else None
-    one = main is not None and main.kind is Kind.REGRESSION and main.values is not None and len(main.values) == 1
-    return main.values[0] if one else None
+    for main in token.carried[:1]:
+        if main.kind is Kind.REGRESSION and main.values is not None and len(main.values) == 1:
+            return main.values[0]  # type: ignore[no-any-return]
+    return None
 
 
 def _newest(folder: Path) -> tuple[list[Path], int]:
