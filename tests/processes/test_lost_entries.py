@@ -115,6 +115,17 @@ def test_entries_removed_from_a_running_gateway_s_file_change_nothing(tmp_path: 
         assert "put its folder back" in gone["reason"]
 
 
+@pytest.fixture(scope="module")
+def served_before(tmp_path_factory: pytest.TempPathFactory) -> GatewayProcess:
+    """One that has served its candidate; a version has come since."""
+    folder = tmp_path_factory.mktemp("before")
+    running = started(folder)
+    with running:
+        assert answer(running, "flawed") == ("2", "candidate")
+    place(folder / "models", "unnamed", 3, scaling(3))
+    return running
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
@@ -128,12 +139,9 @@ def test_entries_removed_from_a_running_gateway_s_file_change_nothing(tmp_path: 
         None,
     ],
 )
-def test_start_with_a_refused_file_serves_remembered_stables(tmp_path: Path, text: Any) -> None:
-    running = started(tmp_path)
+def test_start_with_a_refused_file_serves_remembered_stables(served_before: GatewayProcess, text: Any) -> None:
+    running = served_before
     whole = file_of(running).read_text()
-    with running:
-        assert answer(running, "flawed") == ("2", "candidate")
-    place(tmp_path / "models", "unnamed", 3, scaling(3))
     if text is None:
         file_of(running).unlink()
     else:
@@ -149,7 +157,7 @@ def test_start_with_a_refused_file_serves_remembered_stables(tmp_path: Path, tex
         assert "is refused" in running.log
         assert "no candidate receives traffic" in command(running, "status").stdout
         assert command(running, "check").returncode == 1
-        edited(running, whole)
+        edited(running, whole)  # for the next one, too
         assert not config(running)["candidates_closed"]
         assert config(running)["last_error"] is None
         assert answer(running, "flawed") == ("2", "candidate")
