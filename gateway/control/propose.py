@@ -191,7 +191,7 @@ class Proposals:
             if model != ask.model or number == version or decision is None:
                 continue
             if is_same_model(folder / str(version) / MODEL_FILE, folder / str(number) / MODEL_FILE):
-                raise Conflict(
+                raise VersionRefused(
                     f"it is the model of version {number}, which {decision.by} has stopped"
                     f"{f': {decision.reason}' if decision.reason else ''}; to bring it back, name candidate {number} in"
                     " the routing file and resume it"
