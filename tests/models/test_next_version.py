@@ -77,7 +77,7 @@ def test_train_from_traffic_adds_a_version_and_leaves_out_unfit_rows(tmp_path: P
     described = json.loads((dataset / "_manifest.json").read_text())
     assert manifest["dataset_content_sha256"] == described["content_sha256"]
     assert manifest["dataset_query"] == described["query"]
-    provenance = read_provenance(out / "3")
+    provenance = read_provenance(out / "3", with_dataset=True)
     assert provenance.training and provenance.dataset and provenance.dataset.is_of(provenance.training)
     assert len(manifest["revision"].removesuffix("-dirty")) == 40
     assert (manifest["dataset_rows"], manifest["train_rows"]) == (30, 1257 + 30)

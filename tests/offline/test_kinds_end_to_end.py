@@ -142,7 +142,7 @@ def test_replay_compares_numbers_and_their_losses(served: Served) -> None:
     told = json.loads(command(served.config, "replay", "diabetes", "--version", "1", "--json").stdout)
     by_version = {one["version"]: one for one in told["answered_by"]}
     assert by_version[1]["class_agreement"]["rate"] == 1.0
-    assert by_version[2]["class_agreement"]["rate"] < 0.5
+    assert 0.35 < by_version[2]["class_agreement"]["rate"] < 0.65, "they differ where sex is 2, in 47% of the rows"
     assert by_version[2]["loss_now"] < by_version[2]["loss_then"] - 10
     assert by_version[2]["fixed"] > by_version[2]["regressed"] > 0
     assert "within the tolerance" in command(served.config, "replay", "diabetes", "--version", "1").stdout
