@@ -21,6 +21,7 @@ from tests.wire import SMALL_BODY, Reply, Wire, doubled, get, looping_models, po
 pytestmark = pytest.mark.slow
 
 INFLIGHT = 4
+IN_FLIGHT_TURNS = 3 * LONG_TURNS  # until the metrics show it and the signal has reached the workers
 DEADLINE_US = 20_000_000  # of a run that never ends by itself
 AT_ONCE_S = 2.0
 Start = Callable[..., GatewayProcess]
@@ -86,13 +87,13 @@ def test_requests_in_flight_are_answered(start: Start, number: int) -> None:
     gateway = start()
     idle = Wire(gateway)
     assert idle.send(get("/v2")).read().status == 200
-    wires = [Wire(gateway).send(post("slow", turns(LONG_TURNS)))]
+    wires = [Wire(gateway).send(post("slow", turns(IN_FLIGHT_TURNS)))]
     wires += [Wire(gateway).send(post("slow", turns(5), pad=pad)) for pad in (0, 0, 2 * SMALL_BODY)]
     until(lambda: metric(gateway, "gateway_inflight_requests") == INFLIGHT, "all of them in flight")
     send_signal(gateway, number)
     until(lambda: takes_nothing_new(gateway), "the gateway to take nothing new")
     assert idle.ended(), "a connection on which nothing is asked is closed"
-    for wire, count in zip(wires, (LONG_TURNS, 5, 5, 5), strict=True):
+    for wire, count in zip(wires, (IN_FLIGHT_TURNS, 5, 5, 5), strict=True):
         reply = wire.read()
         assert counted(reply, count)
         assert reply.headers["connection"] == "close"
