@@ -1,5 +1,6 @@
 """Computes the digest that identifies a model version in records: it covers every file that the version reads."""
 
+import filecmp
 import hashlib
 import os
 from pathlib import Path
@@ -23,9 +24,14 @@ def digest_of(model: Path) -> str:
 
 
 def is_same_model(one: Path, other: Path) -> bool:
-    """Whether two model files have the same digest; False if one cannot be read. Reads files of equal size only."""
+    """Whether two model files, and the files that hold their weights, are the same; False if one cannot be read. Reads
+    only up to the first difference.
+    """
     try:
-        return one.stat().st_size == other.stat().st_size and digest_of(one) == digest_of(other)
+        return filecmp.cmp(one, other, shallow=False) and all(
+            filecmp.cmp(_weights(one, name), _weights(other, name), shallow=False)
+            for name in read_onnx_file(one).external
+        )
     except (OSError, ModelUnavailable):
         return False
 

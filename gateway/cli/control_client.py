@@ -80,8 +80,10 @@ def raise_refusal(answer: httpx.Response) -> None:
     raise (AccessDenied if answer.status_code in (401, 403) else CommandError)(error)
 
 
-def control_client(control: ControlAddress) -> httpx.Client:
-    """Return a client of the control plane. The key, where keys are on, is in $GATEWAY_API_KEY. Raises CommandError."""
+def control_client(control: ControlAddress, program: str = "cli") -> httpx.Client:
+    """Return a client of the control plane; decisions say that they came by `program`. The key, where keys are on, is
+    in $GATEWAY_API_KEY. Raises CommandError.
+    """
     key = os.environ.get(KEY_VARIABLE)
     verify: ssl.SSLContext | bool = True
     if control.url is None:
@@ -91,14 +93,18 @@ def control_client(control: ControlAddress) -> httpx.Client:
             verify = with_certificate_only(plane.tls, "control")
     else:
         url = _checked(control.url)
-        if url.startswith("https"):
-            verify = ssl.create_default_context()
+        verify = system_trust()
     return httpx.Client(
         base_url=url,
-        headers={"x-gateway-client": "cli"} | ({"authorization": f"Bearer {key}"} if key else {}),
+        headers={"x-gateway-client": program} | ({"authorization": f"Bearer {key}"} if key else {}),
         verify=verify,
         trust_env=False,  # otherwise commands and the key would be sent to $HTTP_PROXY
     )
+
+
+def system_trust() -> ssl.SSLContext:
+    """What the system trusts, as $SSL_CERT_FILE may say; httpx alone would trust a list of its own."""
+    return ssl.create_default_context()
 
 
 def _checked(text: str) -> str:

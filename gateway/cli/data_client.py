@@ -4,7 +4,7 @@ import os
 
 import httpx
 
-from gateway.cli.control_client import KEY_VARIABLE, plane_url, with_certificate_only
+from gateway.cli.control_client import KEY_VARIABLE, plane_url, system_trust, with_certificate_only
 from gateway.settings.gateway import GatewaySettings
 
 TIMEOUT_S = 120.0  # a list of 10,000 entries waits for room in the records
@@ -23,7 +23,7 @@ def data_client(settings: GatewaySettings | None, url: str | None) -> httpx.Clie
     return httpx.Client(
         base_url=url,
         headers={"authorization": f"Bearer {key}"} if key else {},
-        verify=with_certificate_only(tls, "server") if tls else True,
+        verify=with_certificate_only(tls, "server") if tls else system_trust(),
         timeout=TIMEOUT_S,
         trust_env=False,  # otherwise the key would be sent to $HTTP_PROXY
     )

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gateway.backends.digest import digest_of, leads_out
+from gateway.backends.digest import digest_of, is_same_model, leads_out
 from gateway.backends.loaded_version import load_version
 from gateway.errors import ModelUnavailable
 from gateway.settings.model import ModelSettings
@@ -73,6 +73,18 @@ def test_digest_follows_a_symlink_to_weights(tmp_path: Path) -> None:
     weights.rename(file.parent / "weights.v2")
     weights.symlink_to("weights.v2")
     assert sha_of_loaded(file) == before
+
+
+def test_models_are_the_same_if_their_weights_are_too(tmp_path: Path) -> None:
+    one, copy, other = (
+        scaling(tmp_path / name / "model.onnx", factor) for name, factor in (("a", 2), ("b", 2), ("c", 3))
+    )
+    assert one.read_bytes() == other.read_bytes(), "the graph alone does not tell them apart"
+    (copy.parent / "training.json").write_text("{}")
+    assert is_same_model(one, copy) and not is_same_model(one, other)
+    (copy.parent / "weights.bin").unlink()
+    assert not is_same_model(one, copy)
+    assert not is_same_model(one, tmp_path / "d" / "model.onnx")
 
 
 def test_digest_ignores_files_that_the_model_does_not_read(tmp_path: Path) -> None:

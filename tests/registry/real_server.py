@@ -3,19 +3,15 @@
 import importlib.metadata
 import importlib.util
 import os
-import signal
 import subprocess
-import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import httpx
 
-from loadtests.free_port import free_port
+from tests.servers.process import ServerProcess
 from tests.tools import tool
 
-READY_WITHIN_S = 180.0  # it imports some hundred packages
 API = "/api/2.0/mlflow"
 BORROWED = ("onnx", "ml_dtypes", "onnxruntime", "flatbuffers")  # what mlflow.onnx needs, and its list does not install
 LOG = """
@@ -30,45 +26,20 @@ print(mlflow.pyfunc.log_model(name="model", python_model=Echo(), pip_requirement
 """
 
 
-class MlflowServer:
-    """`mlflow server` on sqlite. As a context manager: it answers on entry, and has ended on exit."""
+class MlflowServer(ServerProcess):
+    """`mlflow server` on sqlite; it has the same contents when it starts again."""
+
+    ready_within_s = 180.0  # it imports some hundred packages
+    health = "/health"
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._bin = tool("mlflow")
-        self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> "MlflowServer":
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        """Start it, again after `kill` with the same contents, and wait until it answers."""
         command = [
-            *(str(self._bin / "python"), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)),
-            *("--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"),
-            *("--artifacts-destination", str(self._folder / "artifacts")),
+            *(str(self._bin / "python"), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", "PORT"),
+            *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+            *("--artifacts-destination", str(folder / "artifacts")),
         ]
-        with (self._folder / "mlflow.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_env(), start_new_session=True)
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not self._answers():
-            assert time.monotonic() < deadline, (self._folder / "mlflow.log").read_text()
-            time.sleep(0.1)
-
-    def kill(self) -> None:
-        """Kill it and its workers."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        super().__init__(folder, command, _env())
 
     def log_models(self, *paths: Path) -> list[str]:
         """Log these ONNX files as mlflow.onnx does, then a pickled model; returns their URIs."""
@@ -112,12 +83,6 @@ class MlflowServer:
         answer = httpx.request(method, f"{self.url}{API}/{path}", timeout=60, **given)
         assert answer.status_code == 200, answer.text
         return answer.json()
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health").status_code == 200
-        except httpx.TransportError:
-            return False
 
 
 def _env() -> dict[str, str]:

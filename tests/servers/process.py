@@ -20,8 +20,12 @@ READY_WITHIN_S: Final = 60.0
 class ServerProcess:
     """As a context manager: ready on entry; it and its children have ended on exit.
 
-    In `command`, what starts it, and in the values of `environment`, PORT stands for its port.
+    In `command`, what starts it, and in the values of `environment`, PORT stands for its port. Ready is it once
+    `health` answers 200, which takes `ready_within_s` at most.
     """
+
+    ready_within_s = READY_WITHIN_S
+    health = "/v2/health/ready"
 
     def __init__(self, folder: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.port = free_port()
@@ -52,15 +56,15 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, env=self._environment, cwd=self._folder, start_new_session=True
             )
-        end = time.monotonic() + READY_WITHIN_S
+        end = time.monotonic() + self.ready_within_s
         while not self.ready():
             assert self._process.poll() is None, f"the server ended by itself:\n{self.log}"
-            assert time.monotonic() < end, f"the server is not ready after {READY_WITHIN_S:g} s:\n{self.log}"
+            assert time.monotonic() < end, f"the server is not ready after {self.ready_within_s:g} s:\n{self.log}"
             time.sleep(0.05)
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/v2/health/ready").status_code == 200
+            return httpx.get(f"{self.url}{self.health}").status_code == 200
         except httpx.TransportError:
             return False
 

@@ -1,8 +1,7 @@
 """How the deployments plugin reaches a gateway: the addresses in MLflow's target URI, and what the gateway answers."""
 
-import os
-import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -10,12 +9,12 @@ import httpx
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 
-from gateway.cli.control_client import KEY_VARIABLE, LOAD_WITHIN_S, WITHIN_S
+from gateway.cli.control_client import KEY_VARIABLE, LOAD_WITHIN_S, WITHIN_S, ControlAddress, control_client
+from gateway.cli.data_client import data_client
 from gateway.settings.gateway import ControlSettings, ServerSettings
 
 TARGET: Final = "canary-gateway"
 FORM: Final = f"{TARGET}:http://HOST:8002, with ?predict=http://HOST:8000 if predictions are served elsewhere"
-CLIENT_HEADERS: Final = {"x-gateway-client": "mlflow"}
 UPLOAD_S: Final = WITHIN_S + 4 * LOAD_WITHIN_S  # as for `gateway propose`
 _CODES: Final = {
     400: codes.INVALID_PARAMETER_VALUE,
@@ -51,17 +50,20 @@ class Planes:
 
     def command(self, method: str, path: str, body: Any = None) -> Any:
         """What the control plane answers. Raises MlflowException."""
-        return _ask(self.control, method, path, WITHIN_S, json=body)
+        return _ask(self._control_client(), method, path, WITHIN_S, json=body)
 
     def upload(self, path: str, **request: Any) -> Any:
         """What the control plane answers to a version, sent with the `request` arguments of httpx. Raises
         MlflowException.
         """
-        return _ask(self.control, "POST", path, UPLOAD_S, **request)
+        return _ask(self._control_client(), "POST", path, UPLOAD_S, **request)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         """What the data plane answers. Raises MlflowException."""
-        return _ask(self.data, method, path, WITHIN_S, content=body)
+        return _ask(data_client(None, self.data), method, path, WITHIN_S, content=body)
+
+    def _control_client(self) -> httpx.Client:
+        return control_client(ControlAddress(Path(), self.control), "mlflow")
 
 
 def planes_of(target: str) -> Planes:
@@ -99,13 +101,11 @@ def _beside(control: str) -> str:
     return urlunsplit((parts.scheme, f"{host}:{ServerSettings().port}", "", "", ""))
 
 
-def _ask(base: str, method: str, path: str, timeout_s: float, **request: Any) -> Any:
-    key = os.environ.get(KEY_VARIABLE)
-    headers = CLIENT_HEADERS | ({"authorization": f"Bearer {key}"} if key else {}) | request.pop("headers", {})
-    trust = ssl.create_default_context() if base.startswith("https:") else False  # there is nothing to verify
+def _ask(client: httpx.Client, method: str, path: str, timeout_s: float, **request: Any) -> Any:
+    base = client.base_url
     try:
-        with httpx.Client(verify=trust, trust_env=False) as client:  # $HTTP_PROXY would be sent the key
-            answer = client.request(method, base + path, timeout=timeout_s, headers=headers, **request)
+        with client:
+            answer = client.request(method, path, timeout=timeout_s, **request)
     except httpx.TransportError as error:
         raise Refused(503, f"no gateway answers at {base} ({error}); the target has the form {FORM}") from None
     try:
@@ -116,5 +116,6 @@ def _ask(base: str, method: str, path: str, timeout_s: float, **request: Any) ->
         return document
     if not isinstance(document, dict) or "error" not in document:
         raise Refused(answer.status_code, f"{base} answers {answer.status_code}, as no gateway does; is it {FORM}?")
-    hint = f" (the key is read from ${KEY_VARIABLE})" if answer.status_code == 401 and not key else ""
+    without_key = "authorization" not in answer.request.headers
+    hint = f" (the key is read from ${KEY_VARIABLE})" if answer.status_code == 401 and without_key else ""
     raise Refused(answer.status_code, f"{document['error']}{hint}")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -166,14 +166,6 @@ def content_digest(files: Iterable[VersionFile]) -> str:
     """The SHA-256, in hexadecimal, over the names and contents of all files, as `sha256sum` lists them by name."""
     lines = (f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def files_in(folder: Path) -> Iterator[VersionFile]:
-    """The files of a version's folder; reads all of them. Raises OSError."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        yield VersionFile(path.relative_to(folder).as_posix(), path.stat().st_size, digest)
 
 
 def remove_folder(folder: Path) -> None:

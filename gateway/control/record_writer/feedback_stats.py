@@ -175,10 +175,11 @@ class FeedbackStats:
 
 def _number(token: Token) -> float | None:
     """What stable predicted for a single row, of its main output; None if that was no number."""
-    for main in token.carried[:1]:
-        if main.kind is Kind.REGRESSION and main.values is not None and len(main.values) == 1:
-            return main.values[0]  # type: ignore[no-any-return]
-    return None
+    main = token.carried[0] if token.carried else None
+    if main is None or main.kind is not Kind.REGRESSION or main.values is None or len(main.values) != 1:
+        return None
+    number: float | None = main.values[0]
+    return number
 
 
 def _newest(folder: Path) -> tuple[list[Path], int]:
