@@ -63,8 +63,8 @@ class RegistryVersions:
             origin = await self._origin(model, version)
             if origin is not None and origin.names(REGISTRY, there.model, there.version):
                 raise VersionRefused(
-                    f"version {there.version} of '{there.model}' was stopped here, as version {version}; propose it by"
-                    " hand if you want it all the same"
+                    f"version {there.version} of '{there.model}' was stopped here, as version {version}; to bring it"
+                    f" back, name candidate {version} in the routing file and resume it"
                 )
 
     async def bring(
