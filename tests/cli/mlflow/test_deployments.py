@@ -110,16 +110,19 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
         yield made
 
 
+def serving_digits(folder: Path, **server: Any) -> GatewayProcess:
+    shutil.copytree(ROOT / "models" / "digits" / "1", folder / "models" / "digits" / "1")
+    shutil.copy(ROOT / "models" / "digits" / "model.yaml", folder / "models" / "digits")
+    return GatewayProcess(folder, folder / "models", {"models": {"digits": {"stable": 1}}}, server=server)
+
+
 @pytest.fixture(scope="module")
 def running(mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway that sends its spans to MLflow."""
-    folder = tmp_path_factory.mktemp("deployed")
-    shutil.copytree(ROOT / "models" / "digits" / "1", folder / "models" / "digits" / "1")
-    shutil.copy(ROOT / "models" / "digits" / "model.yaml", folder / "models" / "digits")
-    server = {"tracing": {"endpoint": mlflow.url, "sample": "100%"}}
+    tracing = {"endpoint": mlflow.url, "sample": "100%"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-mlflow-experiment-id=0")
-        with GatewayProcess(folder, folder / "models", {"models": {"digits": {"stable": 1}}}, server=server) as gateway:
+        with serving_digits(tmp_path_factory.mktemp("deployed"), tracing=tracing) as gateway:
             yield gateway
 
 
@@ -259,15 +262,16 @@ def test_its_commands_create_predict_promote_and_delete(found: Any, running: Gat
 @pytest.mark.usefixtures("found")
 def test_propose_fetches_a_version_of_the_registry(running: GatewayProcess, mlflow: Mlflow, tmp_path: Path) -> None:
     words = ("propose", "digits", "models:/digits@challenger", "--registry", mlflow.url, "--weight", "5")
-    done = command(running.config, *words)
+    with serving_digits(tmp_path / "another") as another:  # in the other, this model has been stopped
+        done = command(another.config, *words)
+        history = httpx.get(f"{another.control_url}/api/decisions").text
     assert (done.returncode, done.stderr) == (0, "")
-    assert "version 10 of digits" in done.stdout
-    origins = [json.loads((version(running, number) / "origin.json").read_text()) for number in (2, 10)]
+    assert "version 2 of digits" in done.stdout
+    assert f'"reason":"from models:/digits/1 at {mlflow.url}"' in history
+    origins = [json.loads((version(one, 2) / "origin.json").read_text()) for one in (running, another)]
     for origin in origins:
         origin.pop("fetched_at")
     assert origins[0] == origins[1]  # MLflow's library and the gateway's own client see the same version
-    history = httpx.get(f"{running.control_url}/api/decisions").text
-    assert f'"reason":"from models:/digits/1 at {mlflow.url}"' in history
     for reference, says in (
         ("models:/digits@champion", "'digits' has no alias 'champion'; its aliases: challenger"),
         ("models:/digits/7", "not found"),
