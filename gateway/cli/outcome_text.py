@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from gateway.records.measures import SHARE, value_text
+from gateway.records.measures import RATIO, SHARE, value_text
 from gateway.system.printable import printable
 
 LOWEST_RECALLS: Final = 3  # classes shown for each version
@@ -74,6 +74,8 @@ def effects_table(effects: Sequence[dict[str, Any]], title: str = "Is it better?
 
 
 def _mean(effect: dict[str, Any], side: str) -> str:
+    if effect["form"] == RATIO:
+        return f"n={effect[f'{side}_units']:,}"
     if effect[side] is None:
         return "-"
     return f"{value_text(effect[side], effect['form'])} (n={effect[f'{side}_units']:,})"
@@ -90,4 +92,6 @@ def _difference(effect: dict[str, Any], key: str) -> str:
     value = effect[key]
     if value is None:
         return "-"
+    if effect["form"] == RATIO:
+        return value_text(value, RATIO)
     return f"{100 * value:+.2f} points" if effect["form"] == SHARE else f"{value:+.3g}"

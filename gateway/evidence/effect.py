@@ -32,7 +32,9 @@ class Effect:
     empty if nobody has said which it is. `tolerance`: the harm that is accepted. `more_units`: further outcomes of
     both versions that would tell, if the difference is as it seems; None if it is known, or cannot be said.
     `feedback_ratio`: how many times as often feedback comes for the candidate as for stable, if that is certain.
-    `not_counted`: in words, which outcomes do not count since there is no room for them.
+    `not_counted`: in words, which outcomes do not count since there is no room for them. `counted`: what outcomes are
+    called. `is_ratio`: what is compared is how often it happens, without a mean: the effect is the part more, such as
+    0.5 for one and a half times as often.
     """
 
     outcome: str
@@ -53,6 +55,8 @@ class Effect:
     more_units: int | None
     feedback_ratio: float | None = None
     not_counted: str = ""
+    counted: str = "outcomes"
+    is_ratio: bool = False
 
     @property
     def words(self) -> str:
@@ -69,19 +73,21 @@ class Effect:
     def verdict_words(self) -> str:
         """The verdict, with what is missing if it is not known yet."""
         if self.verdict is EffectVerdict.NO_WORSE:
-            return f"no worse than {self.tolerance:g}"
+            return f"no worse than {f'{1 + self.tolerance:g} ×' if self.is_ratio else f'{self.tolerance:g}'}"
         if self.verdict is not EffectVerdict.UNKNOWN:
             return str(self.verdict)
         if self.low is None:
-            return f"{self.verdict}: {self.candidate_units} and {self.stable_units} outcomes, too few to tell"
-        more = f"about {self.more_units:,} outcomes more" if self.more_units is not None else "no end in sight"
+            return f"{self.verdict}: {self.candidate_units} and {self.stable_units} {self.counted}, too few to tell"
+        more = f"about {self.more_units:,} {self.counted} more" if self.more_units is not None else "no end in sight"
         return f"{self.verdict}: {more}"
 
     def _interval_words(self) -> str:
         if self.effect is None or self.low is None or self.high is None:
             return ""
         kind = "for many outcomes, since the range is unknown" if self.asymptotic else "at all times"
-        return f"{self.effect:+.4g} ({self.low:+.4g} to {self.high:+.4g}, {1 - self.alpha:.4g} {kind})"
+        form = "{:.4g} ×" if self.is_ratio else "{:+.4g}"
+        effect, low, high = (form.format(one + self.is_ratio) for one in (self.effect, self.low, self.high))
+        return f"{effect} ({low} to {high}, {1 - self.alpha:.4g} {kind})"
 
     @property
     def feedback_words(self) -> str:
@@ -111,7 +117,7 @@ def effect_of(
     return Effect(
         outcome=outcome,
         route=route,
-        verdict=_verdict(interval, harm, tolerance),
+        verdict=verdict_of(interval, harm, tolerance),
         effect=sums.effect,
         low=low,
         high=high,
@@ -135,7 +141,8 @@ def clipped_words(clipped: int, count: int) -> str:
     return f"{clipped:,} of {count:,} outcomes are beyond the range, and count as its end" if clipped else ""
 
 
-def _verdict(interval: tuple[float, float] | None, harm: str, tolerance: float) -> EffectVerdict:
+def verdict_of(interval: tuple[float, float] | None, harm: str, tolerance: float) -> EffectVerdict:
+    """Return what the interval of an effect says. `harm`, `tolerance`: as in Effect."""
     if interval is None:
         return EffectVerdict.UNKNOWN
     low, high = interval if harm != "decrease" else (-interval[1], -interval[0])
@@ -151,7 +158,7 @@ def _verdict(interval: tuple[float, float] | None, harm: str, tolerance: float) 
 def _more_units(sums: EffectSums, interval: tuple[float, float] | None, harm: str, tolerance: float) -> int | None:
     """An interval narrows with the square root of the outcomes."""
     effect = sums.effect
-    if interval is None or effect is None or _verdict(interval, harm, tolerance) is not EffectVerdict.UNKNOWN:
+    if interval is None or effect is None or verdict_of(interval, harm, tolerance) is not EffectVerdict.UNKNOWN:
         return None
     radius = (interval[1] - interval[0]) / 2
     harmed = -effect if harm == "decrease" else effect

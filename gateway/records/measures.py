@@ -13,6 +13,7 @@ METRICS: Final = "metrics."  # what the outcomes' names of business metrics begi
 SHARE: Final = "share"  # from 0 to 1, shown in percent
 NUMBER: Final = "number"
 COUNT: Final = "count"
+RATIO: Final = "ratio"  # of an effect only: the part more, 0.5 for one and a half times as often
 
 
 class OutcomeSum(NamedTuple):
@@ -119,6 +120,8 @@ def value_text(value: float, form: str) -> str:
     """A value of a measure for people."""
     if form == SHARE:
         return f"{value:.1%}"
+    if form == RATIO:
+        return f"{1 + value:.3g} ×"
     return f"{value:,.0f}" if form == COUNT or abs(value) >= 1000 else f"{value:.3g}"
 
 

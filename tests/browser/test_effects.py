@@ -17,11 +17,12 @@ __all__ = ["screen"]  # a fixture
 
 ROUTES = [{"name": "staff", "match": [{"headers": {"x-group": {"in": ["staff"]}}}], "weight": 50}]
 REVENUE = {"name": "revenue", "metric": "metrics.revenue", "range": [0, 10], "direction": "decrease"}
+SLOW = {"name": "slow", "metric": "slow_requests", "threshold": "0.01ms"}  # all are slow, of both versions
 RELEASE: Any = {
     "stable": 1,
     "candidate": 2,
     "split": {"stickiness": "prediction", "routes": [*ROUTES, {"name": "everyone", "weight": 50}]},
-    "guards": {"comparisons": [REVENUE]},
+    "guards": {"comparisons": [REVENUE, SLOW]},
 }
 OUTCOMES = 400
 
@@ -59,6 +60,11 @@ def test_console_shows_whether_the_candidate_is_better(judged: GatewayProcess, s
     point, zero = (revenue.locator(f".{name}").bounding_box() for name in ("point", "zero"))
     assert point and zero and point["x"] > zero["x"] + 20, "better is right of zero"
     expect(card.get_by_role("img", name="clicks: ")).to_have_attribute("aria-label", re.compile("not known yet"))
+    slow = card.locator(".difference", has=screen.get_by_role("img", name="slow requests: "))
+    expect(slow.locator(".verdict")).to_have_text("no worse")
+    expect(slow).to_contain_text("×, between 0.")
+    bar, middle = (slow.locator(f".{name}").bounding_box() for name in ("interval", "zero"))
+    assert bar and middle and bar["x"] < middle["x"] < bar["x"] + bar["width"], "once as often is in the middle"
     expect(card.get_by_role("img", name="revenue on staff: +")).to_be_hidden()
     for title in ("By route", "Feedback by route", "Recall by class"):
         card.get_by_text(title, exact=True).click()

@@ -47,7 +47,8 @@ def is_applied(found: Any, before: int) -> bool:
 def test_many_models_with_many_version_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running_module, "READY_WITHIN_S", 300.0)
     models = repository(tmp_path / "models")
-    with GatewayProcess(tmp_path, models, routing(1, 2), server={"workers": WORKERS}) as running, httpx.Client() as client:
+    server = {"workers": WORKERS}
+    with GatewayProcess(tmp_path, models, routing(1, 2), server=server) as running, httpx.Client() as client:
         path = memory_path(tmp_path / "state").with_suffix(".scoreboard")
         board, asked = Scoreboard.attach(path, WORKERS), 0
 

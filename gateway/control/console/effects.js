@@ -52,7 +52,8 @@ function noteOn(effects) {
   const overall = effects.find((one) => one.route === null);
   if (!overall) return "";
   const rough = effects.some((one) => one.asymptotic && one.low !== null) ? " Where the metric has no range in the routing file, that holds for many outcomes only." : "";
-  return `Candidate minus stable, since this release began. The bar holds the true difference with a probability of ${percent(100 * overall.level)}, however often you look.${rough}`;
+  const often = effects.some((one) => one.form === "ratio") ? " ×: how many times as often as for stable." : "";
+  return `Candidate minus stable, since this release began. The bar holds the true difference with a probability of ${percent(100 * overall.level)}, however often you look.${often}${rough}`;
 }
 
 /** Whether somebody has said which direction is better. */
@@ -61,11 +62,14 @@ const isDirected = (one) => one.higher_is_better !== null;
 /** The routes of a metric share a scale, so that they can be compared. */
 const scaleOf = (one) => `${one.metric}\n${one.route !== null}`;
 
+/** From zero, or on a logarithmic scale from once as often. */
+const distance = (value, form) => (form === "ratio" ? Math.log1p(Math.max(value, -0.999)) : value);
+
 /** What is farthest from zero, by scale. */
 function scalesOf(effects) {
   const scales = new Map();
   for (const one of effects) {
-    const most = Math.max(...[one.effect, one.low, one.high].map((value) => Math.abs(value ?? 0)));
+    const most = Math.max(...[one.effect, one.low, one.high].map((value) => Math.abs(distance(value ?? 0, one.form))));
     scales.set(scaleOf(one), Math.max(most, scales.get(scaleOf(one)) ?? 0));
   }
   return scales;
@@ -104,8 +108,8 @@ class EffectRow {
     if (known) this.draw(one, ROOM * scale || 1);
   }
 
-  draw({ effect, low, high, higher_is_better: higher }, most) {
-    const place = (value) => 50 * (1 + (higher === false ? -value : value) / most);
+  draw({ effect, low, high, form, higher_is_better: higher }, most) {
+    const place = (value) => 50 * (1 + ((higher === false ? -1 : 1) * distance(value, form)) / most);
     const ends = [low, high].map(place).sort((a, b) => a - b);
     this.interval.style.left = `${ends[0]}%`;
     this.interval.style.width = `${ends[1] - ends[0]}%`;
@@ -115,12 +119,14 @@ class EffectRow {
 
 /** Both means, each with the number of outcomes behind it. */
 function sides(one) {
+  if (one.form === "ratio") return `stable n=${count(one.stable_units)}, candidate n=${count(one.candidate_units)}`;
   const side = (mean, units) => (mean === null ? "none" : `${valueText(mean, one.form)} (n=${count(units)})`);
   return `stable ${side(one.stable, one.stable_units)}, candidate ${side(one.candidate, one.candidate_units)}`;
 }
 
 /** A difference with its sign; of shares in percentage points. */
 function differenceText(value, form) {
+  if (form === "ratio") return `${Number((1 + value).toPrecision(3))} ×`;
   const size = form === "share" ? `${Number((100 * Math.abs(value)).toPrecision(2))} points` : valueText(Math.abs(value), form);
   return `${value > 0 ? "+" : value < 0 ? "−" : "±"}${size}`;
 }

@@ -8,14 +8,15 @@ from typing import Any, Final
 
 from gateway.control.guards.drift import Drift
 from gateway.control.guards.effects import Effects
-from gateway.control.guards.evidence import alpha_of, log_combined, reached
-from gateway.control.guards.failure_counts import FailureCounts
+from gateway.control.guards.evidence import TOLERATED_RATIO, alpha_of, log_combined, reached
+from gateway.control.guards.failure_counts import FailureCounts, rows
 from gateway.control.guards.failure_sources import FAILURES_BY_METRIC, RATIOS, is_of_epoch
 from gateway.control.guards.mean_evidence import MeanEvidence
 from gateway.control.guards.observation import Observation
 from gateway.control.guards.outcomes import Outcomes
 from gateway.control.guards.value_drift import ValueDrift
 from gateway.evidence.effect import Effect, clipped_words
+from gateway.evidence.ratio import ratio_effect
 from gateway.settings.guards import Action, ComparisonSettings, GuardsSettings
 
 OUTCOMES: Final = "outcomes"  # beside the metrics in a kept state
@@ -28,6 +29,12 @@ HARM_TEXTS: Final = {
     "mirror_disagreement": "where the two disagree on the same input, the candidate is wrong more often",
     "predicted_class": "the candidate's distribution of predicted classes differs from stable's",
     "predicted_value": "the candidate's distribution of predicted numbers differs from stable's",
+}
+COUNTED_AS: Final = {
+    "failures": "failures",
+    "slow_requests": "slow requests",
+    "complaints": "complaints",
+    "mirror_disagreement": "disagreements",
 }
 _DRIFTS: Final[Mapping[str, type[Drift]]] = {"predicted_class": Drift, "predicted_value": ValueDrift}
 FAILURES: Final = ComparisonSettings(name="failures", metric="failures")
@@ -159,8 +166,16 @@ class Guards:
                 process.observe(seen.classes)
 
     def effects(self) -> tuple[Effect, ...]:
-        """What is known of each outcome: over the whole release, then by route. Since the epoch began."""
-        return self._effects.read(self._outcomes)
+        """What is known since the epoch began: how many times as often failures and their like come, then each outcome:
+        over the whole release, then by route.
+        """
+        ratios = []
+        for comparison in self.comparisons:
+            process, metric = comparison.process, comparison.settings.metric
+            if isinstance(process, FailureCounts) and process.of_epoch:
+                counted = tuple(rows(process.of_epoch))
+                ratios.append(ratio_effect(counted, metric, COUNTED_AS[metric], TOLERATED_RATIO - 1))
+        return *ratios, *self._effects.read(self._outcomes)
 
     def assess(self, restart: int) -> Assessment:
         """Assess the present evidence, which has started for the `restart`th time."""

@@ -16,12 +16,15 @@ from gateway.routing.buckets import BUCKETS
 class FailureCounts:
     """Failures of one kind in one epoch, and their evidence, which may restart within the epoch.
 
+    `of_epoch`: those that count since the epoch began.
+
     `ratios`: the increases that `log_harm` tests for. Evidence is in natural logarithms.
     """
 
     def __init__(self, ratios: Ratios = FAILURE_RATIOS) -> None:
         self._ratios = ratios
         self._counts: Counter[tuple[float, bool]] = Counter()
+        self.of_epoch: Counter[tuple[float, bool]] = Counter()
         self._known = KeyBounds()
         self._log_e: tuple[float, float] | None = (0.0, 0.0)
 
@@ -45,6 +48,7 @@ class FailureCounts:
         chance = weight_ppm / BUCKETS if key is None else self._known.learn(weight_ppm, candidate, key)
         if 0 < chance < 1:
             self._counts[chance, candidate] += 1
+            self.of_epoch[chance, candidate] += 1
             self._log_e = None
 
     def restart(self) -> None:
@@ -55,18 +59,21 @@ class FailureCounts:
     def reset(self) -> None:
         """Reset the evidence and what is known of sticky keys, for a new epoch."""
         self.restart()
+        self.of_epoch = Counter()
         self._known.clear()
 
     def to_json(self) -> dict[str, Any]:
         """Return the state for a file."""
         return {
-            "counts": [[chance, candidate, count] for (chance, candidate), count in self._counts.items()],
+            "counts": _listed(self._counts),
+            "of_epoch": _listed(self.of_epoch),
             "known": self._known.to_json(),
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Restore the output of `to_json`."""
-        self._counts = Counter({(chance, candidate): count for chance, candidate, count in kept["counts"]})
+        self._counts = _counter(kept["counts"])
+        self.of_epoch = _counter(kept.get("of_epoch", kept["counts"]))  # earlier gateways did not keep them
         self._known.restore(kept["known"])
         self._log_e = None
 
@@ -74,6 +81,14 @@ class FailureCounts:
         if self._log_e is None:
             self._log_e = log_harm(self._counts, self._ratios), log_safety(self._counts)
         return self._log_e
+
+
+def _listed(counts: Attributed) -> list[list[Any]]:
+    return [[chance, candidate, count] for (chance, candidate), count in counts.items()]
+
+
+def _counter(listed: Sequence[Sequence[Any]]) -> Counter[tuple[float, bool]]:
+    return Counter({(chance, candidate): count for chance, candidate, count in listed})
 
 
 def rows(counts: Attributed) -> Sequence[tuple[float, int, int]]:

@@ -7,6 +7,10 @@ class EffectDocument(TypedDict):
     """The candidate's mean of a metric minus stable's, since the epoch began. `metric` and `form` as in measures, but
     for `mse`, the mean squared error. `route`: null for all traffic.
 
+    With the form `ratio` (of `failures`, `slow_requests`, `complaints`, `mirror_disagreement`) it is how much more
+    often that comes for the candidate: 0.5 for one and a half times as often. There are no means then; the units are
+    what has come.
+
     `low` to `high` holds the true difference with a chance of `level` at all times at once, null if not known yet;
     `asymptotic`: only for many outcomes, since the metric's range is unknown. `candidate`, `stable`: the means.
     `candidate_units`, `stable_units`: outcomes, one a request or one a sticky key. `verdict`: better, no worse, worse,

@@ -8,22 +8,37 @@ from typing import Any, Final
 
 from gateway.control.release.effect_document import EffectDocument
 from gateway.evidence.effect import Effect, EffectVerdict
-from gateway.records.measures import MeasureName, measure_names
+from gateway.records.measures import RATIO, MeasureName, measure_names
 
 EFFECTS: Final = "effects"  # in the evidence of decisions
 HIGHER_IS_BETTER: Final = {"decrease": True, "increase": False}  # by the change that is harm
 MOST_OUTCOMES: Final = 32  # on all traffic, in a record
 MOST_ON_ROUTES: Final = 16
+RATIO_NAMES: Final = {
+    name: MeasureName(name=name, label=label, kind=name, form=RATIO, higher_is_better=False)
+    for name, label in {
+        "failures": "failures",
+        "slow_requests": "slow requests",
+        "complaints": "complaints",
+        "mirror_disagreement": "wrong where they disagree",
+    }.items()
+}
 LEFT_OUT: Final = frozenset({"complaints"})  # only who complains gives feedback
 log: Final = logging.getLogger("gateway.control.release")
 
 
 def effect_documents(effects: Iterable[Effect]) -> list[EffectDocument]:
-    """Return the effects in the terms of the measures: first on all traffic, then by route."""
+    """Return the effects: how often failures and their like come, then in the terms of the measures, first on all
+    traffic, then by route.
+    """
+    ratios: list[EffectDocument] = []
     by_route: dict[str | None, dict[str, Effect]] = {None: {}}
     for one in effects:
+        if one.is_ratio:
+            ratios.append(_document(one, RATIO_NAMES[one.outcome]))
+            continue
         by_route.setdefault(one.route, {})[one.outcome] = one
-    return [
+    return ratios + [
         _document(found[outcome], shown)
         for found in by_route.values()
         for outcome, shown in measure_names({name: _seen(one) for name, one in found.items()}).items()

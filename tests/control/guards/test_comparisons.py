@@ -10,6 +10,7 @@ from gateway.control.guards.comparisons import Guards, GuardVerdict
 from gateway.control.guards.failure_counts import FailureCounts
 from gateway.control.guards.observation import FeedbackEvent, Observation
 from gateway.control.guards.window import MetricWindow
+from gateway.evidence.effect import EffectVerdict
 from gateway.settings.guards import ComparisonSettings, GuardsSettings, LimitSettings, RampSettings
 from gateway.shm.failure_events import FailureEvent, FailureKind
 
@@ -62,6 +63,29 @@ def test_combined_stop_names_the_strongest_comparison() -> None:
 def test_later_restart_needs_more_evidence() -> None:
     assert judged([ERRORS], 6, 2, restart=2).stop is not None
     assert judged([ERRORS], 6, 2, restart=3).stop is None  # 1431 < 100 * 9 * 1.64
+
+
+def test_effects_say_how_many_times_as_often_failures_have_come_since_the_epoch_began() -> None:
+    guards = Guards(GuardsSettings.model_validate({"comparisons": [SLOW]}))
+    assert guards.effects() == ()
+
+    def ingest(kind: FailureKind, candidate: int, stable: int) -> None:
+        events = [FailureEvent(0, 0, 1, 100_000, of, kind, None) for of in [True] * candidate + [False] * stable]
+        guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=MetricWindow(()), failures=events), 0)
+
+    ingest(FailureKind.FAILURE, 10, 20)
+    ingest(FailureKind.SLOW, 2, 18)
+    guards.restart()
+    ingest(FailureKind.FAILURE, 10, 20)
+    slow, failures = guards.effects()
+    assert (slow.outcome, slow.effect, slow.candidate_units) == ("slow_requests", pytest.approx(0.0), 2)
+    assert (failures.outcome, failures.effect, failures.candidate_units) == ("failures", pytest.approx(3.5), 20)
+    assert (slow.verdict, failures.verdict) == (EffectVerdict.UNKNOWN, EffectVerdict.WORSE)
+    again = Guards(GuardsSettings.model_validate({"comparisons": [SLOW]}))
+    again.restore(guards.to_json())
+    assert again.effects() == guards.effects()
+    guards.reset()
+    assert guards.effects() == ()
 
 
 def test_without_comparisons_nothing_stops_or_pauses() -> None:

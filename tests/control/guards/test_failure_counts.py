@@ -49,6 +49,23 @@ def test_after_a_weight_change_a_key_counts_by_its_remaining_chance() -> None:
     assert rows(ledger.counts) == [(pytest.approx(1 / 9), 1, 0), (pytest.approx(0.2), 0, 1)]
 
 
+def test_those_of_the_epoch_go_on_after_a_restart_and_in_another_process() -> None:
+    ledger = FailureCounts()
+    ledger.add(100_000, True, None)
+    ledger.restart()
+    ledger.add(200_000, False, None)
+    restored = FailureCounts()
+    restored.restore(ledger.to_json())
+    for one in (ledger, restored):
+        assert (rows(one.counts), rows(one.of_epoch)) == ([(0.2, 0, 1)], [(0.1, 1, 0), (0.2, 0, 1)])
+    restored.reset()
+    assert not restored.of_epoch
+    earlier = ledger.to_json()
+    del earlier["of_epoch"]
+    restored.restore(earlier)
+    assert rows(restored.of_epoch) == [(0.2, 0, 1)]
+
+
 def test_forget_discards_the_history_of_keys() -> None:
     ledger = FailureCounts()
     ledger.add(100_000, True, 5)

@@ -49,6 +49,15 @@ def test_words_say_what_is_missing_and_that_feedback_is_unequal() -> None:
     assert found["words"].startswith("not known yet: about 1,200 outcomes more; feedback comes 2 times as often")
 
 
+def test_how_often_failures_come_is_said_first_and_as_a_ratio() -> None:
+    failures = of("failures", is_ratio=True, verdict=EffectVerdict.WORSE, effect=3.5, candidate_mean=None)
+    found, accuracy = effect_documents([WRONG, failures])
+    assert (found["metric"], found["label"], found["form"]) == ("failures", "failures", "ratio")
+    assert (found["effect"], found["candidate"], found["higher_is_better"]) == (3.5, None, False)
+    assert accuracy["metric"] == "accuracy"
+    assert known_record([WRONG, failures])["effects"][0] == found
+
+
 def test_outcomes_that_say_the_same_are_shown_once() -> None:
     assert [one["metric"] for one in effect_documents([WRONG, of("loss", asymptotic=True, low=None, high=None)])] == [
         "accuracy"
