@@ -28,9 +28,9 @@ ANSWERED_WITHIN_S = 60.0
 GONE_WITHIN_S = 30.0
 ROUTING = {"models": {"flawed": {"stable": 1}}}
 UPLOAD = """\
-import sys, urllib.error, urllib.request
-url, path = sys.argv[1:]
-while True:
+import os, sys, urllib.error, urllib.request
+url, path, last = sys.argv[1:]
+while not os.path.exists(last):
     with open(path, "rb") as archive:
         request = urllib.request.Request(url, archive, {"content-type": "application/x-tar"})
         request.add_header("content-length", str(archive.seek(0, 2)))
@@ -103,13 +103,18 @@ def _archive(files: dict[str, bytes]) -> bytes:
 
 @contextlib.contextmanager
 def _uploading(running: Running, archive: Path) -> Iterator[Callable[[], str]]:
-    """Upload the archive again and again while the context lasts; what it yields returns the answers so far."""
+    """Upload the archive again and again while the context lasts, then wait for the last answer; what it yields returns
+    the answers so far.
+    """
     url = f"{running.control_url}/api/releases/flawed/propose"
-    answers = archive.with_suffix(".answers")
+    answers, last = archive.with_suffix(".answers"), archive.with_suffix(".last")
+    last.unlink(missing_ok=True)
     with answers.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-c", UPLOAD, url, str(archive)], stdout=out)
+        process = subprocess.Popen([sys.executable, "-c", UPLOAD, url, str(archive), str(last)], stdout=out)
     try:
         yield answers.read_text
+        last.touch()
+        process.wait(ANSWERED_WITHIN_S)
     finally:
         process.kill()
         process.wait()
