@@ -35,6 +35,9 @@ class KeyBounds:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __contains__(self, key: int) -> bool:
+        return key in self._known
+
     @property
     def is_full(self) -> bool:
         """Whether new keys are no evidence any more."""

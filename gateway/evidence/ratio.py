@@ -7,6 +7,10 @@ Only what has happened is counted, by whom it happened to and the chance p that 
 whatever the rates are and however they drift together. For each r, the likelihood averaged over a prior of ratios over
 that of r is an e-process if r is true (Robbins, Ann. Math. Stat. 41, 1970; Lindon & Malek, arXiv 2011.03567); the
 interval is of all r that it has not refuted.
+
+Of a sticky key only the first event is evidence: it was drawn once. So those of a worse version run out sooner, and the
+ratio of first events lies between 1 and that of all. With S the part of a version's events that were first ones, the
+ratio of all is at most high/S of the candidate, and at least low times S of stable.
 """
 
 import math
@@ -22,9 +26,10 @@ from gateway.evidence.intervals import ALPHA
 
 LARGEST: Final = math.log(1000)  # ratio, and the inverse of the smallest: what is beyond is not told apart
 PRIOR_DEVIATION: Final = 1.0  # of the logarithm of the ratio
-POINTS: Final = 257  # of the integral over ratios
+POINTS: Final = 129  # of the integral over ratios
 REACH: Final = 8.0  # standard deviations on either side of its peak
-STEPS: Final = 60  # of a bisection
+STEPS: Final = 50  # of a search: Newton's few, or bisections
+PRECISION: Final = 1e-10  # of a logarithm
 
 
 class RatioLikelihood:
@@ -35,6 +40,7 @@ class RatioLikelihood:
     def __init__(self, rows: Sequence[tuple[float, int, int]]) -> None:
         chances, candidates, stables = (np.array(column, np.float64) for column in zip(*rows, strict=True))
         self._chances, self._events = chances[:, None], candidates + stables
+        self._odds = chances / (1 - chances)
         self.candidates, self.stables = int(candidates.sum()), int(stables.sum())
 
     @property
@@ -49,14 +55,14 @@ class RatioLikelihood:
     @property
     def likeliest(self) -> float:
         """The likeliest ratio, within LARGEST."""
-        return _root(lambda ratio: self.candidates - self._expected(ratio))
+        return _root(self._score, -LARGEST, LARGEST)
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """The interval that ever misses the ratio with a chance of at most `alpha`."""
         enough, middle = self._averaged() + math.log(alpha), self.likeliest
-        low = _root(lambda ratio: enough - self.at(min(ratio, middle)))
-        high = _root(lambda ratio: self.at(max(ratio, middle)) - enough)
-        return min(low, middle), max(high, middle)
+        low = _root(lambda ratio: (enough - self.at(ratio), -self._score(ratio)[0]), -LARGEST, middle)
+        high = _root(lambda ratio: (self.at(ratio) - enough, self._score(ratio)[0]), middle, LARGEST)
+        return low, high
 
     def more_units(self, other: float, alpha: float) -> float:
         """Further events until `other` is refuted, if the ratio is as it seems."""
@@ -66,8 +72,8 @@ class RatioLikelihood:
 
     def _averaged(self) -> float:
         """The log of the likelihood averaged over the prior; it has one peak, as it and the prior are log-concave."""
-        peak = _root(lambda ratio: self.candidates - self._expected(ratio) - ratio / PRIOR_DEVIATION**2)
-        width = REACH / math.sqrt(self._information(peak) + PRIOR_DEVIATION**-2)
+        peak = _root(self._score_with_prior, -LARGEST, LARGEST)
+        width = REACH / math.sqrt(-self._score_with_prior(peak)[1])
         ratios = np.linspace(peak - width, peak + width, POINTS)
         logs = self._at(ratios) - np.square(ratios / PRIOR_DEVIATION) / 2
         largest = float(logs.max())
@@ -77,31 +83,37 @@ class RatioLikelihood:
     def _at(self, ratios: Floats) -> Floats:
         return self.candidates * ratios - self._events @ np.log1p(self._chances * np.expm1(ratios))
 
-    def _expected(self, ratio: float) -> float:
-        """The candidate's events to be expected, of as many as there are."""
-        return float(self._events @ self._shares(ratio))
+    def _score(self, ratio: float) -> tuple[float, float]:
+        """The first and the second derivative of the log likelihood."""
+        odds = self._odds * math.exp(ratio)
+        shares = odds / (1 + odds)
+        return self.candidates - float(self._events @ shares), -float(self._events @ (shares * (1 - shares)))
 
-    def _information(self, ratio: float) -> float:
-        shares = self._shares(ratio)
-        return float(self._events @ (shares * (1 - shares)))
-
-    def _shares(self, ratio: float) -> Floats:
-        odds = self._chances[:, 0] * math.exp(ratio)
-        return odds / (1 - self._chances[:, 0] + odds)
+    def _score_with_prior(self, ratio: float) -> tuple[float, float]:
+        first, second = self._score(ratio)
+        return first - ratio / PRIOR_DEVIATION**2, second - PRIOR_DEVIATION**-2
 
 
 @lru_cache(1024)
 def ratio_effect(
-    rows: tuple[tuple[float, int, int], ...], outcome: str, counted: str, tolerance: float, alpha: float = ALPHA
+    rows: tuple[tuple[float, int, int], ...],
+    outcome: str,
+    counted: str,
+    tolerance: float,
+    repeated: tuple[int, int] = (0, 0),
+    alpha: float = ALPHA,
 ) -> Effect:
     """Return what the rows of `RatioLikelihood` say. `counted`: what they are, for people. `tolerance`: the part more
-    that is accepted.
+    that is accepted. `repeated`: further events of stable's and of the candidate's sticky keys that had one before.
     """
     likelihood = RatioLikelihood(rows)
-    effect, low, high = (_part_more(one) for one in (likelihood.likeliest, *likelihood.interval(alpha)))
-    verdict = verdict_of((low, high), "increase", tolerance)
-    more = None
-    if verdict is EffectVerdict.UNKNOWN:
+    first = _FirstEvents(likelihood.stables, likelihood.candidates, repeated)
+    drawn, ends = likelihood.likeliest, likelihood.interval(alpha)
+    low, high = (_part_more(one) for one in first.widened(*ends))
+    effect = _part_more(first.of_all(drawn, ends))
+    verdict, more = verdict_of((low, high), "increase", tolerance), None
+    unwidened = verdict_of((_part_more(ends[0]), _part_more(ends[1])), "increase", tolerance)
+    if verdict is unwidened is EffectVerdict.UNKNOWN:
         found = min(likelihood.more_units(other, alpha) for other in (0.0, math.log1p(tolerance)))
         more = round(found) if found <= MOST_FORECAST else None
     return Effect(
@@ -121,9 +133,36 @@ def ratio_effect(
         harm="increase",
         tolerance=tolerance,
         more_units=more,
+        not_counted=first.words,
         counted=counted,
         is_ratio=True,
     )
+
+
+class _FirstEvents:
+    """What the first events of sticky keys say of all events. Ratios are natural logarithms."""
+
+    def __init__(self, stables: int, candidates: int, repeated: tuple[int, int]) -> None:
+        self._stable = math.log1p(repeated[0] / max(stables, 1))  # that many times as many events as counted
+        self._candidate = math.log1p(repeated[1] / max(candidates, 1))
+        self._repeated = sum(repeated)
+
+    def widened(self, low: float, high: float) -> tuple[float, float]:
+        """The interval of the ratio of all events."""
+        return (
+            low if low >= 0 else max(low - self._stable, -LARGEST),
+            high if high <= 0 else min(high + self._candidate, LARGEST),
+        )
+
+    def of_all(self, drawn: float, ends: tuple[float, float]) -> float:
+        """The ratio of all events, from the likeliest of those that count."""
+        low, high = self.widened(*ends)
+        return min(max(drawn + self._candidate - self._stable, low), high)
+
+    @property
+    def words(self) -> str:
+        """How many events do not count; empty if all do."""
+        return f"{self._repeated:,} more of sticky keys that had one before do not count" if self._repeated else ""
 
 
 def _part_more(ratio: float) -> float:
@@ -131,10 +170,17 @@ def _part_more(ratio: float) -> float:
     return math.expm1(ratio) if ratio > -LARGEST + 1e-9 else -1.0
 
 
-def _root(falls: Callable[[float], float]) -> float:
-    """Where a decreasing function passes zero, within LARGEST."""
-    low, high = -LARGEST, LARGEST
+def _root(falls: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
+    """Where a decreasing function passes zero, from `low` to `high`: by Newton's method, by bisection where that would
+    leave what is left. `falls`: its value and its slope.
+    """
+    at = (low + high) / 2
     for _ in range(STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falls(middle) > 0 else (low, middle)
-    return (low + high) / 2
+        value, slope = falls(at)
+        low, high = (at, high) if value > 0 else (low, at)
+        before, at = at, at - value / slope if slope else math.inf
+        if not low <= at <= high:
+            at = (low + high) / 2
+        if abs(at - before) < PRECISION:
+            break
+    return at

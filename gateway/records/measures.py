@@ -13,6 +13,7 @@ METRICS: Final = "metrics."  # what the outcomes' names of business metrics begi
 SHARE: Final = "share"  # from 0 to 1, shown in percent
 NUMBER: Final = "number"
 COUNT: Final = "count"
+LARGEST_RATIO: Final = 1000  # that is told apart from larger ones
 RATIO: Final = "ratio"  # of an effect only: the part more, 0.5 for one and a half times as often
 
 
@@ -58,6 +59,15 @@ class Measure:
     total: float
 
 
+RATIO_NAMES: Final[Mapping[str, MeasureName]] = {
+    name: MeasureName(name=name, label=label, kind=name, form=RATIO, higher_is_better=False)
+    for name, label in {
+        "failures": "failures",
+        "slow_requests": "slow requests",
+        "complaints": "complaints",
+        "mirror_disagreement": "wrong where they disagree",
+    }.items()
+}  # what is compared by how often it comes, in the order in which it is shown
 _KINDS: Final[Mapping[str, MeasureName]] = {
     "wrong": MeasureName(name="accuracy", label="accuracy", kind="accuracy", form=SHARE, higher_is_better=True),
     "absolute_error": MeasureName(name="mae", label="MAE", kind="mae", higher_is_better=False),
@@ -101,7 +111,7 @@ def measure_names(outcomes: Mapping[str, object]) -> dict[str, MeasureName]:
             if kind in shown:
                 base = shown[kind]
                 found[f"{output}.{base}" if output else base] = _of_output(output, measure)
-    taken = {one.label.lower() for one in (*_KINDS.values(), *found.values())}
+    taken = {one.label.lower() for one in (*_KINDS.values(), *RATIO_NAMES.values(), *found.values())}
     return found | {name: _of_business(name, taken) for name in business}
 
 
@@ -121,7 +131,7 @@ def value_text(value: float, form: str) -> str:
     if form == SHARE:
         return f"{value:.1%}"
     if form == RATIO:
-        return f"{1 + value:,.0f} ×" if value >= 999 else f"{1 + value:.3g} ×"
+        return f"{LARGEST_RATIO:,} × or more" if value > LARGEST_RATIO - 1.01 else f"{1 + value:.3g} ×"
     return f"{value:,.0f}" if form == COUNT or abs(value) >= 1000 else f"{value:.3g}"
 
 

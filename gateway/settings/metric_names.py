@@ -24,7 +24,8 @@ METRICS: Final = (
     "gateway.queue_depth",
 )
 DRIFTS: Final = ("predicted_class", "predicted_value")  # which differ, without being better or worse
-COUNTED: Final = ("failures", "slow_requests", "complaints", *DRIFTS, MIRROR_DISAGREEMENT)
+SLOW_REQUESTS: Final = "slow_requests"
+COUNTED: Final = ("failures", SLOW_REQUESTS, "complaints", *DRIFTS, MIRROR_DISAGREEMENT)
 WRONG_FEEDBACK: Final = "wrong_feedback"
 METRICS_PREFIX: Final = "metrics."  # of the outcomes that are business metrics
 COMPLAINT: Final = "metrics.complaint"  # unless it is 0

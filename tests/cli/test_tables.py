@@ -113,7 +113,7 @@ def test_status_answers_whether_the_candidate_is_better() -> None:
     assert shown[2:] == [
         ["accuracy", "80.0% (n=1,300)", "95.0% (n=1,200)", "+1.23 points", "-1.00 to +3.00 points", "wait"],
         ["revenue", "8 (n=1,300)", "-", "+1.5", "+1.25 to +1.75", "better"],
-        ["failures", "n=1,300", "n=1,200", "1.5 ×", "0.75 × to 1,000 ×", "wait"],
+        ["failures", "n=1,300", "n=1,200", "1.5 ×", "0.75 × to 1,000 × or more", "wait"],
     ]
 
 

@@ -97,3 +97,39 @@ def test_a_million_failures_are_as_exact_as_they_can_be() -> None:
     assert found.effect == pytest.approx(0, abs=1e-6)
     assert found.low is not None and found.high is not None
     assert -0.02 < found.low < 0 < found.high < 0.02
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_sticky_keys_whose_first_failures_run_out_hide_no_ratio(ratio: float) -> None:
+    """500 keys with two rates, on half of which the candidate's failures soon come from those that have failed."""
+    missed, runs = 0, 40
+    for run in range(runs):
+        generator, failed = random.Random(run), set[int]()
+        first, repeated = [0, 0], [0, 0]
+        for _ in range(4000):
+            key = generator.randrange(100 if generator.random() < 0.5 else 500)
+            candidate = key % 4 == 0
+            if generator.random() > 0.2 * (ratio if candidate else 1.0):
+                continue
+            (repeated if key in failed else first)[candidate] += 1
+            failed.add(key)
+            if (sum(first) + sum(repeated)) % 50:
+                continue
+            again = repeated[0], repeated[1]
+            found = ratio_effect(((0.25, first[1], first[0]),), "failures", "failures", 0.5, again)
+            assert found.low is not None and found.high is not None
+            if not found.low <= ratio - 1 <= found.high:
+                missed += 1
+                break
+    assert missed <= 0.05 * runs
+
+
+def test_words_on_sticky_keys_that_have_failed_before() -> None:
+    rows = ((0.5, 1000, 1000),)
+    assert ratio_effect(rows, "failures", "failures", 0.5, (100, 100)).verdict is EffectVerdict.NO_WORSE
+    found = ratio_effect(rows, "failures", "failures", 0.5, (1000, 3000))
+    assert found.words == (
+        "not known yet: no end in sight, 2 × (0.4276 × to 4.677 ×, 0.95 at all times),"
+        " 4,000 more of sticky keys that had one before do not count"
+    )
+    assert ratio_effect(((0.1, 10, 20),), "failures", "failures", 0.5, (900, 10)).verdict is EffectVerdict.WORSE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.records.measures import OutcomeSum, measures, text_of
+from gateway.records.measures import OutcomeSum, measure_names, measures, text_of
 
 CASES = {
     "classification": ({"wrong": (8, 2.0), "loss": (8, 2.0)}, ["accuracy 75.0%"]),
@@ -45,3 +45,8 @@ def test_measure_names_the_outcome_that_it_is_computed_from() -> None:
     (mae, _) = measures({"age.loss": OutcomeSum(2, 6.0), "age.squared_error": OutcomeSum(2, 18.0)})
     assert (mae.shown.name, mae.shown.label, mae.outcome) == ("age.mae", "age MAE", "age.loss")
     assert mae.shown.higher_is_better is False
+
+
+def test_business_metric_that_is_called_as_what_the_gateway_counts_keeps_its_prefix() -> None:
+    found = measure_names({"metrics.failures": None, "metrics.revenue": None})
+    assert [one.label for one in found.values()] == ["metrics.failures", "revenue"]

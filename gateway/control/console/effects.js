@@ -126,7 +126,7 @@ function sides(one) {
 
 /** A difference with its sign; of shares in percentage points. */
 function differenceText(value, form) {
-  if (form === "ratio") return `${Number((1 + value).toPrecision(3))} ×`;
+  if (form === "ratio") return value > 998.99 ? "1,000 × or more" : `${Number((1 + value).toPrecision(3))} ×`;
   const size = form === "share" ? `${Number((100 * Math.abs(value)).toPrecision(2))} points` : valueText(Math.abs(value), form);
   return `${value > 0 ? "+" : value < 0 ? "−" : "±"}${size}`;
 }

@@ -18,6 +18,7 @@ from gateway.control.guards.value_drift import ValueDrift
 from gateway.evidence.effect import Effect, clipped_words
 from gateway.evidence.ratio import ratio_effect
 from gateway.settings.guards import Action, ComparisonSettings, GuardsSettings
+from gateway.settings.metric_names import SLOW_REQUESTS
 
 OUTCOMES: Final = "outcomes"  # beside the metrics in a kept state
 EFFECTS: Final = "effects"
@@ -173,8 +174,9 @@ class Guards:
         for comparison in self.comparisons:
             process, metric = comparison.process, comparison.settings.metric
             if isinstance(process, FailureCounts) and process.of_epoch:
-                counted = tuple(rows(process.of_epoch))
-                ratios.append(ratio_effect(counted, metric, COUNTED_AS[metric], TOLERATED_RATIO - 1))
+                counted, (stable, candidate) = tuple(rows(process.of_epoch)), process.repeated
+                tolerance = TOLERATED_RATIO - 1
+                ratios.append(ratio_effect(counted, metric, COUNTED_AS[metric], tolerance, (stable, candidate)))
         return *ratios, *self._effects.read(self._outcomes)
 
     def assess(self, restart: int) -> Assessment:
@@ -265,4 +267,5 @@ def _process(settings: ComparisonSettings) -> FailureCounts | MeanEvidence | Dri
     if settings.outcome:
         return MeanEvidence(settings)
     drift = _DRIFTS.get(settings.metric)
-    return drift() if drift else FailureCounts(RATIOS[settings.metric])
+    once = settings.metric == SLOW_REQUESTS  # their chance may be that beside the baseline: no bound of a key's bucket
+    return drift() if drift else FailureCounts(RATIOS[settings.metric], once=once)

@@ -16,15 +16,19 @@ from gateway.routing.buckets import BUCKETS
 class FailureCounts:
     """Failures of one kind in one epoch, and their evidence, which may restart within the epoch.
 
-    `of_epoch`: those that count since the epoch began.
+    `ratios`: the increases that `log_harm` tests for. `once`: a sticky key counts once in an epoch, and not again after
+    the ramp has risen: where the chance does not say where the key's bucket may be. Evidence is in natural logarithms.
 
-    `ratios`: the increases that `log_harm` tests for. Evidence is in natural logarithms.
+    `of_epoch`: those that count since the epoch began; `repeated`: those of stable's and of the candidate's sticky keys
+    that do not, since it was known already whose they would be.
     """
 
-    def __init__(self, ratios: Ratios = FAILURE_RATIOS) -> None:
+    def __init__(self, ratios: Ratios = FAILURE_RATIOS, *, once: bool = False) -> None:
         self._ratios = ratios
+        self._once = once
         self._counts: Counter[tuple[float, bool]] = Counter()
         self.of_epoch: Counter[tuple[float, bool]] = Counter()
+        self.repeated = [0, 0]
         self._known = KeyBounds()
         self._log_e: tuple[float, float] | None = (0.0, 0.0)
 
@@ -45,11 +49,16 @@ class FailureCounts:
 
     def add(self, weight_ppm: int, candidate: bool, key: int | None) -> None:
         """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any."""
-        chance = weight_ppm / BUCKETS if key is None else self._known.learn(weight_ppm, candidate, key)
+        chance = weight_ppm / BUCKETS if key is None else self._chance(weight_ppm, candidate, key)
         if 0 < chance < 1:
             self._counts[chance, candidate] += 1
             self.of_epoch[chance, candidate] += 1
             self._log_e = None
+        elif 0 < weight_ppm < BUCKETS:
+            self.repeated[candidate] += 1
+
+    def _chance(self, weight_ppm: int, candidate: bool, key: int) -> float:
+        return 0.0 if self._once and key in self._known else self._known.learn(weight_ppm, candidate, key)
 
     def restart(self) -> None:
         """Reset the evidence; what is known of sticky keys is kept."""
@@ -59,7 +68,7 @@ class FailureCounts:
     def reset(self) -> None:
         """Reset the evidence and what is known of sticky keys, for a new epoch."""
         self.restart()
-        self.of_epoch = Counter()
+        self.of_epoch, self.repeated = Counter(), [0, 0]
         self._known.clear()
 
     def to_json(self) -> dict[str, Any]:
@@ -67,6 +76,7 @@ class FailureCounts:
         return {
             "counts": _listed(self._counts),
             "of_epoch": _listed(self.of_epoch),
+            "repeated": self.repeated[:],
             "known": self._known.to_json(),
         }
 
@@ -74,6 +84,7 @@ class FailureCounts:
         """Restore the output of `to_json`."""
         self._counts = _counter(kept["counts"])
         self.of_epoch = _counter(kept.get("of_epoch", kept["counts"]))  # earlier gateways did not keep them
+        self.repeated = list(kept.get("repeated", (0, 0)))
         self._known.restore(kept["known"])
         self._log_e = None
 

@@ -8,21 +8,12 @@ from typing import Any, Final
 
 from gateway.control.release.effect_document import EffectDocument
 from gateway.evidence.effect import Effect, EffectVerdict
-from gateway.records.measures import RATIO, MeasureName, measure_names
+from gateway.records.measures import RATIO_NAMES, MeasureName, measure_names
 
 EFFECTS: Final = "effects"  # in the evidence of decisions
 HIGHER_IS_BETTER: Final = {"decrease": True, "increase": False}  # by the change that is harm
 MOST_OUTCOMES: Final = 32  # on all traffic, in a record
 MOST_ON_ROUTES: Final = 16
-RATIO_NAMES: Final = {
-    name: MeasureName(name=name, label=label, kind=name, form=RATIO, higher_is_better=False)
-    for name, label in {
-        "failures": "failures",
-        "slow_requests": "slow requests",
-        "complaints": "complaints",
-        "mirror_disagreement": "wrong where they disagree",
-    }.items()
-}
 LEFT_OUT: Final = frozenset({"complaints"})  # only who complains gives feedback
 log: Final = logging.getLogger("gateway.control.release")
 

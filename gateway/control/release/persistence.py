@@ -11,7 +11,7 @@ import orjson
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.settings.guards import GuardsSettings
-from gateway.settings.metric_names import DRIFTS, WRONG_FEEDBACK
+from gateway.settings.metric_names import DRIFTS, SLOW_REQUESTS, WRONG_FEEDBACK
 from gateway.settings.routing import ReleaseSettings, SplitSettings
 from gateway.system.durable_files import replace_durably
 from gateway.version_key import VersionKey
@@ -35,8 +35,9 @@ def load(settings: ReleaseSettings, memory: Mapping[str, Any], now_s: float) -> 
     """Return a controller that continues from `memory`, as far as `settings` still describe the same release.
 
     Other versions: everything starts over. Other salt or stickiness: other customers get the candidate, so counts and
-    known keys are dropped and the evidence restarts. Other comparisons: the evidence restarts. Other ramp: continue
-    from the last step that does not raise the weight. Other routes: the counts of predicted classes are dropped.
+    known keys are dropped and the evidence restarts. Other comparisons: the evidence restarts. Another threshold: what
+    was slow is dropped. Other ramp: continue from the last step that does not raise the weight. Other routes: the
+    counts of predicted classes are dropped.
     """
     controller = Controller(settings)
     said = _fingerprint(settings)
@@ -47,6 +48,8 @@ def load(settings: ReleaseSettings, memory: Mapping[str, Any], now_s: float) -> 
     if memory["routes"] != said["routes"]:
         for drift in DRIFTS:
             guards.pop(drift, None)
+    if SLOW_REQUESTS in guards and _threshold(memory) != _threshold(said):
+        guards[SLOW_REQUESTS] = {**guards[SLOW_REQUESTS], "counts": [], "of_epoch": [], "repeated": [0, 0]}
     controller.guards.restore(guards)
     if any(memory[key] != said[key] for key in ("split", "comparisons")):
         place.restart += 1
@@ -67,6 +70,12 @@ def _fingerprint(settings: ReleaseSettings) -> dict[str, Any]:
         "comparisons": [guards.alpha, *(comparison.model_dump() for comparison in guards.comparisons)],
         "ramp": list(settings.ramp.weights_ppm) if settings.ramp else [],
     }
+
+
+def _threshold(memory: Mapping[str, Any]) -> Any:
+    """Beyond which a request was slow; None if that was not asked."""
+    compared = memory["comparisons"][1:]  # after alpha
+    return next((one["threshold"] for one in compared if one["metric"] == SLOW_REQUESTS), None)
 
 
 def _resume_step(controller: Controller, memory: Mapping[str, Any], now_s: float) -> None:

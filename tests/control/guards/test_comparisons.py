@@ -11,6 +11,7 @@ from gateway.control.guards.failure_counts import FailureCounts
 from gateway.control.guards.observation import FeedbackEvent, Observation
 from gateway.control.guards.window import MetricWindow
 from gateway.evidence.effect import EffectVerdict
+from gateway.routing.buckets import chance_beside_baseline, in_baseline
 from gateway.settings.guards import ComparisonSettings, GuardsSettings, LimitSettings, RampSettings
 from gateway.shm.failure_events import FailureEvent, FailureKind
 
@@ -86,6 +87,20 @@ def test_effects_say_how_many_times_as_often_failures_have_come_since_the_epoch_
     assert again.effects() == guards.effects()
     guards.reset()
     assert guards.effects() == ()
+
+
+def test_slow_requests_of_sticky_keys_stop_no_twin_after_the_ramp_has_passed_one_half() -> None:
+    """Beside a baseline the chance is one half up to there, wherever the key's bucket is."""
+    guards = Guards(GuardsSettings.model_validate({"comparisons": [SLOW]}))
+    for weight_ppm in (100_000, 250_000, 500_000, 750_000):
+        guards.restart()
+        events = [
+            FailureEvent(0, 0, 1, chance_beside_baseline(weight_ppm), bucket < weight_ppm, FailureKind.SLOW, bucket)
+            for bucket in range(0, 1_000_000, 2_000)
+            if bucket < weight_ppm or in_baseline(bucket, weight_ppm)
+        ]
+        guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=MetricWindow(()), failures=events), 0)
+        assert guards.assess(1).stop is None
 
 
 def test_without_comparisons_nothing_stops_or_pauses() -> None:

@@ -49,6 +49,29 @@ def test_after_a_weight_change_a_key_counts_by_its_remaining_chance() -> None:
     assert rows(ledger.counts) == [(pytest.approx(1 / 9), 1, 0), (pytest.approx(0.2), 0, 1)]
 
 
+def test_key_that_counts_once_is_no_evidence_after_a_weight_change() -> None:
+    ledger, restored = FailureCounts(once=True), FailureCounts(once=True)
+    ledger.add(500_000, False, 150_000)
+    restored.restore(ledger.to_json())
+    for one in (ledger, restored):
+        one.add(750_000, True, 150_000)
+        one.add(750_000, True, 160_000)
+        assert rows(one.counts) == [(0.5, 0, 1), (0.75, 1, 0)]
+
+
+def test_failures_of_keys_that_are_no_evidence_are_counted_apart() -> None:
+    ledger, restored = FailureCounts(), FailureCounts()
+    for weight_ppm, candidate, key in [(100_000, True, 5), (100_000, True, 5), (200_000, True, 5), (0, False, 9)]:
+        ledger.add(weight_ppm, candidate, key)
+    ledger.add(100_000, False, 999_999)
+    ledger.add(100_000, False, 999_999)
+    ledger.restart()
+    restored.restore(ledger.to_json())
+    assert ledger.repeated == restored.repeated == [1, 2]
+    ledger.reset()
+    assert ledger.repeated == [0, 0]
+
+
 def test_those_of_the_epoch_go_on_after_a_restart_and_in_another_process() -> None:
     ledger = FailureCounts()
     ledger.add(100_000, True, None)

@@ -164,6 +164,16 @@ def test_changed_comparisons_restart_the_evidence_with_less_alpha() -> None:
     assert (judgement.restart, judgement.failures.verdict) == (2, "no-data")
 
 
+@pytest.mark.parametrize(("threshold", "counted"), [("10ms", 5), ("20ms", None)])
+def test_what_was_slow_by_another_threshold_is_no_effect(threshold: str, counted: int | None) -> None:
+    slow = {"name": "slow", "metric": "slow_requests", "threshold": "10ms"}
+    running = Running(release(comparisons=[slow]))
+    running.tick(failures=[one._replace(kind=FailureKind.SLOW) for one in running.failed(2, 3)])
+    again = restarted(running, release(comparisons=[{**slow, "threshold": threshold}], alpha="5%"))
+    found = {one.outcome: one.candidate_units + one.stable_units for one in again.controller.guards.effects()}
+    assert found.get("slow_requests") == counted
+
+
 def test_removed_guard_no_longer_pauses_the_ramp() -> None:
     running = Running(release(limits=[LIMIT]))
     running.tick()
