@@ -107,7 +107,7 @@ class ControlPlane:
         self.pool: WorkerPool = WorkerPool(workers, config, self._start_of, self._load_requests.handle, *watched)
         self.watchdog.watch(self.pool)
         self.housekeeping = Housekeeping(self.pool, self.processes, self.scoreboard, self.versions, self.releases)
-        self.release_manager.configure(self.served)
+        self.release_manager.configure(self.served, self.processes.declared)
         self.commands = StopAndResume(self)
         self.fleet = open_membership(
             settings, port, self.board, lambda: self.served, self.decision_log, self.commands, self.release_manager
@@ -259,7 +259,7 @@ class ControlPlane:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
         self.pool.config = config = self.generations.make_reload(name, self.pool.config, resolved, sockets, unavailable)
         self.served = resolved.routing.models
-        self.release_manager.configure(self.served)
+        self.release_manager.configure(self.served, self.processes.declared)
         return config
 
     def _adopt_keys(self, keys: TokenKeys) -> None:

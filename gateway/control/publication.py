@@ -52,7 +52,7 @@ async def publish(
             raise SettingsError(source, errors)
         control.pool.config, control.served = config, served
         control.release_manager.close_changed(served)
-        control.release_manager.prepare(served)
+        control.release_manager.prepare(served, control.processes.declared)
         await control.acceptance.accept(validated, note)
         errors = await control.pool.broadcast(Commit, handles)
         control.release_manager.open_routes()

@@ -21,11 +21,18 @@ ROUNDS = 4
 Measures = dict[int, dict[str, tuple[float, int]]]
 
 
+OTHERS = {f"other{number}": 1 for number in range(32)}  # as many business metrics as are counted beside declared ones
+
+
 def measured(running: GatewayProcess) -> Measures:
-    """Value and count of each measure, by version."""
+    """Value and count of each measure but OTHERS, by version."""
     versions = httpx.get(f"{running.control_url}/api/releases/diabetes").json()["versions"]
     return {
-        version["version"]: {one["metric"]: (one["value"], one["count"]) for one in version["measures"]}
+        version["version"]: {
+            one["metric"]: (one["value"], one["count"])
+            for one in version["measures"]
+            if one["metric"].removeprefix("metrics.") not in OTHERS
+        }
         for version in versions
     }
 
@@ -55,11 +62,14 @@ def expected(errors: dict[int, list[float]], visits: dict[int, list[float]]) -> 
 
 def test_outcomes_survive_a_kill_and_are_known_to_those_who_decide(tmp_path: Path) -> None:
     test_x, test_y, models = repository(tmp_path / "models")
+    with (tmp_path / "models" / "diabetes" / "model.yaml").open("a") as declared:
+        declared.write("feedback: {metrics: {visits: [0, 100]}}\n")
     folder = tmp_path / "gateway"
     running = GatewayProcess(folder, tmp_path / "models", ROUTING)
     errors: dict[int, list[float]] = defaultdict(list)
     visits: dict[int, list[float]] = defaultdict(list)
     said: list[dict[str, Any]] = []
+    first: dict[int, str] = {}
     with running:
         with httpx.Client(base_url=running.url) as client:
             for number in range(ROUNDS * len(test_x)):
@@ -69,7 +79,10 @@ def test_outcomes_survive_a_kill_and_are_known_to_those_who_decide(tmp_path: Pat
                 errors[version].append(float(models[version].predict(row)[0]) - truth)
                 visits[version].append(number % 3)
                 prediction = answer["parameters"]["prediction_id"]
+                first.setdefault(version, prediction)
                 said.append({"prediction_id": prediction, "truth": truth, "metrics": {"visits": number % 3}})
+            others = [{"prediction_id": prediction, "metrics": OTHERS} for prediction in first.values()]
+            assert client.post("/v2/feedback", json=others).json()["accepted"] == 2
             assert client.post("/v2/feedback", json=said).json()["accepted"] == len(said)
             until(lambda: measured(running) == expected(errors, visits), "all feedback is counted")
             assert metric(running, "gateway_outcomes_total", outcome="loss") == len(said)
@@ -91,3 +104,4 @@ def test_outcomes_survive_a_kill_and_are_known_to_those_who_decide(tmp_path: Pat
             assert (decision["action"], known["mae"]["verdict"]) == ("promote", "worse")
             assert 0 < known["mae"]["low"] < known["mae"]["effect"] < known["mae"]["high"]
             assert known["mae"]["candidate_units"] == len(errors[2])
+            assert known["metrics.visits"]["candidate_units"] == len(errors[2]), "model.yaml declares it"

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.errors import SettingsError
 from gateway.settings.load import parse
-from gateway.settings.model import MAX_PREDICTIONS, ModelSettings
+from gateway.settings.model import MAX_METRICS, MAX_PREDICTIONS, ModelSettings
 
 
 def model(text: str) -> ModelSettings:
@@ -72,3 +72,10 @@ def test_loss_range_is_as_wide_as_the_range(settings: dict[str, Any], bounds: tu
     main = ModelSettings.model_validate({"prediction": {"output": "y", **settings}}).main_prediction
     assert main is not None
     assert main.loss_range == bounds
+
+
+def test_business_metrics_that_are_declared_are_outcomes_and_few() -> None:
+    names = [f"m{number}: [0, 1]" for number in range(MAX_METRICS)]
+    assert "metrics.m3" in model(f"feedback: {{metrics: {{{', '.join(names)}}}}}").declared_metrics
+    with pytest.raises(SettingsError, match=r"feedback\.metrics: 33 business metrics are given; give at most 32"):
+        model(f"feedback: {{metrics: {{{', '.join([*names, 'one: [0, 1]'])}}}}}")

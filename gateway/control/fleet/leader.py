@@ -185,10 +185,10 @@ class Leader:
         """Let the controller go on from the digest."""
         before, now_s = one.controller, self._place.now_s()
         try:
-            one.controller = load(one.settings, digest.state, now_s)
+            one.controller = load(one.settings, digest.state, now_s, one.declared)
         except Exception as error:  # damaged data must not end the gateway
             log.error("the fleet's state of '%s' is damaged; its ramp starts anew: %r", one.name, error)
-            one.controller = Controller(one.settings)
+            one.controller = Controller(one.settings, one.declared)
         one.controller.inherit_conditions(before)
         state = one.controller.state
         state.epoch = digest.epoch if digest.epoch and state.restart else None

@@ -133,12 +133,12 @@ class ComparisonEvidence:
 
 
 class Guards:
-    """All comparisons of a release. `routes`: how many it has.
+    """All comparisons of a release. `routes`: how many it has. `declared`: outcomes that count whatever others come.
 
     Failures are always compared, because `advance: safe` needs that; they trigger an action only if configured.
     """
 
-    def __init__(self, settings: GuardsSettings, routes: int = 1) -> None:
+    def __init__(self, settings: GuardsSettings, routes: int = 1, declared: frozenset[str] = frozenset()) -> None:
         self._alpha = settings.alpha
         configured = settings.comparisons
         actions = [comparison.action for comparison in configured]
@@ -146,7 +146,7 @@ class Guards:
             ComparisonEvidence(comparison, 1 / actions.count(comparison.action), _process(comparison))
             for comparison in configured
         ]
-        self._outcomes, self._effects = Outcomes(configured), Effects(configured, routes)
+        self._outcomes, self._effects = Outcomes(configured, declared), Effects(configured, routes, declared)
         if all(comparison.metric != FAILURES.metric for comparison in configured):
             self.comparisons.append(ComparisonEvidence(FAILURES, 0.0, _process(FAILURES)))
 

@@ -12,7 +12,7 @@ from gateway.evidence.intervals import EffectSums
 from gateway.settings.guards import ComparisonSettings
 from gateway.settings.metric_names import METRICS_PREFIX, OUTCOMES, SHARES, WORSE_IF_HIGHER, WORSE_IF_LOWER
 
-MOST_OUTCOMES: Final = 32  # beside those that are compared and those of the main truth, those that came first
+MOST_OUTCOMES: Final = 32  # beside those compared, declared, and of the main truth, those that came first
 ALWAYS: Final = frozenset({"wrong", "reward", *OUTCOMES})
 MOST_ROUTES: Final = 20  # of each outcome, those that came first
 ADDED_EVERY_NS: Final = 10**9  # many small additions would cost much; what is not added is lost with the process
@@ -21,12 +21,15 @@ MOST_BUFFERED: Final = 2000
 
 class Effects:
     """The effects in one epoch. `comparisons` say the ranges, the directions and what is tolerated. `routes`: how many
-    the release has, each of which is a question of its own from the start.
+    the release has, each of which is a question of its own from the start. `declared`: outcomes that always count.
     """
 
-    def __init__(self, comparisons: Iterable[ComparisonSettings], routes: int = 1) -> None:
+    def __init__(
+        self, comparisons: Iterable[ComparisonSettings], routes: int = 1, declared: frozenset[str] = frozenset()
+    ) -> None:
         self._routes = routes
         self._compared = {one.outcome: one for one in comparisons if one.outcome}
+        self._always = ALWAYS | declared | self._compared.keys()
         self._sums: dict[str, dict[str | None, EffectSums]] = {}
         self._new: dict[str, NewUnits] = {}
         self._added_ns = 0
@@ -42,6 +45,7 @@ class Effects:
 
     def read(self, outcomes: Outcomes) -> tuple[Effect, ...]:
         """Return the effects: of each outcome over the whole release, then on each of its routes if there are several.
+        Those that always count come first.
 
         `outcomes`: from which they have come. What came in the last second is not in them yet: a stop is not to wait
         for its addition.
@@ -57,7 +61,8 @@ class Effects:
                 feedback_ratio=outcomes.feedback_ratio(name) if route is None else None,
                 not_counted=outcomes.limits_reached(name) if route is None else "",
             )
-            for name, routes in self._sums.items()
+            for name in sorted(self._sums, key=lambda one: one not in self._always)
+            for routes in (self._sums[name],)
             for route, sums in routes.items()
             if route is None or len(routes) > 2
         )
@@ -96,8 +101,7 @@ class Effects:
         taken, self._new = self._new, {}
         for name, new in taken.items():
             if name not in self._sums:
-                others = self._sums.keys() - self._compared.keys() - ALWAYS
-                if len(others) >= MOST_OUTCOMES and name not in self._compared and name not in ALWAYS:
+                if name not in self._always and len(self._sums.keys() - self._always) >= MOST_OUTCOMES:
                     continue
                 self._sums[name] = {None: EffectSums(self._scale(name))}
             routes = self._sums[name]

@@ -118,9 +118,12 @@ class _Part:
 
 
 class Outcomes:
-    """All parts of a release's feedback in one epoch. `comparisons`: some wait for predictions to be older."""
+    """All parts of a release's feedback in one epoch. `comparisons`: some wait for predictions to be older. `declared`:
+    outcomes that are always counted, too.
+    """
 
-    def __init__(self, comparisons: Iterable[ComparisonSettings]) -> None:
+    def __init__(self, comparisons: Iterable[ComparisonSettings], declared: frozenset[str] = frozenset()) -> None:
+        self._declared = frozenset(map(part_of, declared))
         self._delays_ns: dict[str, int] = dict.fromkeys(ALWAYS, 0)
         for one in comparisons:
             if one.outcome:
@@ -207,9 +210,13 @@ class Outcomes:
         if name not in self._parts:
             if name in self._delays_ns:
                 self._parts[name] = _Part(self._delays_ns[name], MOST_KEYS)
-            elif len(self._parts.keys() - self._delays_ns.keys()) < MOST_PARTS:
+            elif name in self._declared or self._others() < MOST_PARTS:
                 self._parts[name] = _Part(0, MOST_OTHER_KEYS)
         return self._parts.get(name)
+
+    def _others(self) -> int:
+        """How many parts there are that are not always counted."""
+        return len(self._parts.keys() - self._delays_ns.keys() - self._declared)
 
 
 def part_of(outcome: str) -> str:

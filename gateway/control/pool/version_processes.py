@@ -31,7 +31,8 @@ MEASUREMENTS_PER_TICK: Final = 4  # processes whose memory is measured in one ti
 class VersionProcesses:
     """Runs on control's loop. `on_death(process, why)` is called when a process dies that had loaded its version.
 
-    `name`: of the gateway's memory files, used in the sockets' addresses. `clock`: in seconds.
+    `name`: of the gateway's memory files, used in the sockets' addresses. `clock`: in seconds. `declared`: by model,
+    the business metrics that its model.yaml names, as `specs` has last read it.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class VersionProcesses:
         self._by_key: dict[tuple[VersionKey, Role], list[VersionProcess]] = {}  # the same; the newest is last
         self._closed: list[VersionProcess] = []  # they end when no worker is connected any more
         self._settings: dict[str, tuple[object, ModelSettings]] = {}
+        self.declared: Mapping[str, frozenset[str]] = {}
 
     def __iter__(self) -> Iterator[VersionProcess]:
         return iter(self._processes.values())
@@ -73,13 +75,15 @@ class VersionProcesses:
 
     def specs(self, routing: RoutingSettings) -> list[ProcessSpec]:
         """The processes that `routing` needs; for a thread, since it reads files."""
-        specs = []
+        specs, declared = [], {}
         for name, release in routing.models.items():
             settings = self._model_settings(name)
+            declared[name] = settings.declared_metrics
             for role, number in self._roles(name, settings, release).items():
                 low_priority = role is Role.CANDIDATE and not release.latency_compared
                 fingerprint = self._verdicts.fingerprint((name, number))
                 specs.append(ProcessSpec((name, number), role, low_priority, settings.memory, fingerprint))
+        self.declared = declared
         return specs
 
     def assign_sockets(self, specs: Iterable[ProcessSpec], reload: Collection[str] = ()) -> ProcessSockets:

@@ -8,7 +8,7 @@ from gateway.records.measures import METRICS, OutcomeSum
 from gateway.settings.metric_names import COMPLAINT
 from gateway.shm.tally import CLASSES
 
-MOST_METRICS: Final = 32  # business metrics kept for each version, beside those that guards name
+MOST_METRICS: Final = 32  # business metrics kept for each version, beside those that guards or model.yaml name
 MOST_ROUTES: Final = 64  # routes told apart; those beyond are added up under OTHER_ROUTES
 OTHER_ROUTES: Final = "(other routes)"
 CORRECT: Final = "correct"
@@ -97,7 +97,7 @@ class VersionFeedback:
 
     Those count corrections again and begin with the process: they never fall, for windows and Prometheus. `received`
     counts items by verdict, `received_classes` rows by true class, `complaints` predictions complained of. One thread
-    counts; any may read. `named`: outcomes that guards name.
+    counts; any may read. `named`: outcomes that guards or model.yaml name.
     """
 
     def __init__(self, kept: FeedbackSums = FeedbackSums()) -> None:

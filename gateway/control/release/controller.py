@@ -42,13 +42,15 @@ class _Tick:
 
 
 class Controller:
-    """Controls one release that has a candidate. All `now_s` arguments come from the same monotonic clock."""
+    """Controls one release that has a candidate. All `now_s` arguments come from the same monotonic clock. `declared`:
+    the outcomes that are business metrics in model.yaml, which count whatever else clients send.
+    """
 
-    def __init__(self, settings: ReleaseSettings) -> None:
+    def __init__(self, settings: ReleaseSettings, declared: frozenset[str] = frozenset()) -> None:
         split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
         ramped = any(route.weight == "ramp" for route in split.routes)
         self.settings = settings
-        self.guards = Guards(guards, len(split.routes))
+        self.guards = Guards(guards, len(split.routes), declared)
         self.state = ReleaseState()
         self.ramp = settings.ramp if ramped else None
         self._limits = guards.limits

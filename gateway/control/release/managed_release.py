@@ -16,6 +16,7 @@ from gateway.settings.routing import ReleaseSettings
 from gateway.shm.failure_events import FailureEvent
 from gateway.shm.tally import UNSTRATIFIED, Totals
 
+NONE: Final[frozenset[str]] = frozenset()
 RAMP: Final = "ramp"
 
 
@@ -24,7 +25,7 @@ class ManagedRelease:
     """A release with a candidate, its controller and its window, and the events received since the last step.
 
     `slot`: its slot on the switchboard. `live`: routes whose weights control sets, in the order of the board's words.
-    `outcomes`: those whose means limits and conditions read.
+    `declared`: business metrics in model.yaml. `outcomes`: those whose means limits and conditions read.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ManagedRelease:
     window: MetricWindow
     slot: int
     live: tuple[str, ...]
+    declared: frozenset[str] = NONE
     failures: list[FailureEvent] = field(default_factory=list)
     feedback: list[FeedbackEvent] = field(default_factory=list)
     pairs: list[MirrorPair] = field(default_factory=list)

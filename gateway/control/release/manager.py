@@ -20,7 +20,7 @@ from gateway.control.release.controller import Controller, outcomes_named, windo
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.file_writer import FileWriter
 from gateway.control.release.forecast import Progress, progress
-from gateway.control.release.managed_release import ManagedRelease, feedback_counts, live_routes
+from gateway.control.release.managed_release import NONE, ManagedRelease, feedback_counts, live_routes
 from gateway.control.release.persistence import STATES_FILE, dump, load, read_states
 from gateway.control.release.sharing import Sharing
 from gateway.control.release.stages import Event
@@ -62,6 +62,7 @@ class ReleaseManager:
         self._clock = clock
         self._file_writer = FileWriter()
         self._managed: dict[str, ManagedRelease] = {}
+        self._declared: Mapping[str, frozenset[str]] = {}
         self._by_slot: dict[int, ManagedRelease] = {}
         self._scheduler = StepScheduler(self._board, self._scoreboard)
         self._closed: set[int] = set()  # slots whose weights stay 0 until the next configuration is in force
@@ -107,21 +108,22 @@ class ReleaseManager:
         if one is not None:
             self._board.set_weights(one.slot, [0] * LIVE_ROUTES)
 
-    def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Manage these releases, which every worker already serves."""
-        self.prepare(served)
+    def configure(self, served: Mapping[str, ReleaseSettings], declared: Mapping[str, frozenset[str]] = {}) -> None:
+        """Manage these releases, which every worker already serves. `declared`: as for `prepare`."""
+        self.prepare(served, declared)
         self.open_routes()
 
     def open_routes(self) -> None:
         """Let controllers set weights that `close_changed` had closed: every worker serves the configuration now."""
         self._closed.clear()
 
-    def prepare(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Manage these releases, which workers are about to serve; closed weights stay 0 until `open_routes`."""
-        now_s = self._clock()
-        managed = {}
+    def prepare(self, served: Mapping[str, ReleaseSettings], declared: Mapping[str, frozenset[str]]) -> None:
+        """Manage these releases, which workers are about to serve; closed weights stay 0 until `open_routes`.
+        `declared`: by model, the business metrics in model.yaml, which are counted whatever else clients send.
+        """
+        now_s, managed, self._declared = self._clock(), {}, declared
         for name, old in self._managed.items():
-            if served.get(name) == old.settings:
+            if served.get(name) == old.settings and declared.get(name, NONE) == old.declared:
                 managed[name] = old
             else:
                 self._dump(old, now_s)
@@ -134,7 +136,8 @@ class ReleaseManager:
         slot_of = self._versions.of
         pairs = [(slot_of(one.name, one.settings.stable), slot_of(one.name, one.candidate)) for one in managed.values()]
         self._scheduler = StepScheduler(self._board, self._scoreboard, list(managed.values()), pairs)
-        self._records.feedback.keep_named({name: outcomes_named(settings) for name, settings in served.items()})
+        named = {name: outcomes_named(one) | declared.get(name, NONE) for name, one in served.items()}
+        self._records.feedback.keep_named(named)
         self._write(now_s)
 
     def steps(self) -> Iterator[None]:
@@ -232,8 +235,8 @@ class ReleaseManager:
         slot = self._releases.of(name, settings.candidate)
         self._board.advance(slot, self._last_epoch(name) + (controller.state.restart == 0))
         return ManagedRelease(
-            name=name, settings=settings, controller=controller, window=window, slot=slot, live=live_routes(settings)
-        )
+            name=name, settings=settings, controller=controller, window=window, slot=slot, live=live_routes(settings),
+            declared=self._declared.get(name, NONE))  # fmt: skip
 
     def _last_epoch(self, name: str) -> int:
         """The model's last epoch over all candidates and runs, so that an epoch mark in a prediction id is unique."""
@@ -245,13 +248,13 @@ class ReleaseManager:
         self._states[one.name] = {**dump(one.controller, now_s), "epoch": self._board.epoch(one.slot), **memory}
 
     def _load(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
-        memory = self._states.get(name)
+        memory, declared = self._states.get(name), self._declared.get(name, NONE)
         if memory is not None:
             try:
-                return load(settings, memory, now_s)
+                return load(settings, memory, now_s, declared)
             except Exception as error:  # a damaged file must not keep the gateway from starting
                 log.error("%s: the entry of '%s' is damaged; its ramp starts anew: %r", self._file, name, error)
-        return Controller(settings)
+        return Controller(settings, declared)
 
     def _step(self, one: ManagedRelease, now_s: float, time_ns: int) -> bool:
         epoch, stopped = self._board.epoch(one.slot), self._board.stopped(one.slot)

@@ -31,15 +31,18 @@ def dump(controller: Controller, now_s: float) -> dict[str, Any]:
     }
 
 
-def load(settings: ReleaseSettings, memory: Mapping[str, Any], now_s: float) -> Controller:
+def load(
+    settings: ReleaseSettings, memory: Mapping[str, Any], now_s: float, declared: frozenset[str] = frozenset()
+) -> Controller:
     """Return a controller that continues from `memory`, as far as `settings` still describe the same release.
+    `declared`: as for Controller.
 
     Other versions: everything starts over. Other salt or stickiness: other customers get the candidate, so counts and
     known keys are dropped and the evidence restarts. Other comparisons: the evidence restarts. Another threshold: what
     was slow is dropped. Other ramp: continue from the last step that does not raise the weight. Other routes: the
     counts of predicted classes are dropped.
     """
-    controller = Controller(settings)
+    controller = Controller(settings, declared)
     said = _fingerprint(settings)
     if memory["versions"] != said["versions"] or not memory["place"]["restart"]:
         return controller  # another release, or one that has never had a tick

@@ -155,6 +155,10 @@ class RampHost(Host):
         record = {"time_ns": time.time_ns(), "prediction_id": token, "truth": 1, "correct": correct, "truth_class": 1}
         self.records.feedback.add(line_of(record))
 
+    def tell(self, token: str, **metrics: float) -> None:
+        """Feedback with business metrics."""
+        self.records.feedback.add(line_of({"time_ns": time.time_ns(), "prediction_id": token, "metrics": metrics}))
+
     async def exchange(self) -> None:
         """What control does in a tick, and one exchange."""
         for _ in self.manager.steps():

@@ -8,6 +8,7 @@ import pytest
 from gateway.control.fleet.release_codec import encoded_digest
 from gateway.control.fleet.shared_release import DIFFERS
 from gateway.control.fleet.stores import open_store
+from gateway.control.guards import outcomes
 from gateway.control.release.stages import Event, Stage
 from gateway.errors import Conflict
 from tests.control.fleet.ramps import MODEL, RampHost, Ramping, new_ramp, release
@@ -103,6 +104,26 @@ async def test_an_old_leader_that_comes_back_cannot_write(redis: RedisServer, tm
         await fleet.ticks(2)
         assert new.leads and new.digest.leader == before.leader
         assert old.weight == new.weight == 10
+
+
+@asynchronous
+async def test_metrics_that_model_yaml_declares_count_on_the_leader_and_on_its_successor(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "MOST_PARTS", 0)
+    declared = frozenset({"metrics.revenue"})
+    async with new_ramp(redis, tmp_path, "a", "b") as fleet:
+        for host in fleet.present:
+            host.manager.configure(host.served, {MODEL: declared})
+        for nonce in (1, 2):
+            host = leader(fleet)
+            host.tell(host.token(nonce), revenue=1.0, other=1.0)
+            await fleet.ticks(2)
+            assert host.guards.to_json()["outcomes"].keys() == declared
+            if nonce == 1:
+                fleet.silent.add(host.name)
+                await fleet.run(40)
+                assert leader(fleet) is not host
 
 
 @asynchronous

@@ -121,6 +121,13 @@ def test_many_names_leave_room_for_what_is_compared(monkeypatch: pytest.MonkeyPa
     assert found.outcomes == ("metrics.x", "metrics.revenue", "wrong", "loss", "reward")
 
 
+def test_what_is_declared_counts_and_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OUTCOMES", 1)
+    found = Effects((), 1, frozenset({"metrics.revenue"}))
+    found.add({f"metrics.{name}": traffic(5, 0.3, 0.3) for name in ("x", "y", "revenue")}, 10**9)
+    assert [one.outcome for one in found.read(Outcomes(()))] == ["metrics.revenue", "metrics.x"]
+
+
 def test_what_is_outside_of_the_range_is_clipped_and_counted() -> None:
     found = effects(REVENUE)
     found.add({"metrics.revenue": NewUnits([-1.0, 600.0, 500.0, 0.0], [True, False] * 2, [0.5] * 4, ["a"] * 4)}, 10**9)

@@ -97,6 +97,19 @@ def test_many_names_leave_room_for_what_is_compared(monkeypatch: pytest.MonkeyPa
         units.reset()
 
 
+def test_many_names_leave_room_for_what_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_PARTS", 1)
+    monkeypatch.setattr(module, "MOST_OTHER_KEYS", 1)
+    declared = frozenset({"metrics.revenue", "metrics.cost"})
+    units, again = Outcomes((), declared), Outcomes((), declared)
+    units.ingest([event(True, **{f"metrics.{name}": 1.0}) for name in "ab"], 0)
+    for key in (1, 2):
+        units.ingest([event(True, key, **dict.fromkeys(declared, 1.0))], 0)
+    again.restore(units.to_json())
+    assert again.to_json().keys() == {"metrics.a", *declared}
+    assert again.limits_reached("metrics.cost") == "1 sticky keys are known, later ones do not count"
+
+
 def test_sticky_keys_beyond_the_limit_are_said_not_to_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_KEYS", 3)
     monkeypatch.setattr(module, "MOST_OTHER_KEYS", 2)

@@ -10,7 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.control.guards import outcomes
 from gateway.control.guards.observation import Observation
+from gateway.control.record_writer import outcome_sums
 from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.manager import ReleaseManager
@@ -452,6 +454,34 @@ def test_metrics_that_guards_name_are_counted_whatever_came_first(bench: Bench) 
         feedback.add(line_of({"kind": "feedback", **fields}))
     sums = feedback.by_version[MODEL, 2, Variant.CANDIDATE].sums.outcomes
     assert "metrics.revenue" in sums and len(sums) == 33
+
+
+@pytest.mark.parametrize("declared", [frozenset[str](), frozenset({"metrics.revenue"})])
+def test_metrics_that_model_yaml_declares_are_counted_whatever_came_first(
+    bench: Bench, declared: frozenset[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome_sums, "MOST_METRICS", 1)
+    monkeypatch.setattr(outcomes, "MOST_PARTS", 1)
+    bench.serve(release())
+    bench.tick()
+    tell_metrics(bench, 0, ["clicks"])
+    bench.tick()
+    before = bench.release_manager.managed[MODEL]
+    bench.release_manager.configure({MODEL: before.settings}, {MODEL: declared})
+    assert (bench.release_manager.managed[MODEL] is before) == (not declared)
+    tell_metrics(bench, 1, ["visits", "revenue", "revenue"])
+    bench.tick(1.0)
+    counted = {"metrics.clicks", *declared}
+    assert bench.records.feedback.by_version[MODEL, 2, Variant.CANDIDATE].sums.outcomes.keys() == counted
+    assert bench.release_manager.managed[MODEL].controller.guards.to_json()["outcomes"].keys() == counted
+
+
+def tell_metrics(bench: Bench, first: int, names: list[str]) -> None:
+    """Record one item of feedback for each name, on the candidate's predictions from number `first` on."""
+    for number, name in enumerate(names, first):
+        token = bench.token(number, Variant.CANDIDATE, 50_000)
+        fields = {"prediction_id": token, "time_ns": 1, "truth": None, "metrics": {name: 2.0}}
+        bench.records.feedback.add(line_of({"kind": "feedback", **fields}))
 
 
 def test_effects_are_those_of_the_candidate_that_is_asked_for(bench: Bench) -> None:
