@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.auth.fleet_rate_limit import create_rate_shares
 from gateway.auth.rate_limit import create_rate_counters
+from gateway.control.class_names import LoadedClassNames
 from gateway.control.command_priority import CommandPriority
 from gateway.control.config.editor import RoutingEditor
 from gateway.control.config.generations import GenerationFactory, without_unavailable_stables
@@ -108,6 +109,8 @@ class ControlPlane:
         self.watchdog.watch(self.pool)
         self.housekeeping = Housekeeping(self.pool, self.processes, self.scoreboard, self.versions, self.releases)
         self.release_manager.configure(self.served, self.processes.declared)
+        self.class_names = LoadedClassNames()
+        self.class_names.put_in_force(self.served, self.processes.settings)
         self.commands = StopAndResume(self)
         self.fleet = open_membership(
             settings, port, self.board, lambda: self.served, self.decision_log, self.commands, self.release_manager
@@ -260,6 +263,7 @@ class ControlPlane:
         self.pool.config = config = self.generations.make_reload(name, self.pool.config, resolved, sockets, unavailable)
         self.served = resolved.routing.models
         self.release_manager.configure(self.served, self.processes.declared)
+        self.class_names.put_in_force(self.served, self.processes.settings, {name})
         return config
 
     def _adopt_keys(self, keys: TokenKeys) -> None:

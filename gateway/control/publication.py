@@ -5,6 +5,7 @@ from typing import Protocol
 
 from gateway.backends.trial import LoadResult
 from gateway.backends.trial_cache import harmful
+from gateway.control.class_names import LoadedClassNames
 from gateway.control.config.acceptance import RoutingAcceptance, ValidatedRouting
 from gateway.control.config.generations import GenerationFactory
 from gateway.control.config.watcher import RoutingFileWatcher
@@ -28,6 +29,7 @@ class PublishContext(Protocol):
     generations: GenerationFactory
     acceptance: RoutingAcceptance
     release_manager: ReleaseManager
+    class_names: LoadedClassNames
     board: Switchboard
     routing_file: RoutingFileWatcher
     served: Mapping[str, ReleaseSettings]
@@ -56,6 +58,7 @@ async def publish(
         await control.acceptance.accept(validated, note)
         errors = await control.pool.broadcast(Commit, handles)
         control.release_manager.open_routes()
+        control.class_names.put_in_force(served, control.processes.settings)
         for handle in handles:
             handle.config = config
         control.board.publish(config.generation)

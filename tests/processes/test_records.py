@@ -263,7 +263,7 @@ def test_live_accuracy_follows_feedback_and_its_correction(tmp_path: Path) -> No
     with GatewayProcess(tmp_path, models) as running:
 
         def accuracy() -> Any:
-            (version,) = httpx.get(f"{running.control_url}/api/releases/pets").json()["versions"]
+            version = release_of(running)
             return version["accuracy"], version["labelled"]
 
         answers = [httpx.post(f"{running.url}/v2/models/pets/infer", json={"inputs": [tensor]}) for _ in range(4)]
@@ -276,9 +276,25 @@ def test_live_accuracy_follows_feedback_and_its_correction(tmp_path: Path) -> No
         httpx.post(f"{running.url}/v2/feedback", json=[*said, {**said[0], "truth": "cat"}])
         until(lambda: accuracy() == (0.5, 4), "one is corrected")
         httpx.post(f"{running.url}/v2/feedback", json={**said[0], "truth": "cow"})
-        classes = metric(running, "gateway_predicted_class_total", model="pets")
+        (models / "pets" / "model.yaml").write_text("prediction: {output: y, labels: [wolf, fox]}\n")
+        assert classes_of(running) == [4, 4, 0], "the workers have loaded cat and dog"
+        assert {one["name"] for one in release_of(running)["classes"]} == {"cat", "dog"}
+        assert httpx.post(f"{running.url}/v2/repository/models/pets/load").status_code == 200
+        assert classes_of(running) == [4, 0, 4]
+        assert {one["name"] for one in release_of(running)["classes"]} == {"wolf", "fox"}
         assert metric(running, "gateway_feedback_total", verdict="correct") == 3
-    assert classes == 4
+
+
+def classes_of(running: GatewayProcess) -> list[float]:
+    """Rows predicted: in all, as the second class with its first name, and with its second."""
+    name = "gateway_predicted_class_total"
+    named = [metric(running, name, model="pets", **{"class": label}) for label in ("dog", "fox")]
+    return [metric(running, name, model="pets"), *named]
+
+
+def release_of(running: GatewayProcess) -> Any:
+    (version,) = httpx.get(f"{running.control_url}/api/releases/pets").json()["versions"]
+    return version
 
 
 def test_clean_shutdown_leaves_no_memory_files(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from prometheus_client.exposition import generate_latest
 from gateway.backends.repository import Repository
 from gateway.control.api.provenance_rendering import ProvenanceCache
 from gateway.control.api.rendering import release_document
+from gateway.control.class_names import ClassLabels, ClassNames
 from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
-from gateway.control.record_status import ClassLabels
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import release_metrics
 from gateway.errors import NotReady
@@ -67,6 +67,13 @@ class RenderMetrics:
         return generate_latest(process.registry)
 
 
+@dataclass(frozen=True, slots=True)
+class AdoptNames:
+    """The names of these versions' classes from now on."""
+
+    names: ClassNames
+
+
 class PageRenderer:
     """Control's side; use it from one thread. Starts the process when it is needed, and again if it has ended."""
 
@@ -74,12 +81,15 @@ class PageRenderer:
         self._repository = repository
         self._pipe: Connection | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._sent: ClassNames = {}
 
-    def render(self, job: RenderReleases | RenderMetrics, items: Sequence[object]) -> Any:
-        """The job's result for these pieces. Raises NotReady if the process ends in each of TRIES attempts."""
+    def render(self, job: RenderReleases | RenderMetrics, items: Sequence[object], names: ClassNames) -> Any:
+        """The job's result for these pieces. `names`: those of `LoadedClassNames`. Raises NotReady if the process ends
+        in each of MAX_ATTEMPTS attempts.
+        """
         for _ in range(MAX_ATTEMPTS):
             with contextlib.suppress(OSError, EOFError):
-                return self._send_job(job, items)
+                return self._send_job(job, items, names)
             self.close()
         raise NotReady("the process that renders this page has ended; try again")
 
@@ -91,12 +101,14 @@ class PageRenderer:
             self._process.kill()
             self._process.wait()
 
-    def _send_job(self, job: RenderReleases | RenderMetrics, items: Sequence[object]) -> Any:
+    def _send_job(self, job: RenderReleases | RenderMetrics, items: Sequence[object], names: ClassNames) -> Any:
         self._pipe = ours = self._pipe or self._start_process()
         assert self._process is not None
         clock = threading.Timer(TIMEOUT_S, self._process.kill)  # else a hung process would block all readers for ever
         clock.start()
         try:
+            if names is not self._sent:
+                self._send_names(ours, names)
             for begin in range(0, len(items), ITEMS_PER_MESSAGE):
                 ours.send(items[begin : begin + ITEMS_PER_MESSAGE])
             ours.send(job)
@@ -104,7 +116,15 @@ class PageRenderer:
         finally:
             clock.cancel()
 
+    def _send_names(self, ours: Connection, names: ClassNames) -> None:
+        """Send those that have changed."""
+        changed = [(key, one) for key, one in names.items() if self._sent.get(key) is not one]
+        for begin in range(0, len(changed), ITEMS_PER_MESSAGE):
+            ours.send(AdoptNames(dict(changed[begin : begin + ITEMS_PER_MESSAGE])))
+        self._sent = names
+
     def _start_process(self) -> Connection:
+        self._sent = {}
         ours, theirs = pipe()
         arguments = [str(theirs.fileno()), str(self._repository), str(os.getpid())]
         command = [sys.executable, "-c", PROCESS_CODE, *arguments]
@@ -135,6 +155,8 @@ class RenderProcess:
             if isinstance(message, RenderReleases | RenderMetrics):
                 pipe.send(message.run(items, self))
                 items = []
+            elif isinstance(message, AdoptNames):
+                self.labels.adopt(message.names)
             else:
                 items += message
 

@@ -18,8 +18,8 @@ from gateway.control.api.provenance_rendering import ProvenanceCache
 from gateway.control.api.release_pages import ReleasePages, in_page_thread
 from gateway.control.api.rendering import config_document, release_document
 from gateway.control.api.shared_results import SharedResult
+from gateway.control.class_names import ClassLabels
 from gateway.control.control_plane import ControlPlane
-from gateway.control.record_status import ClassLabels
 from gateway.control.release.decisions import MAX_IN_MEMORY
 from gateway.control.status import release_status
 from gateway.errors import InvalidRequest, NotReady
@@ -107,6 +107,7 @@ class ReadEndpoints:
         return Response((await self._release_pages.get()).text, media_type=JsonResponse.media_type)
 
     async def release(self, request: Request) -> Response:
+        self._labels.adopt(self._control.class_names.known)
         status = release_status(self._control, request.path_params["model"])
         document = await in_page_thread(release_document, status, self._labels.of, self._provenance.of)
         return JsonResponse(document)

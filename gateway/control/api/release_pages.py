@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from gateway.control.api.page_renderer import PageRenderer, RenderMetrics, RenderReleases
+from gateway.control.class_names import ClassNames
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import collect_status, gateway_metrics
@@ -38,19 +39,20 @@ async def in_page_thread(make: Callable[..., T], *given: object) -> T:
 async def release_pages(control: ControlPlane, printer: PageRenderer) -> ReleasePages:
     """The documents of all releases as they are now. Raises NotReady."""
     seen = await collect_status(control)
-    return await in_page_thread(_render, printer, seen.releases)
+    return await in_page_thread(_render, printer, seen.releases, control.class_names.known)
 
 
-def _render(printer: PageRenderer, releases: Sequence[ReleaseStatus]) -> ReleasePages:
-    documents: Mapping[str, bytes] = printer.render(RenderReleases(), releases)
+def _render(printer: PageRenderer, releases: Sequence[ReleaseStatus], names: ClassNames) -> ReleasePages:
+    documents: Mapping[str, bytes] = printer.render(RenderReleases(), releases, names)
     return ReleasePages(documents, array_of(documents.values()))
 
 
 async def metrics_text(control: ControlPlane, printer: PageRenderer) -> bytes:
     """The metrics in Prometheus text format. Raises NotReady."""
     seen = await collect_status(control, versions=True)
+    names = control.class_names.known
     text: bytes = await in_page_thread(
-        lambda: printer.render(RenderMetrics(gateway_metrics(control)), [*seen.releases, *seen.versions])
+        lambda: printer.render(RenderMetrics(gateway_metrics(control)), [*seen.releases, *seen.versions], names)
     )
     return text
 

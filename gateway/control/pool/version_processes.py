@@ -31,8 +31,8 @@ MEASUREMENTS_PER_TICK: Final = 4  # processes whose memory is measured in one ti
 class VersionProcesses:
     """Runs on control's loop. `on_death(process, why)` is called when a process dies that had loaded its version.
 
-    `name`: of the gateway's memory files, used in the sockets' addresses. `clock`: in seconds. `declared`: by model,
-    the business metrics that its model.yaml names, as `specs` has last read it.
+    `name`: of the gateway's memory files, used in the sockets' addresses. `clock`: in seconds. `settings`: of
+    each model, as `specs` has last read them.
     """
 
     def __init__(
@@ -57,7 +57,12 @@ class VersionProcesses:
         self._by_key: dict[tuple[VersionKey, Role], list[VersionProcess]] = {}  # the same; the newest is last
         self._closed: list[VersionProcess] = []  # they end when no worker is connected any more
         self._settings: dict[str, tuple[object, ModelSettings]] = {}
-        self.declared: Mapping[str, frozenset[str]] = {}
+        self.settings: Mapping[str, ModelSettings] = {}
+
+    @property
+    def declared(self) -> dict[str, frozenset[str]]:
+        """The business metrics that each model's settings name."""
+        return {name: settings.declared_metrics for name, settings in self.settings.items()}
 
     def __iter__(self) -> Iterator[VersionProcess]:
         return iter(self._processes.values())
@@ -75,15 +80,14 @@ class VersionProcesses:
 
     def specs(self, routing: RoutingSettings) -> list[ProcessSpec]:
         """The processes that `routing` needs; for a thread, since it reads files."""
-        specs, declared = [], {}
+        specs, found = [], {}
         for name, release in routing.models.items():
-            settings = self._model_settings(name)
-            declared[name] = settings.declared_metrics
+            settings = found[name] = self._model_settings(name)
             for role, number in self._roles(name, settings, release).items():
                 low_priority = role is Role.CANDIDATE and not release.latency_compared
                 fingerprint = self._verdicts.fingerprint((name, number))
                 specs.append(ProcessSpec((name, number), role, low_priority, settings.memory, fingerprint))
-        self.declared = declared
+        self.settings = found
         return specs
 
     def assign_sockets(self, specs: Iterable[ProcessSpec], reload: Collection[str] = ()) -> ProcessSockets:
