@@ -16,12 +16,15 @@ class Registry(Protocol):
     """What follows it."""
 
     async def run_forever(self) -> None: ...
+    def hint(self) -> None: ...
 
 
 def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: Proposals, url: str) -> Registry | None:
     """What follows the registry, if the settings name one. `url`: of the control plane. Raises SettingsError."""
     if settings.registry is None:
         return None
+    from gateway.control.fleet.task_assembly import open_task
+    from gateway.control.registry.lead import Alone, FleetLead
     from gateway.control.registry.memory import RegistryMemory  # only with a registry: the client takes memory
     from gateway.control.registry.stop_tags import StopTags
     from gateway.control.registry.sync import RegistrySync
@@ -34,12 +37,15 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
         token = chosen.token_value()
     except ValueError as error:
         raise SettingsError("gateway.yaml", [str(error)]) from None
-    client = MlflowClient(MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca))
+    task = open_task(settings, control.fleet, "registry", "following the registry")
+    lead = Alone() if task is None else FleetLead(task)
+    http = MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca, may_write=lambda: lead.leads)
+    client = MlflowClient(http)
     versions = RegistryVersions(control, proposals, client, chosen.weight)
     memory = RegistryMemory(control.state, control.decision_log.replace_file)
     tags = StopTags(client, versions, control.decision_log, memory, (chosen.evidence or _reachable(url)).rstrip("/"))
     follow = chosen.follow == "champion"
-    return RegistrySync(control, client, versions, tags, memory, poll_s=chosen.poll, follow=follow)
+    return RegistrySync(control, client, versions, tags, memory, lead, poll_s=chosen.poll, champion_follows=follow)
 
 
 def _reachable(url: str) -> str:
