@@ -13,7 +13,7 @@ from gateway.control.fleet.deadline import at_most
 from gateway.control.fleet.host import NEVER_NS, HostState
 from gateway.control.fleet.leadership import in_contact
 from gateway.control.fleet.store import OwnDocument, Snapshot, StoreUnavailable, Transaction
-from gateway.control.fleet.task_leadership import WRITE_NS, Heard, Lead, decoded, encoded, next_lead
+from gateway.control.fleet.task_leadership import WRITE_NS, Heard, Lead, decoded, encoded, is_confirmed, next_lead
 from gateway.control.fleet.timing import Timing
 
 TICK_S: Final = 0.5
@@ -41,24 +41,23 @@ class TaskLeader:
         self._kicked = asyncio.Event()
         self._heard = Heard(-1, NEVER_NS)
         self._known_ns = NEVER_NS  # when the exchange was begun from which `lead` is
+        self._wrote_ns = NEVER_NS  # when the last write was begun that the store has taken
         self._data: tuple[bytes, Lead] = b"", Lead()
         self.lead = Lead()
         self.problem = ""
 
     @property
     def in_contact(self) -> bool:
-        """Whether `lead` holds, and all stops that the fleet has confirmed are known here.
-
-        A leader that has read it so lately has also written lately enough not to be replaced while it beats; and one
-        that does not beat is not replaced before its lease has ended.
-        """
+        """Whether `lead` is of now, and all stops that the fleet has confirmed are known here."""
         now_ns = self._member.now_ns()
         return in_contact(self._member.host, now_ns) and now_ns - self._known_ns < WRITE_NS
 
     @property
     def leads(self) -> bool:
         """Whether this host acts for all now."""
-        return self.in_contact and self.lead.leader == self._member.host.incarnation
+        host, now_ns = self._member.host, self._member.now_ns()
+        own = in_contact(host, now_ns) and is_confirmed(host, self._wrote_ns, now_ns)
+        return own and self.lead.leader == host.incarnation
 
     @property
     def leader(self) -> str:
@@ -111,11 +110,13 @@ class TaskLeader:
             before, asked = self._hear(snapshot), self._asked
             said = self._said if before.leader == self._member.host.incarnation else None
             host, now_ns, timing = self._member.host, self._member.now_ns(), self._member.timing
-            after = next_lead(host, before, self._heard, now_ns, timing, said=said, asked=asked)
+            confirmed = is_confirmed(host, self._wrote_ns, now_ns)
+            after = next_lead(host, before, self._heard, now_ns, timing, said=said, asked=asked, confirmed=confirmed)
             if after != before:
                 snapshot = await self._store.commit(_change(snapshot, after))
                 if not snapshot.committed:
                     continue
+                self._wrote_ns = now_ns
             if after.leader != before.leader:
                 self._said = None  # of an earlier time as the leader
             self._asked = self._asked and not asked

@@ -1,22 +1,26 @@
 """Puts together what follows the model registry."""
 
 import socket
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.control.control_plane import ControlPlane
 from gateway.control.propose import Proposals
+from gateway.control.registry.webhook import Webhook
 from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings
 
 ANY_ADDRESS: Final = ("0.0.0.0", "::")
 
 
-class Registry(Protocol):
-    """What follows it."""
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """What follows it. `webhook`: takes its hints; None unless that is set."""
 
-    async def run_forever(self) -> None: ...
-    def hint(self) -> None: ...
+    run_forever: Callable[[], Awaitable[None]]
+    webhook: Webhook | None
 
 
 def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: Proposals, url: str) -> Registry | None:
@@ -34,7 +38,7 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
 
     chosen = settings.registry.mlflow
     try:
-        token = chosen.token_value()
+        token, secret = chosen.token_value(), chosen.webhook_secret_value()
     except ValueError as error:
         raise SettingsError("gateway.yaml", [str(error)]) from None
     task = open_task(settings, control.fleet, "registry", "following the registry")
@@ -45,7 +49,8 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
     memory = RegistryMemory(control.state, control.decision_log.replace_file)
     tags = StopTags(client, versions, control.decision_log, memory, (chosen.evidence or _reachable(url)).rstrip("/"))
     follow = chosen.follow == "champion"
-    return RegistrySync(control, client, versions, tags, memory, lead, poll_s=chosen.poll, champion_follows=follow)
+    sync = RegistrySync(control, client, versions, tags, memory, lead, poll_s=chosen.poll, champion_follows=follow)
+    return Registry(sync.run_forever, Webhook(secret, sync.hint) if secret else None)
 
 
 def _reachable(url: str) -> str:

@@ -1,7 +1,7 @@
 """Follows the aliases of the model registry, and tells it of promotions and stops. Runs on control's loop.
 
 In a fleet one host does so, and the others what `follower` says. Nothing in the gateway waits for the registry: while
-it does not answer, all stays as it is, and what it is to be told is told later. What is to be done is decided by `step`.
+it does not answer, all stays as it is, and what it is to be told is told later. All is decided by `step`.
 """
 
 import asyncio
