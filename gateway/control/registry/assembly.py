@@ -1,9 +1,9 @@
 """Puts together what follows the model registry."""
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.control.control_plane import ControlPlane
@@ -19,7 +19,7 @@ ANY_ADDRESS: Final = ("0.0.0.0", "::")
 class Registry:
     """What follows it. `webhook`: takes its hints; None unless that is set."""
 
-    run_forever: Callable[[], Awaitable[None]]
+    run_forever: Callable[[], Coroutine[Any, Any, None]]
     webhook: Webhook | None
 
 

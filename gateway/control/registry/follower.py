@@ -39,6 +39,7 @@ class Follower:
         new = memory is None
         if memory is None:
             memory = first_memory(registered, news.aliases, here, follow=self.champion_follows)
+            memory.champion = memory.champion if self.champion_follows else news.done_champion
             self.memory.add(model, memory)
         changed = adopt(memory, news, here.stops) or new
         if news.champion == here.stable:

@@ -6,7 +6,6 @@ it does not answer, all stays as it is, and what it is to be told is told later.
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
@@ -21,6 +20,7 @@ from gateway.control.registry.lead import Alone, Lead
 from gateway.control.registry.memory import ModelMemory, RegistryMemory
 from gateway.control.registry.news import ModelNews, RegistryNews
 from gateway.control.registry.obeying import Obeying
+from gateway.control.registry.poll_clock import PollClock
 from gateway.control.registry.step import Aliases, Here, aliases_of, first_memory, note_of
 from gateway.control.registry.stop_tags import StopTags
 from gateway.control.registry.versions import RegistryVersions
@@ -29,8 +29,6 @@ from gateway.registry.mlflow_client import MlflowClient
 from gateway.system.background_tasks import retry_forever
 
 TICK_S: Final = 0.5
-HINT_S: Final = 1.0  # between polls that follow hints at least
-MOST_MISSED: Final = 6  # polls, between two calls to a registry that does not answer
 NO_ALIASES: Final = Aliases(None, None)
 log: Final = logging.getLogger("gateway.control.registry")
 
@@ -65,15 +63,13 @@ class RegistrySync:
         )  # fmt: skip
         self._poll_s = poll_s
         self._champion_follows = champion_follows
-        self._led = self._hinted = False
+        self._clock = PollClock(poll_s)
+        self._led = False
         self._asks = 0
-        self._polled_s = -math.inf
         self._seen: dict[str, Aliases] = {}
         self._waiting: dict[str, str] = {}  # by model: why an alias is not obeyed yet, or something not told
         self._models: dict[str, RegistryModel] = {}
-        self._poll_due_s = self._next_s = 0.0
         self._not_before_s: dict[str, float] = {}
-        self._missed = 0
         self._unanswered = ""
         self._status = RegistryStatus(client.http.url)
 
@@ -94,7 +90,7 @@ class RegistrySync:
     def hint(self) -> None:
         """Poll soon, on whichever host does: something may have changed there."""
         if self._lead.leads:
-            self._hinted = True
+            self._clock.hint()
         else:
             self._lead.ask()
 
@@ -116,19 +112,14 @@ class RegistrySync:
 
     async def _ask(self, bound: Mapping[str, str]) -> None:
         now_s = asyncio.get_running_loop().time()
-        if not self._led:  # another host has asked up to now
-            self._poll_due_s = self._next_s = 0.0
-            self._missed, self._asks = 0, self._lead.asks
+        if not self._led:
+            self._clock.begin_anew()
             self._waiting.clear()
-        self._hinted |= self._lead.asks != self._asks
+        elif self._lead.asks != self._asks:
+            self._clock.hint()
         self._asks = self._lead.asks
-        if self._hinted and now_s - self._polled_s >= HINT_S:
-            self._hinted = False
-            self._poll_due_s = self._next_s = 0.0
-        if now_s >= self._next_s:
-            polls = now_s >= self._poll_due_s
-            if polls:
-                self._polled_s, self._poll_due_s = now_s, now_s + self._poll_s
+        if self._clock.may_ask(now_s):
+            polls = self._clock.polls(now_s)
             due = {model: name for model, name in bound.items() if polls or self._has_news(model, name, now_s)}
             await self._exchange_all(due, polls)
         for model, registered in bound.items():
@@ -196,11 +187,10 @@ class RegistrySync:
         if answered:
             if self._status.error:
                 log.info("the registry at %s answers again", self._status.url)
-            self._missed = 0
+            self._clock.answered()
             self._status = replace(self._status, error="", answered_s=time.time())
         elif silent or (polls and due):
-            self._missed = min(self._missed + 1, MOST_MISSED)
-            self._next_s = loop.time() + self._poll_s * self._missed
+            self._clock.missed(loop.time())
             if problem != self._status.error:
                 log.warning("the registry does not answer; all stays as it is, and it is asked again: %s", problem)
             self._status = replace(self._status, error=problem)
