@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.control.api.test_registry_hint import SECRET, signed
 from tests.control.fleet.servers import RedisServer
 from tests.processes.flawed import metric, until
 from tests.processes.test_fleet import KNOWN
@@ -22,14 +23,14 @@ pytestmark = pytest.mark.slow
 DIGITS = Path(__file__).parents[2] / "models" / "digits"
 
 
-def host(folder: Path, store: RedisServer, registry: SmallRegistry) -> GatewayProcess:
+def host(folder: Path, store: RedisServer, registry: SmallRegistry, **mlflow: Any) -> GatewayProcess:
     shutil.copytree(DIGITS / "1", folder / "models" / "digits" / "1")
     shutil.copy(DIGITS / "model.yaml", folder / "models" / "digits")
     (folder / "state").mkdir()
     (folder / "state" / "fleet.json").write_text(json.dumps(KNOWN))  # it opens after one lease, not after ten
     fleet = {"store": store.url, "lease": "1s", "host": folder.name}
     routing = {"models": {"digits": {"stable": 1, "registry": "digits"}}}
-    mlflow = {"url": registry.url, "poll": "1s", "weight": 50}
+    mlflow = {"url": registry.url, "poll": "1s", "weight": 50, **mlflow}
     return GatewayProcess(folder, folder / "models", routing, fleet=fleet, registry={"mlflow": mlflow})
 
 
@@ -101,13 +102,24 @@ def test_hosts_release_promote_and_stop_what_one_registry_names(tmp_path: Path) 
         assert versions(a, b) == [(1, None), (1, None)]
 
 
-def test_the_other_host_goes_on_when_the_leader_is_killed_and_none_does_without_the_store(tmp_path: Path) -> None:
+def hint(gateway: GatewayProcess) -> int:
+    body = b'{"entity": "model_version_alias", "action": "created"}'
+    url = f"{gateway.control_url}/api/registry/hint"
+    return httpx.post(url, content=body, headers=signed(body)).status_code  # type: ignore[arg-type]
+
+
+def test_the_other_host_goes_on_when_the_leader_is_killed_and_none_does_without_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts that ask only when they begin, and after hints."""
+    monkeypatch.setenv("FAKE_SECRET", SECRET)
+    hints = {"poll": "1h", "webhook_secret": {"env": "FAKE_SECRET"}}
     with ExitStack() as stack:
         registry = stack.enter_context(SmallRegistry())
         registry.files["model.onnx"] = (DIGITS / "2" / "model.onnx").read_bytes()
         registry.aliases = {"champion": "1", "challenger": "2"}
         store = stack.enter_context(RedisServer(tmp_path / "redis"))
-        hosts = [stack.enter_context(host(tmp_path / name, store, registry)) for name in ("a", "b")]
+        hosts = [stack.enter_context(host(tmp_path / name, store, registry, **hints)) for name in ("a", "b")]
         leader, other = leader_of(*hosts)
         until(lambda: versions(leader, other) == [(1, 2), (1, 2)], "both have fetched it")
         assert (metric(leader, "gateway_registry_leads"), metric(leader, "gateway_registry_up")) == (1.0, 1.0)
@@ -139,7 +151,12 @@ def test_the_other_host_goes_on_when_the_leader_is_killed_and_none_does_without_
         until(lambda: all("without contact" in str(elsewhere(one)) for one in hosts), "neither asks the registry")
         registry.aliases["challenger"] = "3"
         asked = len(registry.calls)
-        assert httpx.post(f"{leader.control_url}/api/registry/hint", json={}).status_code == 404
+        assert [hint(one) for one in hosts] == [202, 202]
         assert len(registry.calls) == asked
         store.thaw()
-        until(lambda: versions(*hosts) == [(2, 3), (2, 3)], "the version that was named meanwhile is brought by both")
+        until(lambda: (2, 3) in versions(*hosts), "the version that was named meanwhile is brought")
+        until(lambda: None in map(elsewhere, hosts), "the one that asks is known")
+        asked = len(registry.calls)
+        other = next(one for one in hosts if elsewhere(one) is not None)
+        assert hint(other) == 202
+        until(lambda: "registered-models/get" in "".join(registry.calls[asked:]), "the one that asks has the hint, too")
