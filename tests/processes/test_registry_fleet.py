@@ -140,6 +140,7 @@ def test_the_other_host_goes_on_when_the_leader_is_killed_and_none_does_without_
         until(lambda: elsewhere(other) is None, "the other one follows the registry")
         assert registry.aliases == {"champion": "1", "challenger": "2"}
         del registry.answers["registered-models/alias"]
+        assert hint(other) == 202
         until(lambda: registry.aliases == {"champion": "2"}, "the registry is told by the other one")
 
         leader.__enter__()

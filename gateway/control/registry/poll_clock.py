@@ -4,14 +4,18 @@ import math
 from typing import Final
 
 HINT_S: Final = 1.0  # between a poll and one that follows a hint at least, however many come
-MOST_MISSED: Final = 6  # polls, between two calls to a registry that does not answer
+LONGEST_RETRY_S: Final = 60.0  # until what has failed is tried again, where polls are rarer
+MOST_MISSED: Final = 6  # such pauses, between two calls to a registry that does not answer
 
 
 class PollClock:
-    """`poll_s`: between two polls. All times are in seconds on one clock that the caller reads."""
+    """`poll_s`: between two polls. `retry_s`: until what has failed is tried again. All times are in seconds on one clock
+    that the caller reads.
+    """
 
     def __init__(self, poll_s: float) -> None:
         self._poll_s = poll_s
+        self.retry_s = min(poll_s, LONGEST_RETRY_S)
         self._hinted = False
         self._polled_s = -math.inf
         self._due_s = self._next_s = -math.inf
@@ -47,4 +51,5 @@ class PollClock:
     def missed(self, now_s: float) -> None:
         """It has not."""
         self._missed = min(self._missed + 1, MOST_MISSED)
-        self._next_s = now_s + self._poll_s * self._missed
+        self._next_s = now_s + self.retry_s * self._missed
+        self._due_s = min(self._due_s, self._next_s)

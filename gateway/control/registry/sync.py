@@ -61,7 +61,6 @@ class RegistrySync:
             versions, memory, self._champion, self._fetching, champion_follows,
             lambda model: counts[model, "stop"], lambda: log.last_sequence,
         )  # fmt: skip
-        self._poll_s = poll_s
         self._champion_follows = champion_follows
         self._clock = PollClock(poll_s)
         self._led = False
@@ -177,7 +176,7 @@ class RegistrySync:
                 answered = answered or not isinstance(error, RegistryUnavailable)
                 silent, problem = isinstance(error, RegistrySilent), str(error)
                 self._status = replace(self._status, errors=self._status.errors + 1)
-                self._not_before_s[model] = loop.time() + self._poll_s
+                self._not_before_s[model] = loop.time() + self._clock.retry_s
                 if silent:
                     self._unanswered = model
                     break
@@ -227,7 +226,7 @@ class RegistrySync:
         try:
             await telling
         except RegistryError as error:
-            self._not_before_s[model] = asyncio.get_running_loop().time() + self._poll_s
+            self._not_before_s[model] = asyncio.get_running_loop().time() + self._clock.retry_s
             self._status = replace(self._status, errors=self._status.errors + 1)
             return str(error)
         return ""

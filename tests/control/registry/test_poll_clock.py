@@ -1,6 +1,6 @@
 """When the registry is polled, with hints and without."""
 
-from gateway.control.registry.poll_clock import HINT_S, MOST_MISSED, PollClock
+from gateway.control.registry.poll_clock import HINT_S, LONGEST_RETRY_S, MOST_MISSED, PollClock
 
 
 def polled(clock: PollClock, *times_s: float) -> list[float]:
@@ -39,6 +39,15 @@ def test_a_registry_that_does_not_answer_is_asked_at_growing_intervals_unless_a_
     clock.missed(now_s + 1.0)
     assert not clock.may_ask(now_s + 10.9)
     assert clock.may_ask(now_s + 11.0)
+
+
+def test_what_has_failed_is_tried_again_within_minutes_even_where_polls_are_rare() -> None:
+    clock = PollClock(3600.0)
+    assert polled(clock, 0.0) == [0.0]
+    clock.missed(0.0)
+    assert polled(clock, 59.0, 60.0, 120.0) == [60.0]
+    assert clock.retry_s == LONGEST_RETRY_S
+    assert PollClock(10.0).retry_s == 10.0
 
 
 def test_a_host_that_begins_to_ask_does_so_at_once() -> None:
