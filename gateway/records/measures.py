@@ -121,7 +121,7 @@ def value_text(value: float, form: str) -> str:
     if form == SHARE:
         return f"{value:.1%}"
     if form == RATIO:
-        return f"{1 + value:.3g} ×"
+        return f"{1 + value:,.0f} ×" if value >= 999 else f"{1 + value:.3g} ×"
     return f"{value:,.0f}" if form == COUNT or abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -108,12 +108,12 @@ def test_status_answers_whether_the_candidate_is_better() -> None:
     accuracy = effect("accuracy", 0.0123, form="share", low=-0.01, high=0.03, words="wait")
     accuracy |= {"stable": 0.8, "candidate": 0.95}
     revenue = effect("revenue", 1.5, low=1.25, high=1.75, candidate=None)
-    failures = effect("failures", 0.5, form="ratio", low=-0.25, high=3, candidate=None, stable=None, words="wait")
+    failures = effect("failures", 0.5, form="ratio", low=-0.25, high=999, candidate=None, stable=None, words="wait")
     shown = cells(printed(status_text({**RELEASE, "effects": [accuracy, revenue, failures]}), 200))
     assert shown[2:] == [
         ["accuracy", "80.0% (n=1,300)", "95.0% (n=1,200)", "+1.23 points", "-1.00 to +3.00 points", "wait"],
         ["revenue", "8 (n=1,300)", "-", "+1.5", "+1.25 to +1.75", "better"],
-        ["failures", "n=1,300", "n=1,200", "1.5 ×", "0.75 × to 4 ×", "wait"],
+        ["failures", "n=1,300", "n=1,200", "1.5 ×", "0.75 × to 1,000 ×", "wait"],
     ]
 
 

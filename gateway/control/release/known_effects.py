@@ -38,6 +38,7 @@ def effect_documents(effects: Iterable[Effect]) -> list[EffectDocument]:
             ratios.append(_document(one, RATIO_NAMES[one.outcome]))
             continue
         by_route.setdefault(one.route, {})[one.outcome] = one
+    ratios.sort(key=lambda one: list(RATIO_NAMES).index(one["metric"]))
     return ratios + [
         _document(found[outcome], shown)
         for found in by_route.values()

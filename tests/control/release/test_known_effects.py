@@ -51,10 +51,10 @@ def test_words_say_what_is_missing_and_that_feedback_is_unequal() -> None:
 
 def test_how_often_failures_come_is_said_first_and_as_a_ratio() -> None:
     failures = of("failures", is_ratio=True, verdict=EffectVerdict.WORSE, effect=3.5, candidate_mean=None)
-    found, accuracy = effect_documents([WRONG, failures])
+    found, slow, accuracy = effect_documents([WRONG, replace(failures, outcome="slow_requests"), failures])
     assert (found["metric"], found["label"], found["form"]) == ("failures", "failures", "ratio")
     assert (found["effect"], found["candidate"], found["higher_is_better"]) == (3.5, None, False)
-    assert accuracy["metric"] == "accuracy"
+    assert (slow["label"], accuracy["metric"]) == ("slow requests", "accuracy")
     assert known_record([WRONG, failures])["effects"][0] == found
 
 
