@@ -27,9 +27,7 @@ class MlflowSettings(Settings):
     ca: Text | None = None
     """A file of certificates to trust instead of the system's, for https."""
     webhook_secret: FromEnvironment | None = None
-    """The secret of MLflow's webhook to `/api/registry/hint`, from the environment: a delivery lets the next poll come
-    now; null: none is taken.
-    """
+    """The secret of MLflow's webhook, from the environment: a delivery lets the next poll come now; null: none does."""
     follow: Literal["challenger", "champion"] = "challenger"
     """`champion`: a champion that is moved to any version becomes stable at once, without a release as candidate."""
     weight: Literal["ramp"] | WeightPpm | None = None

@@ -9,8 +9,8 @@ MOST_MISSED: Final = 6  # such pauses, between two calls to a registry that does
 
 
 class PollClock:
-    """`poll_s`: between two polls. `retry_s`: until what has failed is tried again. All times are in seconds on one clock
-    that the caller reads.
+    """`poll_s`: between two polls. `retry_s`: until what has failed is tried again. All times are in seconds on one
+    clock that the caller reads.
     """
 
     def __init__(self, poll_s: float) -> None:
