@@ -1,6 +1,6 @@
 """POST /api/registry/hint: a webhook of MLflow says that an alias has moved. Signed by MLflow instead of an API key."""
 
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,7 +38,8 @@ class RegistryHint:
             "A delivery of MLflow's webhook, signed with its secret: the registry is polled now.",
             errors=(400, 401, 404, 408, 413),
             parameters=_PARAMETERS,
-            upload="application/json",
+            body=dict[str, Any],
+            body_required=True,
             media=None,
             status=202,
         )
