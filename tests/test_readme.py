@@ -57,6 +57,7 @@ NOT_RUN: Final = {
     ".venv/bin/python -m loadtests overhead": "takes minutes and all cores; CI runs it, shortened",
 }
 SNIPPETS_NOT_RUN: Final = {
+    "from mlflow import MlflowClient": "a server of MLflow sends it, in tests/processes/test_registry.py",
     "import torch": "PyTorch is not in the extra [test]: it takes gigabytes",
     "from mlflow.deployments": "tests/cli/mlflow makes these calls, in an environment with MLflow",
     "import pandas as pd\nfrom cleanlab": "tests/offline/dataset/test_cleanlab.py runs it",

@@ -126,8 +126,8 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
 
 def _registry_line(registry: dict[str, Any]) -> str:
     aliases = ", ".join(f"{alias} {registry[alias] or '-'}" for alias in ("champion", "challenger"))
-    note = f"; {registry['note']}" if registry["note"] else ""
-    return f"registry {registry['registered']}: {aliases}{note}"
+    notes = filter(None, (registry["note"], registry.get("elsewhere")))  # the release before does not say the latter
+    return "; ".join((f"registry {registry['registered']}: {aliases}", *notes))
 
 
 def _unsplit_note(release: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ from gateway.control.plane_sockets import control_socket, metrics_socket, reserv
 from gateway.control.pool.orphans import OrphanedWorkers
 from gateway.control.propose import Proposals
 from gateway.control.registry.assembly import open_registry
+from gateway.control.registry.webhook import Webhook
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import collect_status
 from gateway.errors import SettingsError
@@ -115,10 +116,12 @@ class _Supervisor:
         self._skip_drain = asyncio.Event()
         self._reload_now = asyncio.Event()
         self._proposals = Proposals(control, control.editor, self._end.is_set)
+        self._webhook: Webhook | None = None
 
     async def run(self, url: str, ready: Callable[[Sequence[ReleaseStatus]], None]) -> None:
         loop = asyncio.get_running_loop()
         registry = open_registry(self._settings, self._control, self._proposals, url)
+        self._webhook = registry.webhook if registry is not None else None
         demote_on_cpu_overrun()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         set_realtime()  # a stop must not wait for a core that the load occupies
@@ -173,7 +176,12 @@ class _Supervisor:
 
     def _server(self) -> Server:
         application = control_app(
-            self._control, self._proposals, self._end, self._keyring, metrics_port=self._settings.control.metrics_port
+            self._control,
+            self._proposals,
+            self._end,
+            self._keyring,
+            metrics_port=self._settings.control.metrics_port,
+            webhook=self._webhook,
         )
         tls = ssl_context_factory(self._tls)
         return Server(

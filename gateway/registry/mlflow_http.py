@@ -7,7 +7,7 @@ import asyncio
 import base64
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import httpx
@@ -71,8 +71,8 @@ class Download:
 class MlflowHttp:
     """`url`: of the server, with a path if it has one. `user`: for HTTP Basic with the token as password, as MLflow's
     own authentication wants it; empty: the token is a bearer's. `ca`: a file of certificates to trust instead of the
-    system's. `timeout_s`: of a call; `piece_timeout_s`: of PIECE_BYTES of a file. Used on one event loop; all methods
-    raise RegistryError.
+    system's. `timeout_s`: of a call; `piece_timeout_s`: of PIECE_BYTES of a file. `may_write`: asked before each call
+    that changes something. Used on one event loop; all methods raise RegistryError.
     """
 
     def __init__(
@@ -84,8 +84,10 @@ class MlflowHttp:
         ca: str | None = None,
         timeout_s: float = 10.0,
         piece_timeout_s: float = PIECE_TIMEOUT_S,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self.url = url.rstrip("/")
+        self._may_write = may_write
         self._headers = {"accept-encoding": "identity", "user-agent": "canary-gateway"} | _authorization(user, token)
         self._ca = ca
         self._timeout_s = timeout_s
@@ -96,6 +98,8 @@ class MlflowHttp:
         self, method: str, path: str, params: Params | None = None, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """The JSON object that the server answers."""
+        if method != "GET" and not self._may_write():
+            raise RegistryError(f"{self._label(path)} is not called: another host follows the registry now")
         content = None if body is None else orjson.dumps(body)
         headers = {} if body is None else {"content-type": _JSON}
         try:

@@ -10,6 +10,7 @@ from gateway.settings.from_environment import FromEnvironment
 from gateway.settings.units import Address, Seconds, Text, WeightPpm
 
 MOST_POLL_S: Final = 3600.0
+SHORTEST_SECRET: Final = 16
 
 
 class MlflowSettings(Settings):
@@ -25,6 +26,8 @@ class MlflowSettings(Settings):
     """The name for HTTP Basic, with the token as password, as MLflow's own accounts want it; null: a bearer token."""
     ca: Text | None = None
     """A file of certificates to trust instead of the system's, for https."""
+    webhook_secret: FromEnvironment | None = None
+    """The secret of MLflow's webhook, from the environment: a delivery lets the next poll come now; null: none does."""
     follow: Literal["challenger", "champion"] = "challenger"
     """`champion`: a champion that is moved to any version becomes stable at once, without a release as candidate."""
     weight: Literal["ramp"] | WeightPpm | None = None
@@ -42,14 +45,29 @@ class MlflowSettings(Settings):
 
     def token_value(self) -> str:
         """The token, from the environment, or an empty text. Raises ValueError that names the missing variable."""
-        if self.token is None:
-            return ""
-        found = os.environ.get(self.token.env)
-        if not found:
-            raise ValueError(f"registry.mlflow.token: the environment has no variable {self.token.env}; set it")
-        if not (found.isascii() and found.isprintable()):
+        found = _value(self.token, "token")
+        if self.token is not None and not (found.isascii() and found.isprintable()):
             raise ValueError(f"registry.mlflow.token: {self.token.env} holds characters that no header may have")
         return found
+
+    def webhook_secret_value(self) -> str:
+        """The webhook's secret, from the environment, or an empty text. Raises ValueError as `token_value` does."""
+        found = _value(self.webhook_secret, "webhook_secret")
+        if self.webhook_secret is not None and len(found) < SHORTEST_SECRET:
+            raise ValueError(
+                f"registry.mlflow.webhook_secret: {self.webhook_secret.env} has {len(found)} characters;"
+                f" {SHORTEST_SECRET} are needed, such as those of `openssl rand -hex 32`"
+            )
+        return found
+
+
+def _value(setting: FromEnvironment | None, key: str) -> str:
+    if setting is None:
+        return ""
+    found = os.environ.get(setting.env)
+    if not found:
+        raise ValueError(f"registry.mlflow.{key}: the environment has no variable {setting.env}; set it")
+    return found
 
 
 class RegistrySettings(Settings):

@@ -91,6 +91,21 @@ def test_status_without_feedback_says_so_once() -> None:
     assert [line for line in lines if "feedback" in line] == ["no feedback yet"]
 
 
+def test_status_says_which_host_follows_the_registry() -> None:
+    registry = {
+        "registered": "d",
+        "champion": 1,
+        "challenger": None,
+        "note": None,
+        "elsewhere": "b follows the registry",
+    }
+    line = "registry d: champion 1, challenger -"
+    assert status_lines({**RELEASE, "registry": registry})[-2] == f"{line}; b follows the registry"
+    assert status_lines({**RELEASE, "registry": {**registry, "elsewhere": None}})[-2] == line
+    del registry["elsewhere"]  # as the release before answers
+    assert status_lines({**RELEASE, "registry": registry})[-2] == line
+
+
 def effect(label: str, value: float | None, route: str | None = None, **more: Any) -> dict[str, Any]:
     found = {
         "metric": label, "label": label, "form": "number", "route": route, "verdict": "better", "words": "better",

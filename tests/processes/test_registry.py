@@ -36,7 +36,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with MlflowServer(folder / "mlflow") as server:
         shipped = DIGITS / "1" / "model.onnx", large(folder / "large.onnx")
         first, second, pickled = server.log_models(*shipped)
-        for name in MODELS:
+        for name in (*MODELS, "hooked"):
             shutil.copytree(DIGITS / "1", folder / "models" / name / "1")
             shutil.copy(DIGITS / "model.yaml", folder / "models" / name)
             server.register(name, first, second, second, pickled)
@@ -207,6 +207,24 @@ def test_nothing_changes_while_the_server_is_away_and_all_is_caught_up_after(rig
     server.start()
     until(lambda: server.aliases("away") == {"champion": 2}, "the promotion is told")
     until(lambda: config(gateway)["error"] is None, "it answers again")
+
+
+def test_a_webhook_of_the_server_lets_the_next_poll_come_now(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that would ask again in an hour."""
+    server, _ = rig
+    secret = "fake-secret-of-a-webhook"
+    monkeypatch.setenv("FAKE_SECRET", secret)
+    shutil.copytree(DIGITS / "1", tmp_path / "models" / "hooked" / "1")
+    shutil.copy(DIGITS / "model.yaml", tmp_path / "models" / "hooked")
+    mlflow = {"url": server.url, "poll": "1h", "webhook_secret": {"env": "FAKE_SECRET"}}
+    routing = {"models": {"hooked": {"stable": 1, "registry": "hooked"}}}
+    with GatewayProcess(tmp_path, tmp_path / "models", routing, registry={"mlflow": mlflow}) as gateway:
+        until(lambda: release(gateway, "hooked")["registry"]["champion"] == 1, "it has asked")
+        server.send_aliases(f"{gateway.control_url}/api/registry/hint", secret)
+        server.set_alias("hooked", "challenger", 2)
+        until(lambda: versions(gateway, "hooked") == (1, 2), "the challenger is the candidate")
 
 
 def config(gateway: GatewayProcess) -> Any:

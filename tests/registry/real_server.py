@@ -14,6 +14,11 @@ from tests.tools import tool
 
 API = "/api/2.0/mlflow"
 BORROWED = ("onnx", "ml_dtypes", "onnxruntime", "flatbuffers")  # what mlflow.onnx needs, and its list does not install
+WEBHOOKS = {  # to this machine, over http, and known at once
+    "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
+    "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+}
 LOG = """
 import sys, mlflow, onnx
 mlflow.set_tracking_uri(sys.argv[1])
@@ -70,6 +75,13 @@ class MlflowServer(ServerProcess):
     def delete_alias(self, name: str, alias: str) -> None:
         self.call("DELETE", "registered-models/alias", name=name, alias=alias)
 
+    def send_aliases(self, url: str, secret: str) -> None:
+        """Make a webhook of the aliases that are set."""
+        event = {"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}
+        said = {"name": "aliases", "url": url, "events": [event], "secret": secret}
+        answer = httpx.post(f"{self.url}/api/2.0/mlflow/webhooks", json=said, timeout=60)
+        assert answer.status_code == 200, answer.text
+
     def aliases(self, name: str) -> dict[str, int]:
         found = self.call("GET", "registered-models/get", name=name)["registered_model"].get("aliases", [])
         return {one["alias"]: int(one["version"]) for one in found}
@@ -86,7 +98,7 @@ class MlflowServer(ServerProcess):
 
 
 def _env() -> dict[str, str]:
-    own = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    own = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **WEBHOOKS}
     return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | own
 
 

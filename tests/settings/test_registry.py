@@ -41,6 +41,19 @@ def test_the_token_is_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
         found.token_value()
 
 
+def test_the_webhooks_secret_is_in_the_environment_and_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = mlflow("url: 'http://m', webhook_secret: {env: FAKE_SECRET}")
+    monkeypatch.setenv("FAKE_SECRET", "fake-secret-geheim-größe")
+    assert found.webhook_secret_value() == "fake-secret-geheim-größe"
+    assert mlflow("url: 'http://m'").webhook_secret_value() == ""
+    monkeypatch.setenv("FAKE_SECRET", "fake-secret-123")
+    with pytest.raises(ValueError, match="FAKE_SECRET has 15 characters; 16 are needed"):
+        found.webhook_secret_value()
+    monkeypatch.delenv("FAKE_SECRET")
+    with pytest.raises(ValueError, match="webhook_secret: the environment has no variable FAKE_SECRET"):
+        found.webhook_secret_value()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -22,6 +22,7 @@ OPERATE_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
 PUBLIC_PATHS: Final = ("/", "/health")  # the page itself holds no data; it asks for a key
 METRICS_PATH: Final = "/metrics"
 PUBLIC_PREFIX: Final = "/console/"  # the page's scripts, styles and images
+SIGNED_PATH: Final = "/api/registry/hint"  # its body is signed, which needs no key and is no matter for browsers
 READ_ONLY_POSTS: Final = ("/api/explain",)  # posts that change nothing
 SAFE_METHODS: Final = ("GET", "HEAD")
 UPLOAD_PATH: Final = re.compile(r"/api/releases/[^/]+/propose")  # its body has time-outs of its own, and is no JSON
@@ -67,6 +68,8 @@ class ControlAuthMiddleware:
     def _authenticate(self, scope: Scope, headers: Headers) -> Identity | None:
         if self._metrics_port is not None and scope["server"][1] == self._metrics_port:
             return None  # nothing else passes
+        if (scope["method"], scope["path"]) == ("POST", SIGNED_PATH):
+            return None
         if self._keyring is None:
             _refuse_other_names(headers)
         if scope["method"] not in SAFE_METHODS:
@@ -85,6 +88,8 @@ def is_upload(scope: Scope) -> bool:
 
 def required_scopes(method: str, path: str) -> RequiredScopes | None:
     """The scopes of which a key must have one for this request; None: no key is needed."""
+    if (method, path) == ("POST", SIGNED_PATH):
+        return None
     if method not in SAFE_METHODS and path not in READ_ONLY_POSTS:
         return OPERATE_SCOPES
     return None if path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIX) else READ_SCOPES

@@ -27,11 +27,13 @@ from gateway.control.api.page_renderer import PageRenderer
 from gateway.control.api.proposals import ProposeEndpoint
 from gateway.control.api.queries import ReadEndpoints
 from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
+from gateway.control.api.registry_hint import RegistryHint
 from gateway.control.api.release_pages import metrics_text, release_pages
 from gateway.control.api.shared_results import SharedResult
 from gateway.control.api.traffic import TrafficEndpoints
 from gateway.control.control_plane import ControlPlane
 from gateway.control.propose import Proposals
+from gateway.control.registry.webhook import Webhook
 from gateway.web.exception_handlers import exception_handlers
 from gateway.web.responses import JsonResponse
 
@@ -46,11 +48,13 @@ def control_app(
     keyring: Keyring | None,
     *,
     metrics_port: int | None = None,
+    webhook: Webhook | None = None,
 ) -> ASGIApp:
     """Build the application.
 
     `ending`: set when the gateway begins to shut down; `keyring`: None if no keys are required, since only this machine
-    can reach it; `metrics_port`: on this port anyone may ask for the metrics, and for nothing else.
+    can reach it; `metrics_port`: on this port anyone may ask for the metrics, and for nothing else; `webhook`: takes
+    the deliveries of the model registry's.
     """
     printer = PageRenderer(control.repository.path)
     documents, text = (
@@ -61,7 +65,7 @@ def control_app(
     commands = ReleaseCommands(control), FleetCommands(control)
     propose = ProposeEndpoint(control, proposals)
     recorded = TrafficEndpoints(control), DatasetEndpoints(control)
-    parts = (readings, *recorded, *commands, propose, Explain(control), events, ConsoleFiles())
+    parts = (readings, *recorded, *commands, propose, RegistryHint(webhook), Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache

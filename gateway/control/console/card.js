@@ -38,8 +38,9 @@ function mark(figure, own, stable, comparable) {
 }
 
 /** What the model registry says of the model, and what differs from the release here. */
-function registered({ registered: name, champion, challenger, note }) {
-  return `Registry ${name}: champion ${champion ?? "none"}, challenger ${challenger ?? "none"}${note ? `. ${note}` : ""}`;
+function registered({ registered: name, champion, challenger, note, elsewhere }) {
+  const said = [`Registry ${name}: champion ${champion ?? "none"}, challenger ${challenger ?? "none"}`, note, elsewhere];
+  return said.filter(Boolean).join(". ");
 }
 
 /** `commands`: opens the dialogs, and tells which commands the gateway accepts. */

@@ -1,27 +1,34 @@
 """Puts together what follows the model registry."""
 
 import socket
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.control.control_plane import ControlPlane
 from gateway.control.propose import Proposals
+from gateway.control.registry.webhook import Webhook
 from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings
 
 ANY_ADDRESS: Final = ("0.0.0.0", "::")
 
 
-class Registry(Protocol):
-    """What follows it."""
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """What follows it. `webhook`: takes its hints; None unless that is set."""
 
-    async def run_forever(self) -> None: ...
+    run_forever: Callable[[], Coroutine[Any, Any, None]]
+    webhook: Webhook | None
 
 
 def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: Proposals, url: str) -> Registry | None:
     """What follows the registry, if the settings name one. `url`: of the control plane. Raises SettingsError."""
     if settings.registry is None:
         return None
+    from gateway.control.fleet.task_assembly import open_task
+    from gateway.control.registry.lead import Alone, FleetLead
     from gateway.control.registry.memory import RegistryMemory  # only with a registry: the client takes memory
     from gateway.control.registry.stop_tags import StopTags
     from gateway.control.registry.sync import RegistrySync
@@ -31,15 +38,19 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
 
     chosen = settings.registry.mlflow
     try:
-        token = chosen.token_value()
+        token, secret = chosen.token_value(), chosen.webhook_secret_value()
     except ValueError as error:
         raise SettingsError("gateway.yaml", [str(error)]) from None
-    client = MlflowClient(MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca))
+    task = open_task(settings, control.fleet, "registry", "following the registry")
+    lead = Alone() if task is None else FleetLead(task)
+    http = MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca, may_write=lambda: lead.leads)
+    client = MlflowClient(http)
     versions = RegistryVersions(control, proposals, client, chosen.weight)
     memory = RegistryMemory(control.state, control.decision_log.replace_file)
     tags = StopTags(client, versions, control.decision_log, memory, (chosen.evidence or _reachable(url)).rstrip("/"))
     follow = chosen.follow == "champion"
-    return RegistrySync(control, client, versions, tags, memory, poll_s=chosen.poll, follow=follow)
+    sync = RegistrySync(control, client, versions, tags, memory, lead, poll_s=chosen.poll, champion_follows=follow)
+    return Registry(sync.run_forever, Webhook(secret, sync.hint) if secret else None)
 
 
 def _reachable(url: str) -> str:

@@ -21,16 +21,27 @@ class ChampionMove:
     versions: RegistryVersions
     memory: RegistryMemory
 
+    async def note(self, model: str, memory: ModelMemory, here: Here) -> None:
+        """Note a change of the stable version here, of which the registry is to be told. Raises OSError."""
+        if here.stable == memory.stable:
+            return
+        told = here.stable in memory.agreed or await self.versions.came_from(model, here.stable, memory.registered)
+        memory.move_to, memory.move_from = (here.stable, memory.champion) if told else (None, None)
+        memory.stable = here.stable
+        self.memory.save()
+
+    def note_told(self, memory: ModelMemory, aliases: Aliases, here: Here) -> None:
+        """Note what another host has told the registry, by the aliases as that has read them."""
+        step = move_step(memory, aliases, here)
+        if step is Move.GIVE_UP or (step is Move.TELL and aliases.champion == memory.move_to):
+            memory.move_to = memory.move_from = None
+            self.memory.save()
+
     async def tell(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here) -> Aliases:
         """Move the champion to the version that became stable here; returns the aliases after it. Raises RegistryError,
         OSError.
         """
-        if here.stable != memory.stable:
-            told = here.stable in memory.agreed
-            told = told or await self.versions.came_from(model, here.stable, memory.registered)
-            memory.move_to, memory.move_from = (here.stable, memory.champion) if told else (None, None)
-            memory.stable = here.stable
-            self.memory.save()
+        await self.note(model, memory, here)
         step = move_step(memory, aliases, here)
         if step is Move.NOTHING:
             return aliases

@@ -28,7 +28,7 @@ class ModelMemory:
     decision when it was first seen. `brought`: the version that was last made the candidate for the challenger.
     `agreed`: versions that were stable here and champion there at the same time, the latest MOST_AGREED.
     `refused`: the version that was refused, and `why`. `tags`: by stopped version, the sequence of the decision that
-    was written.
+    was dealt with. `written`: by version, how the text of its tag ends, by whichever host of the fleet it was written.
     """
 
     registered: str
@@ -44,6 +44,7 @@ class ModelMemory:
     refused: int | None = None
     why: str = ""
     tags: dict[int, int] = field(default_factory=dict)
+    written: dict[int, str] = field(default_factory=dict)
 
     def agree(self, version: int) -> bool:
         """Remember that the version is stable here and champion there; False if that was known."""
@@ -94,7 +95,11 @@ def _read(file: Path) -> dict[str, ModelMemory]:
 def _memory(said: dict[str, Any]) -> ModelMemory:
     """Raises TypeError or ValueError. Keys of a later release are left out."""
     known = {name: said[name] for name in ModelMemory.__slots__ if name in said}
-    memory = ModelMemory(**known | {"tags": {int(version): int(one) for version, one in said.get("tags", {}).items()}})
+    by_version = {
+        "tags": {int(version): int(one) for version, one in said.get("tags", {}).items()},
+        "written": {int(version): str(one) for version, one in said.get("written", {}).items()},
+    }
+    memory = ModelMemory(**known | by_version)
     versions = (memory.champion, memory.challenger, memory.move_to, memory.move_from, memory.asked, memory.brought)
     wrong = any(one is not None and type(one) is not int for one in (*versions, memory.refused))
     wrong = wrong or type(memory.agreed) is not list or any(type(one) is not int for one in memory.agreed)

@@ -89,6 +89,21 @@ def challenger_step(memory: ModelMemory, aliases: Aliases, here: Here, *, own_ca
     return Step.BRING if own_candidate else Step.WAIT
 
 
+def followed(step: Step, alias: int | None, *, done: int | None, in_force: int | None) -> Step:
+    """What a host of a fleet does of such a step while another one follows the registry for all. It brings what is in
+    force there, counts as dealt with what is so there, and leaves the rest to that host, whose promotions reach it as
+    edits. `done`: the version that the alias named when that host dealt with it last; `in_force`: as candidate there,
+    or as stable if the alias is the champion.
+    """
+    if step is Step.BRING and in_force == alias:
+        return Step.BRING
+    if step in (Step.NOTHING, Step.WAIT):
+        return step
+    if done != alias:
+        return Step.NOTHING  # if that host ends now, the next one has it still to do
+    return step if step is Step.TOO_LATE else Step.DEALT_WITH
+
+
 def move_step(memory: ModelMemory, aliases: Aliases, here: Here) -> Move:
     """Whether the registry is to be told of the stable version that came into force here."""
     if memory.move_to is None:

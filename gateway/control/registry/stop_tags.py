@@ -63,6 +63,7 @@ class StopTags:
                 await self._tell_of(model, memory, version, decision)
             if decision is None:
                 memory.tags.pop(version, None)
+                memory.written.pop(version, None)
             else:
                 memory.tags[version] = decision.sequence
             self._memory.save()
@@ -71,13 +72,14 @@ class StopTags:
         try:
             there = await self._client.version(memory.registered, version)
             if stop is None:
-                written = self._evidence(model, memory.tags.get(version, 0))
+                written = memory.written.get(version) or self._evidence(model, memory.tags.get(version, 0))
                 if there.tags.get(TAG, "").endswith(written):  # else it is of another gateway, or of a person
                     await self._client.delete_tag(memory.registered, version, TAG)
                 return
             said_by_other = TAG in there.tags and version not in memory.tags  # another host of the fleet
             if await self._versions.is_same(model, there) and not said_by_other:
                 await self._client.set_tag(memory.registered, version, TAG, self._text(stop))
+                memory.written[version] = self._evidence(stop.model, stop.sequence)
         except RegistryNotFound:
             return  # the version is gone there
 

@@ -16,7 +16,7 @@ def write(path: Path, content: Callable[[], bytes]) -> None:
 def test_what_is_remembered_is_read_again(tmp_path: Path) -> None:
     first = RegistryMemory(tmp_path, write)
     one = ModelMemory(registered="digits", champion=1, challenger=None, stable=3, move_to=3, move_from=1, why="w")
-    one.tags[2] = 77
+    one.tags[2], one.written[2] = 77, "; evidence"
     assert [one.agree(version) for version in (1, 3, 3, 1)] == [True, True, False, True]
     one.asked, one.asked_at, one.brought, one.refused = 4, 70, 3, 4
     first.add("model", one)
@@ -39,6 +39,7 @@ def test_keys_of_a_later_release_are_left_out_and_missing_ones_have_defaults(tmp
         "", "[]", "{", '{"models": []}', '{"models": {"m": 7}}', '{"models": {"m": {}}}',
         '{"models": {"m": {"registered": "r", "champion": "1"}}}',
         '{"models": {"m": {"registered": "r", "tags": {"a": 1}}}}',
+        '{"models": {"m": {"registered": "r", "written": [1]}}}',
         '{"models": {"m": {"registered": "r", "agreed": [null]}}}',
         '{"models": {"m": {"registered": "r", "agreed": 7}}}',
         '{"models": {"m": {"registered": "r", "stable": null}}}', '{"models": {"m": {"registered": 7}}}',

@@ -13,6 +13,7 @@ from gateway.control.registry.step import (
     challenger_step,
     champion_step,
     first_memory,
+    followed,
     move_step,
     note_of,
 )
@@ -75,6 +76,31 @@ def test_an_alias_that_was_taken_away_is_dealt_with_and_then_obeyed_again() -> N
     assert challenger_step(known, Aliases(1, None), ALONE, own_candidate=False) is Step.DEALT_WITH
     known.challenger = None
     assert challenger_step(known, Aliases(1, 3), ALONE, own_candidate=False) is Step.BRING
+
+
+@pytest.mark.parametrize(
+    ("step", "alias", "done", "in_force", "expected"),
+    [
+        (Step.NOTHING, 2, 2, 2, Step.NOTHING),
+        (Step.BRING, 3, None, None, Step.NOTHING),  # the other host may refuse it yet
+        (Step.BRING, 3, 2, 3, Step.BRING),
+        (Step.BRING, 3, 3, 3, Step.BRING),
+        (Step.BRING, 3, 3, 2, Step.DEALT_WITH),  # it was refused there, or a person has removed it
+        (Step.PROMOTE, 2, 1, None, Step.NOTHING),  # the edit comes from there, or is this host's if that one ends
+        (Step.PROMOTE, 2, 1, 2, Step.NOTHING),
+        (Step.PROMOTE, 2, 2, 1, Step.DEALT_WITH),
+        (Step.DEALT_WITH, None, None, None, Step.DEALT_WITH),
+        (Step.DEALT_WITH, 2, 1, 2, Step.NOTHING),
+        (Step.TOO_LATE, 3, None, None, Step.NOTHING),
+        (Step.TOO_LATE, 3, 3, None, Step.TOO_LATE),
+        (Step.TOO_LATE, 3, 3, 3, Step.TOO_LATE),
+        (Step.WAIT, 3, None, None, Step.WAIT),
+    ],
+)
+def test_what_a_host_does_while_another_one_follows_the_registry(
+    step: Step, alias: int | None, done: int | None, in_force: int | None, expected: Step
+) -> None:
+    assert followed(step, alias, done=done, in_force=in_force) is expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,137 @@
+"""This host's part in what one host of the fleet does for all: it is the leader, or reads what that has found.
+
+All decisions are those of `task_leadership`. Runs on control's loop.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from gateway.control.fleet.deadline import at_most
+from gateway.control.fleet.host import NEVER_NS, HostState
+from gateway.control.fleet.leadership import in_contact
+from gateway.control.fleet.store import OwnDocument, Snapshot, StoreUnavailable, Transaction
+from gateway.control.fleet.task_leadership import WRITE_NS, Heard, Lead, decoded, encoded, is_confirmed, next_lead
+from gateway.control.fleet.timing import Timing
+
+TICK_S: Final = 0.5
+log: Final = logging.getLogger("gateway.control.fleet")
+
+
+class Member(Protocol):
+    """What is read of the membership."""
+
+    host: HostState
+    timing: Timing
+
+    def now_ns(self) -> int: ...
+
+
+class TaskLeader:
+    """`task`: for the log. `lead`: as last read or written. `problem`: why that is not known; empty if it is."""
+
+    def __init__(self, task: str, store: OwnDocument, member: Member) -> None:
+        self._task = task
+        self._store = store
+        self._member = member
+        self._said: Mapping[str, Any] | None = None
+        self._asked = False
+        self._kicked = asyncio.Event()
+        self._heard = Heard(-1, NEVER_NS)
+        self._known_ns = NEVER_NS  # when the exchange was begun from which `lead` is
+        self._wrote_ns = NEVER_NS  # when the last write was begun that the store has taken
+        self._data: tuple[bytes, Lead] = b"", Lead()
+        self.lead = Lead()
+        self.problem = ""
+
+    @property
+    def in_contact(self) -> bool:
+        """Whether `lead` is of now, and all stops that the fleet has confirmed are known here."""
+        now_ns = self._member.now_ns()
+        return in_contact(self._member.host, now_ns) and now_ns - self._known_ns < WRITE_NS
+
+    @property
+    def leads(self) -> bool:
+        """Whether this host acts for all now."""
+        host, now_ns = self._member.host, self._member.now_ns()
+        own = in_contact(host, now_ns) and is_confirmed(host, self._wrote_ns, now_ns)
+        return own and self.lead.leader == host.incarnation
+
+    @property
+    def leader(self) -> str:
+        """The leader's name; empty if none is known."""
+        member = self._member.host.members.get(self.lead.leader)
+        return member.name if member is not None and self.in_contact else ""
+
+    def say(self, said: Mapping[str, Any]) -> None:
+        """Tell the others, soon, what this host has found as the leader: an object as JSON would bring it back."""
+        self._said = said
+
+    def ask(self) -> None:
+        """Ask the leader to act now."""
+        self._asked = True
+        self._kicked.set()
+
+    async def run_forever(self) -> None:
+        """Exchange, until cancelled."""
+        while True:
+            self._kicked.clear()
+            await self.tick()
+            await at_most(TICK_S, self._kicked.wait())
+
+    async def tick(self) -> None:
+        """One exchange."""
+        if not in_contact(self._member.host, self._member.now_ns()):
+            return
+        led = self.leads
+        try:
+            async with asyncio.timeout(self._member.timing.lease_ns / 1e9):
+                await self._exchange()
+        except (StoreUnavailable, TimeoutError, ValueError) as error:
+            problem = str(error) or "the store did not answer in time"
+            if problem != self.problem:
+                log.warning("which host does %s for the fleet is not known here: %s", self._task, problem)
+            self.problem = problem
+        else:
+            self.problem = ""
+        if self.leads != led:
+            log.info("this host %s %s for the fleet", "does" if self.leads else "no longer does", self._task)
+
+    async def close(self) -> None:
+        """Close the store. Nothing else may be under way."""
+        await self._store.close()
+
+    async def _exchange(self) -> None:
+        began_ns = self._member.now_ns()
+        snapshot = await self._store.commit(None)
+        while True:
+            before, asked = self._hear(snapshot), self._asked
+            said = self._said if before.leader == self._member.host.incarnation else None
+            host, now_ns, timing = self._member.host, self._member.now_ns(), self._member.timing
+            confirmed = is_confirmed(host, self._wrote_ns, now_ns)
+            after = next_lead(host, before, self._heard, now_ns, timing, said=said, asked=asked, confirmed=confirmed)
+            if after != before:
+                snapshot = await self._store.commit(_change(snapshot, after))
+                if not snapshot.committed:
+                    continue
+                self._wrote_ns = now_ns
+            if after.leader != before.leader:
+                self._said = None  # of an earlier time as the leader
+            self._asked = self._asked and not asked
+            self.lead, self._known_ns = self._hear(snapshot), began_ns
+            return
+
+    def _hear(self, snapshot: Snapshot) -> Lead:
+        """What is in the store; since when it is the same is noted."""
+        if self._data[0] != snapshot.core:
+            self._data = snapshot.core, decoded(snapshot.core)
+        lead = self._data[1]
+        if lead.number != self._heard.number:
+            self._heard = Heard(lead.number, self._member.now_ns())
+        return lead
+
+
+def _change(snapshot: Snapshot, lead: Lead) -> Transaction:
+    return Transaction(snapshot.run_id, snapshot.tag, encoded(lead), secrets.token_hex(8), (), urgent=False)

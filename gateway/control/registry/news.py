@@ -1,0 +1,76 @@
+"""What the host that follows the registry for a fleet tells the others, as it lies in the fleet's store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from gateway.control.registry.memory import ModelMemory
+from gateway.control.registry.step import Aliases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelNews:
+    """One model. `champion`, `challenger`: the versions of these aliases when they were read. `stable`, `candidate`: in
+    force at that host. `done_champion`, `done_challenger`: the versions of the aliases that it has dealt with last.
+    `refused`, `why`, `written`: as in its memory; `tags`: the versions whose stop has been dealt with. `note`,
+    `problem`, `pending`: as it shows them.
+    """
+
+    registered: str
+    champion: int | None
+    challenger: int | None
+    stable: int
+    candidate: int | None
+    done_champion: int | None
+    done_challenger: int | None
+    refused: int | None = None
+    why: str = ""
+    tags: tuple[int, ...] = ()
+    written: Mapping[int, str] = field(default_factory=dict)
+    note: str = ""
+    problem: bool = False
+    pending: int = 0
+
+    @property
+    def aliases(self) -> Aliases:
+        """As they were read."""
+        return Aliases(self.champion, self.challenger)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryNews:
+    """`error`: why the registry does not answer, empty if it does. `answered_s`: when it last did, in seconds since
+    1970, 0 if never. `models`: by their names here.
+    """
+
+    error: str = ""
+    answered_s: float = 0.0
+    models: Mapping[str, ModelNews] = field(default_factory=dict)
+
+
+NO_NEWS: Final = RegistryNews()
+_NEWS: Final = TypeAdapter(RegistryNews)
+
+
+def document_of(news: RegistryNews) -> dict[str, Any]:
+    """The JSON object that is stored."""
+    document: dict[str, Any] = _NEWS.dump_python(news, mode="json")
+    return document
+
+
+def news_of(document: Mapping[str, Any]) -> RegistryNews:
+    """What was stored; what a later release has added is left out. Raises ValueError if it is damaged."""
+    return _NEWS.validate_python(document) if document else NO_NEWS
+
+
+def adopt(memory: ModelMemory, news: ModelNews, stops: Mapping[int, int]) -> bool:
+    """Remember which stops the other host has told the registry of, so that this one could go on. `stops`: here, by
+    version, the sequence of the decision. Returns whether that is new.
+    """
+    tags, written = {version: stops.get(version, 0) for version in news.tags}, dict(news.written)
+    if (memory.tags, memory.written) == (tags, written):
+        return False
+    memory.tags, memory.written = tags, written
+    return True

@@ -1,0 +1,162 @@
+"""Which host does a task for the fleet: one at a time, another one once it has ended, and none without contact."""
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+
+from gateway.control.fleet.host import HostState, Observed
+from gateway.control.fleet.store_state import Identity, Member
+from gateway.control.fleet.task_leader import TaskLeader
+from gateway.control.fleet.task_leadership import (
+    SILENT_NS,
+    VALID_NS,
+    WRITE_NS,
+    Heard,
+    Lead,
+    decoded,
+    encoded,
+    is_confirmed,
+    next_lead,
+)
+from gateway.control.fleet.timing import Timing
+from tests.control.fleet.servers import RedisServer, asynchronous, opened
+
+TIMING = Timing(1_000_000_000, 100_000_000)
+NOW = 10**15
+SAID = {"found": 1}
+LED_BY_B = Lead(number=7, leader="b", asks=2, said=SAID)
+LED_HERE = LED_BY_B._replace(leader="a")
+
+
+def host(*members: str, contact: bool = True, still_since_ns: int = NOW) -> HostState:
+    """The host a. `still_since_ns`: since when the others' beats are the same."""
+    found = {name: Member(1, 0, False, f"host-{name}") for name in ("a", *members)}
+    return HostState(
+        "a", "host-a", open=True, settled=True, identity=Identity("r", "k"), members=found,
+        contact_until_ns=NOW + TIMING.lease_ns if contact else NOW,
+        observed={name: Observed(1, still_since_ns) for name in found},
+    )  # fmt: skip
+
+
+def after(
+    state: HostState, lead: Lead, *, age_ns: int = 0, said: Any = None, asked: bool = False, confirmed: bool = True
+) -> Lead:
+    heard = Heard(lead.number, NOW - age_ns)
+    return next_lead(state, lead, heard, NOW, TIMING, said=said, asked=asked, confirmed=confirmed)
+
+
+@pytest.mark.parametrize(
+    ("state", "lead", "age_ns", "takes"),
+    [
+        (host(), Lead(), 0, True),  # nobody does it yet
+        (host("b"), LED_BY_B, 0, False),
+        (host("b", still_since_ns=NOW - TIMING.longest_ns + 1), LED_BY_B, 0, False),  # its lease may last
+        (host("b", still_since_ns=NOW - TIMING.longest_ns), LED_BY_B, 0, True),
+        (host("b", still_since_ns=NOW - TIMING.longest_ns), LED_BY_B, -1, False),  # it has written since the last beat
+        (host(), LED_BY_B, 0, True),  # it has left
+        (host(), LED_BY_B, -1, False),  # or it was new
+        (host("b"), LED_BY_B, SILENT_NS - 1, False),
+        (host("b"), LED_BY_B, SILENT_NS, True),  # it beats, but has written nothing
+        (host(contact=False), Lead(), 0, False),
+        (host(contact=False), LED_BY_B, SILENT_NS, False),
+        (host()._replace(open=False), LED_BY_B, 0, False),
+        (host()._replace(settled=False), LED_BY_B, 0, False),
+    ],
+)
+def test_a_host_takes_over_from_one_that_is_gone(state: HostState, lead: Lead, age_ns: int, takes: bool) -> None:
+    expected = lead._replace(number=lead.number + 1, leader="a") if takes else lead
+    assert after(state, lead, age_ns=age_ns, said={"of": "another time"}) == expected
+
+
+def test_the_leader_writes_what_is_new_and_now_and_then_that_it_is_there() -> None:
+    assert after(host(), LED_HERE, said=SAID) == after(host(), LED_HERE) == LED_HERE
+    assert after(host(), LED_HERE, said={"found": 2}) == LED_HERE._replace(number=8, said={"found": 2})
+    assert after(host(), LED_HERE, said=SAID, age_ns=WRITE_NS) == LED_HERE._replace(number=8)
+    assert after(host(), LED_HERE, said=SAID, confirmed=False) == LED_HERE._replace(number=8)
+    assert after(host(contact=False), LED_HERE, said={"found": 2}) == LED_HERE
+
+
+def test_a_write_confirms_the_leader_in_one_lease_and_for_some_time() -> None:
+    state = host()._replace(steady_since_ns=NOW - 60)
+    assert is_confirmed(state, NOW - 60, NOW)
+    assert not is_confirmed(state, NOW - 61, NOW)  # contact was lost since
+    assert is_confirmed(state, NOW - 60, NOW - 60 + VALID_NS - 1)
+    assert not is_confirmed(state, NOW - 60, NOW - 60 + VALID_NS)
+    assert VALID_NS < SILENT_NS  # others wait longer
+
+
+def test_any_host_in_contact_may_ask_the_leader_to_act() -> None:
+    assert after(host("b"), LED_BY_B, asked=True) == LED_BY_B._replace(asks=3)
+    assert after(host("b", contact=False), LED_BY_B, asked=True) == LED_BY_B
+
+
+def test_what_is_stored_is_read_again_and_damage_is_refused() -> None:
+    assert decoded(encoded(LED_BY_B)) == LED_BY_B
+    assert decoded(b"") == Lead()
+    for damaged in (b"[]", b"{", b'{"protocol": 2}', encoded(LED_BY_B).replace(b'"b"', b"1")):
+        with pytest.raises(ValueError, match="choose another fleet"):
+            decoded(damaged)
+
+
+class _Member:
+    """A membership, as far as the task needs one, whose contact a test sets."""
+
+    timing = TIMING
+
+    def __init__(self, name: str, clock: list[int]) -> None:
+        self.host = HostState(name, f"host-{name}", open=True, settled=True, identity=Identity("r", "k"))
+        self._clock = clock
+
+    def now_ns(self) -> int:
+        return self._clock[0]
+
+    def see(self, names: dict[str, int]) -> None:
+        """A beat, which sees these members and their beats."""
+        now_ns, before = self.now_ns(), self.host.observed
+        found = {name: Member(beat, 0, False, f"host-{name}") for name, beat in names.items()}
+        observed = {
+            name: before[name] if name in before and before[name].beat == beat else Observed(beat, now_ns)
+            for name, beat in names.items()
+        }
+        steady_ns = self.host.steady_since_ns if now_ns < self.host.contact_until_ns else now_ns
+        self.host = self.host._replace(
+            steady_since_ns=steady_ns, members=found, observed=observed, contact_until_ns=now_ns + TIMING.lease_ns
+        )
+
+
+@pytest.mark.parametrize("seed", range(2))
+@asynchronous
+async def test_at_no_time_do_two_hosts_act(tmp_path: Any, seed: int) -> None:
+    """Over a real store; beats and exchanges of each host fail at random."""
+    rng, clock, beats = random.Random(seed), [NOW], dict.fromkeys("abc", 0)
+    leaders: list[str] = []
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two, opened(server.url) as three:
+            members = {name: _Member(name, clock) for name in "abc"}
+            tasks = {
+                name: TaskLeader("a task", store, members[name])
+                for name, store in zip("abc", (one, two, three), strict=True)
+            }
+            away = {"": 0}
+            for turn in itertools.count():
+                clock[0] += rng.randrange(50_000_000, 400_000_000)
+                if rng.random() < 0.02:
+                    away[rng.choice("abc")] = turn + rng.randrange(40)
+                for name in rng.sample("abc", 3):
+                    if away.get(name, 0) > turn:
+                        continue
+                    if rng.random() < 0.9:
+                        beats[name] += 1
+                        members[name].see(dict(beats))
+                    if rng.random() < 0.9:
+                        tasks[name].say({"turn": turn})
+                        await tasks[name].tick()
+                    acting = [other for other in "abc" if tasks[other].leads]
+                    assert len(acting) <= 1
+                    leaders += [one for one in acting if leaders[-1:] != [one]]
+                if turn == 800:
+                    break
+    assert len(leaders) > 5  # it has changed hands
+    assert tasks["a"].lead.number > 50
