@@ -73,6 +73,13 @@ def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE
         time.sleep(0.02)
 
 
+def suspend(pid: int) -> None:
+    """Stop a process; returns once it runs no more."""
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{pid}/stat")
+    until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it is suspended")
+
+
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 

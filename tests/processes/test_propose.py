@@ -234,14 +234,15 @@ class SlowUpload:
         port = int(running.control_url.rpartition(":")[2])
         self.socket = socket.create_connection(("127.0.0.1", port))
         head = f"POST /api/releases/{model}/propose?weight=0 HTTP/1.1\r\nHost: localhost\r\n"
-        head += f"Content-Type: application/x-tar\r\nContent-Length: {len(self._body)}\r\n\r\n"
+        head += f"Connection: close\r\nContent-Type: application/x-tar\r\nContent-Length: {len(self._body)}\r\n\r\n"
         self.socket.sendall(head.encode() + self._body[:2048])
 
     def finish(self) -> bytes:
+        """Send the rest; returns the whole answer, after which the gateway closes the connection."""
         with self.socket:
             self.socket.settimeout(60)
             self.socket.sendall(self._body[2048:])
-            return self.socket.recv(65536)
+            return b"".join(iter(lambda: self.socket.recv(65536), b""))
 
 
 def staged(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from loadtests.client import Client, request
 from loadtests.recorded import Told
 from tests.backends.onnx_models import INT64_MIN, looping, needs_trap, place, save
-from tests.processes.flawed import metric, until, workers
+from tests.processes.flawed import metric, suspend, until, workers
 from tests.processes.recorded import assert_all_are_recorded_once, records
 from tests.running import GatewayProcess
 
@@ -177,7 +177,7 @@ def test_suspended_process_is_rescued_stopped_and_replaced(tmp_path: Path) -> No
     settings = {"heartbeat_timeout": "3s"}
     with serving(tmp_path, {"split": EVERYONE, "rescue": {"timeout": "100ms"}}, server=settings) as gateway:
         (pid,) = version_pids(gateway)
-        os.kill(pid, signal.SIGSTOP)
+        suspend(pid)
         try:
             end_s = time.monotonic() + 30
             while not release(gateway)["stopped"]:
