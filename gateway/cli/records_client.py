@@ -6,7 +6,7 @@ import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import httpx
 import orjson
@@ -65,10 +65,12 @@ def fetch_trace(control: ControlAddress, prediction_id: str) -> TraceDocument:
     with _answered(control, path, {}, "waiting for the trace", found) as answer:
         document = orjson.loads(b"".join(answer))
     try:
-        return TypeAdapter(TraceDocument).validate_python(document)
+        TypeAdapter(TraceDocument).validate_python(document)
     except ValidationError:
         error = document.get("error") if isinstance(document, dict) else None
         raise CommandError(error if isinstance(error, str) else NO_TRACE) from None
+    document.pop("error", None)  # beside the trace of a prediction without a record
+    return cast("TraceDocument", document)
 
 
 def _check_name(model: str) -> None:
