@@ -157,8 +157,8 @@ class ProposeEndpoint:
         elif self._control.fleet is not None:
             notes.append(
                 "in a fleet: the files and the edit are on this host only; run the same command with --version"
-                f" {version} on each other host, or, if all share one models folder, name candidate {version} in"
-                " their routing files"
+                f" {version} on each other host, or, if all share one models folder, gateway propose {model}"
+                f" {version}"
             )
         return notes
 
