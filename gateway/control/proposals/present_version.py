@@ -15,9 +15,7 @@ from gateway.backends.repository import Repository
 from gateway.errors import Conflict, NotFound
 
 # rsync's .NAME.XXXXXX and its folders for --delay-updates and --partial-dir; WinSCP, curl and browsers
-_UNFINISHED: Final = re.compile(
-    r"\..+\.[A-Za-z0-9]{6}|\.~tmp~|\.rsync-partial|.+\.(part|partial|filepart|crdownload)", re.IGNORECASE
-)
+_UNFINISHED: Final = re.compile(r"\..+\.[A-Za-z0-9]{6}|\.~tmp~|\.rsync-partial|.+\.(part|partial|filepart|crdownload)")
 
 
 class PresentVersion:
