@@ -53,10 +53,10 @@ def propose(
     the model repository already, copied there by other means: nothing is sent, and nothing removed if it is refused. A
     path that is a number is written ./3.
 
-    What is at PATH is copied into the model repository, and nothing of it is left if it is refused. The version is loaded
-    as a trial, and named as the candidate in the routing file. All routes of the release apply to it, those for some customers too; --weight and
-    --ramp change that of `everyone` alone, and what each route gives it is shown at the end. If the release has no
-    routes, the candidate gets no traffic yet.
+    What is at PATH is copied into the model repository, and nothing of it is left if it is refused. The version is
+    loaded as a trial, and named as the candidate in the routing file. All routes of the release apply to it, those for
+    some customers too; --weight and --ramp change that of `everyone` alone, and what each route gives it is shown at
+    the end. If the release has no routes, the candidate gets no traffic yet.
     """
     if ramp and weight is not None:
         raise click.UsageError("--ramp sets the weight itself; leave --weight out")
