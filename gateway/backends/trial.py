@@ -43,7 +43,8 @@ class LoadResult:
 
     `single_us`, `rows`, `rounding`: as in its WarmUp. `killed`: loading it ended the process; `timed_out`: it did not
     load in time. `providers`: those that run it; `warning`: which of those requested cannot be used. `off_loop_reason`:
-    why it does not run on the event loop as stable. `measurable`: what each output predicts.
+    why it does not run on the event loop as stable. `measurable`: what each output predicts. `sha256`: the digest of
+    its files; empty if another server runs it.
     """
 
     trial: LoadTrial
@@ -58,6 +59,7 @@ class LoadResult:
     warning: str = ""
     off_loop_reason: str = ""
     measurable: Measurables = ()
+    sha256: str = ""
 
 
 def never_cancelled() -> str:

@@ -46,6 +46,7 @@ def _try(repository: Repository, trial: LoadTrial) -> dict[str, object]:
         "warning": facts.warning,
         "off_loop_reason": facts.loop_limits.off_loop_reason,
         "rounding": warm.rounding,
+        "sha256": facts.sha256,
         "measurable": [asdict(one) for one in facts.predictions.measurable],
     }
 

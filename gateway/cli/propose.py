@@ -18,7 +18,7 @@ from gateway.settings.load import load_gateway
 
 @click.command()
 @click.argument("model")
-@click.argument("place", type=version_place, metavar="PATH")
+@click.argument("place", type=version_place, metavar="PATH|VERSION")
 @control_options
 @click.option("--version", type=click.IntRange(1), help="The version's number; by default the next free one.")
 @click.option("--weight", type=click.FloatRange(0, 100), help="The weight of the route `everyone`, in percent.")
@@ -34,7 +34,7 @@ from gateway.settings.load import load_gateway
 @JSON
 def propose(
     model: str,
-    place: Path | str,
+    place: Path | str | int,
     control: ControlAddress,
     version: int | None,
     weight: float | None,
@@ -49,12 +49,14 @@ def propose(
 
     PATH is a folder with model.onnx and what belongs to it, or a model.onnx; the http(s) address of a model.onnx, or of
     a .tar or .tar.gz of a folder (an Authorization header is read from $GATEWAY_DOWNLOAD_AUTHORIZATION); or a version
-    of MLflow's registry, as models:/NAME@ALIAS or models:/NAME/VERSION.
+    of MLflow's registry, as models:/NAME@ALIAS or models:/NAME/VERSION. VERSION is the number of one whose folder is in
+    the model repository already, copied there by other means: nothing is sent, and nothing removed if it is refused. A
+    path that is a number is written ./3.
 
-    It is copied into the model repository, loaded as a trial, and named as the candidate in the routing file; if it is
-    refused, nothing of it is left. All routes of the release apply to it, those for some customers too; --weight and
-    --ramp change that of `everyone` alone, and what each route gives it is shown at the end. If the release has no
-    routes, the candidate gets no traffic yet.
+    What is at PATH is copied into the model repository, and nothing of it is left if it is refused. The version is
+    loaded as a trial, and named as the candidate in the routing file. All routes of the release apply to it, those for
+    some customers too; --weight and --ramp change that of `everyone` alone, and what each route gives it is shown at
+    the end. If the release has no routes, the candidate gets no traffic yet.
     """
     if ramp and weight is not None:
         raise click.UsageError("--ramp sets the weight itself; leave --weight out")
@@ -62,15 +64,21 @@ def propose(
     given = {name: orjson.dumps(value).decode() for name, value in asked.items() if value}
     if weight is not None:
         given["weight"] = f"{weight:.4f}"
+    path = f"/api/releases/{model}/propose"
+    if isinstance(place, int):
+        if version is not None or sha256 is not None:
+            raise click.UsageError("--version and --sha256 are for a version that is not in the repository yet")
+        given |= {"version": f"{place}"} | ({"reason": reason} if reason else {})
+        accepted = send_to_control(control, path, params=given)
+        click.echo(orjson.dumps(accepted) if as_json else _said(accepted))
+        return
     settings = GatewaySettings() if control.url else load_gateway(control.config)
     with proposed_version(place, settings, sha256=sha256, registry=registry) as found:
         archive = VersionArchive(found.path)
         if reason or found.origin:
             given["reason"] = reason or f"from {found.origin}"
         headers = {"content-type": ARCHIVE_TYPE, "content-length": str(len(archive))}
-        accepted = send_to_control(
-            control, f"/api/releases/{model}/propose", params=given, headers=headers, content=_shown(archive)
-        )
+        accepted = send_to_control(control, path, params=given, headers=headers, content=_shown(archive))
     click.echo(orjson.dumps(accepted) if as_json else _said(accepted))
 
 

@@ -1,5 +1,6 @@
-"""Where a version to be proposed is: a path, an http(s) address, or a version of MLflow's registry."""
+"""Where a version to be proposed is: in the gateway's repository, at a path or an address, or in MLflow's registry."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,17 +11,30 @@ from typing import Final
 import click
 from rich.console import Console
 
+from gateway.backends.not_served import is_version
 from gateway.cli.download import SHA256, Progress, download, shown_address
 from gateway.cli.options import progress_bar
 from gateway.cli.refusal import CommandError
 from gateway.cli.registered_version import SCHEME, fetch_registered, registry_at
 from gateway.settings.gateway import GatewaySettings
+from gateway.settings.units import LARGEST_VERSION
 
 ADDRESSES: Final = ("http://", "https://")
 
 
-def version_place(value: str) -> Path | str:
-    """The type of an argument: a path that exists, as a Path; an address or a URI of the registry as text."""
+def version_place(value: str) -> Path | str | int:
+    """The type of an argument: a number, of a version in the repository; a path that exists, as a Path; an address or a
+    URI of the registry as text.
+    """
+    if value.isdecimal():
+        if not (value.isascii() and is_version(value)):
+            raise click.BadParameter(
+                f"{value!r:.60} is no version's number, which is a whole number from 1 to {LARGEST_VERSION} without"
+                f" leading zeros; a path of that name is ./{value:.60}"
+            )
+        if os.path.lexists(value):
+            click.echo(f"{value} is the version in the gateway's repository; the path here is ./{value}", err=True)
+        return int(value)
     if value.startswith((*ADDRESSES, SCHEME)):
         return value
     path: Path = click.Path(exists=True, path_type=Path).convert(value, None, None)

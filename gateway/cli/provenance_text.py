@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gateway.control.api.provenance_documents import OriginDocument, ProvenanceDocument, TrainingDocument
+from gateway.backends.provenance_documents import OriginDocument, ProvenanceDocument, TrainingDocument
 
 HASH_SHOWN = 12  # characters: enough to tell data sets apart
 

@@ -1,14 +1,16 @@
-"""Fetches data sets and analyses from the control plane of a running gateway."""
+"""Fetches data sets, analyses and traces from the control plane of a running gateway."""
 
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import httpx
+import orjson
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -20,11 +22,13 @@ from gateway.control.proposals.tar_stream import FileBegin, FileContent, FileEnd
 from gateway.errors import InvalidRequest
 from gateway.offline.dataset.manifest_file import MANIFEST, has_summary, read_manifest
 from gateway.offline.dataset.placing import replace_export, unfinished
+from gateway.records.trace_document import TraceDocument
 
 TIMEOUT_S: Final = httpx.Timeout(60.0, read=2400.0)  # the first byte comes once all is made
 BUSY_WITHIN_S: Final = 1800.0  # for a gateway that makes others' data sets first
 MIN_RETRY_S: Final = 1.0  # whatever the answer says
-BUSY: Final = 503
+FOUND, NOT_FOUND, BUSY = 200, 404, 503
+NO_TRACE: Final = "the gateway answers with a document that is no trace; is it of another release than this command?"
 _FILE: Final = re.compile(r"date=[0-9]{4}-[0-9]{2}-[0-9]{2}/part-[0-9]{5}\.(parquet|jsonl|csv)")
 Parameters = Mapping[str, str | None]
 
@@ -53,21 +57,39 @@ def fetch_analysis(control: ControlAddress, model: str, parameters: Parameters) 
         return b"".join(answer)
 
 
+def fetch_trace(control: ControlAddress, prediction_id: str) -> TraceDocument:
+    """The trace of an id; also if the prediction has no record. Raises CommandError."""
+    if not prediction_id.isascii() or not prediction_id.replace("-", "").replace("_", "").isalnum():
+        raise CommandError("prediction_id must be the text in the prediction's response")
+    path, found = f"/api/traces/{prediction_id}", (FOUND, NOT_FOUND)
+    with _answered(control, path, {}, "waiting for the trace", found) as answer:
+        document = orjson.loads(b"".join(answer))
+    try:
+        TypeAdapter(TraceDocument).validate_python(document)
+    except ValidationError:
+        error = document.get("error") if isinstance(document, dict) else None
+        raise CommandError(error if isinstance(error, str) else NO_TRACE) from None
+    document.pop("error", None)  # beside the trace of a prediction without a record
+    return cast("TraceDocument", document)
+
+
 def _check_name(model: str) -> None:
     if not MODEL_NAME.fullmatch(model):
         raise CommandError(f"{model!r:.80} is no model's name; names are letters, digits, '_', '-' and '.'")
 
 
 @contextmanager
-def _answered(control: ControlAddress, path: str, parameters: Parameters, waiting: str) -> Iterator[Iterator[bytes]]:
-    """The answer's bytes, with a progress bar. Waits while the gateway is busy."""
+def _answered(
+    control: ControlAddress, path: str, parameters: Parameters, waiting: str, statuses: Container[int] = (FOUND,)
+) -> Iterator[Iterator[bytes]]:
+    """The bytes of an answer with one of these statuses, with a progress bar. Waits while the gateway is busy."""
     given = {name: value for name, value in parameters.items() if value is not None}
     end_s = time.monotonic() + BUSY_WITHIN_S
     with control_client(control) as client, told_of_failures(client), _progress() as progress:
         task = progress.add_task(waiting, total=None)
         while True:
             with client.stream("GET", path, params=given, timeout=TIMEOUT_S) as answer:
-                if answer.status_code == 200:
+                if answer.status_code in statuses:
                     yield _shown(answer, progress, task)
                     return
                 answer.read()

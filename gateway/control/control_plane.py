@@ -80,6 +80,7 @@ class ControlPlane:
         self.releases = ReleaseSlots(RELEASES, self.board)
         replace_once = partial(self.decision_log.replace_file, retried=False)  # stops come first; it is saved often
         self.records = RecordCollector(settings.records, state, memory.name, workers, replace_once)
+        self.records_settings = settings.records
         self.records_jobs = RecordsJobs(state)
         limited = settings.limits.rate, self.scoreboard.segment.path, workers
         self._rate_counters = create_rate_counters(*limited)

@@ -6,7 +6,6 @@ from typing import Any
 
 from gateway.control.config.editor import EditResult
 from gateway.control.config.yaml_candidate import Weight
-from gateway.control.proposals.staged_version import VersionFile
 from gateway.errors import Conflict
 
 
@@ -50,11 +49,11 @@ class VersionRefused(Conflict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedProposal:
-    """The version that is the candidate now. `replaced`: the candidate before, or None. `files`: those brought."""
+    """The version that is the candidate now. `replaced`: the candidate before, or None. `files`: how many it has."""
 
     version: int
     stable: int
     replaced: int | None
-    files: tuple[VersionFile, ...]
+    files: int
     total_bytes: int
     edited: EditResult

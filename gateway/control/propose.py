@@ -1,4 +1,5 @@
-"""Proposes versions: from an uploaded archive to the candidate in the routing file, or nothing of it is left.
+"""Proposes versions: from an uploaded archive to the candidate in the routing file, or nothing of it is left; or from a
+folder that is in the repository already, which stays as it is whatever comes of it.
 
     hidden folder         written and synced as it arrives; the repository never serves it
     MODEL/N               the folder's new name, once it is complete
@@ -12,10 +13,9 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.backends.digest import is_same_model
 from gateway.backends.not_served import MODEL_FILE
@@ -28,15 +28,16 @@ from gateway.control.config.yaml_edit import refuse_other_release, set_stable
 from gateway.control.control_plane import ControlPlane
 from gateway.control.proposal import AcceptedProposal, Basis, Proposal, VersionRefused
 from gateway.control.proposals.journal import ProposalJournal, VersionTaken, next_version
-from gateway.control.proposals.staged_version import StagedVersion, VersionFile, content_digest
+from gateway.control.proposals.present_version import PresentVersion
+from gateway.control.proposals.staged_version import StagedVersion
 from gateway.control.release.disk import DiskThread, DiskTimeout
 from gateway.errors import Conflict, NotFound, NotReady, SettingsError
 from gateway.settings.routing_file import routing_text
 from gateway.settings.units import LARGEST_VERSION
 
 DISK_TIMEOUT_S: Final = 60.0  # of one step; syncing some ten MiB takes seconds on a slow disk
-MAX_RECORDED_FILES: Final = 100  # files named in the decision, each with its hash; the digest covers all
 ACTION, ACTION_STABLE = "propose", "follow"
+RESUME: Final = "to bring it back, name candidate {version} in the routing file and resume it"
 log: Final = logging.getLogger("gateway.control.proposals")
 
 
@@ -58,9 +59,9 @@ class Proposals:
         return bool(self._under_way)
 
     async def propose(self, ask: Proposal, archive: AsyncIterator[bytes] | None) -> AcceptedProposal:
-        """Receive the version and make it the candidate; None: it is in the repository already. Raises NotFound,
-        Conflict, NotReady, InvalidRequest, BodyTooLarge, and the errors of `archive`; then nothing of it is left. If
-        the gateway ends meanwhile, its next start removes it.
+        """Receive the version and make it the candidate; None: `ask.version` is in the repository already. Raises
+        NotFound, Conflict, NotReady, InvalidRequest, BodyTooLarge, and the errors of `archive`; then nothing of what it
+        brought is left. If the gateway ends meanwhile, its next start removes it.
         """
         if self._under_way:
             raise Conflict(
@@ -78,24 +79,27 @@ class Proposals:
 
     async def _undone_unless_accepted(self, ask: Proposal, archive: AsyncIterator[bytes] | None) -> AcceptedProposal:
         stops = ask.basis.stops if ask.basis is not None else self._stops_of(ask.model)
-        stable, replaced = await self._check(ask)
+        stable, replaced = await self._check(ask, is_there=archive is None)
         if ask.basis not in (None, Basis(stable, replaced, self._stops_of(ask.model))):
             raise Conflict(f"the release of '{ask.model}' has changed since version {ask.version} was asked for")
         await self._disk.run(self._check_files, ask, stable, archive is None)
         await self._undo()  # what a killed proposal, or one on a disk that did not answer, has left
-        files: tuple[VersionFile, ...] = ()
-        total_bytes, version = 0, ask.version or 0
+        found: StagedVersion | PresentVersion
+        version = ask.version or 0
         try:
             if archive is not None:
-                staged = await self._receive(ask, archive)
-                files, total_bytes = tuple(staged.files), staged.total_bytes
+                found = await self._receive(ask, archive)
                 version = await self._place(ask)
+            else:
+                found = await self._disk.run(PresentVersion, self._control.repository, ask.model, version)
             await self._disk.run(self._refuse_stopped, ask, version)
-            await self._try(ask.model, version, stable, brought=archive is not None)
+            sha256 = await self._try(ask.model, version, stable, brought=archive is not None)
+            if isinstance(found, PresentVersion):
+                await self._disk.run(found.refuse_changed)
             if self._release(ask, stable) != (stable, replaced) or self._stops_of(ask.model) != stops:
                 raise Conflict(f"the release of '{ask.model}' has changed while version {version} was being tried")
             self._refuse_unwanted(ask)
-            edited = await self._name(ask, version, (stable, replaced), files, total_bytes)
+            edited = await self._name(ask, version, (stable, replaced), found.evidence(sha256))
         except Exception:
             await self._undo()
             raise
@@ -104,24 +108,43 @@ class Proposals:
         except OSError as error:  # it is named, so neither the next proposal nor the next start undoes it
             log.error("the journal of proposals cannot be removed now: %s", error)
         return AcceptedProposal(
-            version=version, stable=stable, replaced=replaced, files=files, total_bytes=total_bytes, edited=edited
+            version=version,
+            stable=stable,
+            replaced=replaced,
+            files=len(found.files),
+            total_bytes=found.total_bytes,
+            edited=edited,
         )
 
-    async def _check(self, ask: Proposal) -> tuple[int, int | None]:
+    async def _check(self, ask: Proposal, *, is_there: bool) -> tuple[int, int | None]:
         """The stable version, and the candidate to be replaced. Raises NotFound, Conflict."""
         control, status = self._control, self._control.routing_file.status
         if status.error or status.candidates_closed:
             raise Conflict(f"the routing file is refused; fix it first: {status.error}")
         if ask.version is not None and control.decision_log.stopped(ask.model, ask.version) is not None:
-            raise Conflict(f"version {ask.version} of '{ask.model}' is stopped; choose another number")
+            remedy = RESUME.format(version=ask.version) if is_there else "choose another number"
+            raise Conflict(f"version {ask.version} of '{ask.model}' is stopped; {remedy}")
         if ask.model in control.served:
+            if is_there and not ask.as_stable:
+                self._refuse_in_force(ask)
             return self._release(ask)
         if not (versions := await self._disk.run(control.repository.versions, ask.model)):
             raise NotFound(
                 f"there is no model '{ask.model}'; there are {', '.join(sorted(control.served))}; the first version of"
                 f" a new model is put into {control.repository.path} by hand, with its model.yaml"
             )
-        return self._release(ask, versions[-1])
+        if not (others := [version for version in versions if version != ask.version]):
+            raise Conflict(f"'{ask.model}' has no version but {ask.version}; name it stable in the routing file")
+        return self._release(ask, others[-1])
+
+    def _refuse_in_force(self, ask: Proposal) -> None:
+        release = self._control.served[ask.model]
+        if ask.version == release.stable:
+            raise Conflict(f"version {ask.version} of '{ask.model}' is stable already")
+        if ask.version == release.candidate:
+            raise Conflict(
+                f"version {ask.version} of '{ask.model}' is the candidate already; gateway weight gives it traffic"
+            )
 
     def _release(self, ask: Proposal, highest: int = 0) -> tuple[int, int | None]:
         """The stable version, `highest` of a model that is not served yet, and the candidate to be replaced. Raises
@@ -193,13 +216,12 @@ class Proposals:
             if is_same_model(folder / str(version) / MODEL_FILE, folder / str(number) / MODEL_FILE):
                 raise VersionRefused(
                     f"it is the model of version {number}, which {decision.by} has stopped"
-                    f"{f': {decision.reason}' if decision.reason else ''}; to bring it back, name candidate {number} in"
-                    " the routing file and resume it"
+                    f"{f': {decision.reason}' if decision.reason else ''}; {RESUME.format(version=number)}"
                 )
 
-    async def _try(self, model: str, version: int, stable: int, *, brought: bool) -> None:
-        """Load and warm up the version, and compare it with stable, as every edit does. Raises VersionRefused and
-        NotReady. `brought`: it was not in the repository before.
+    async def _try(self, model: str, version: int, stable: int, *, brought: bool) -> str:
+        """Load and warm up the version, and compare it with stable, as every edit does. Returns its digest. Raises
+        VersionRefused and NotReady. `brought`: it was not in the repository before.
         """
         trial = LoadTrial(model, version, stable)
         process = TrialProcess(self._control.repository.path)  # its own: an edit must not wait for this
@@ -209,28 +231,17 @@ class Proposals:
         if results[0].error:
             removed = ", and removed again" if brought else ""
             raise VersionRefused(f"version {version} of '{model}' is refused{removed}: {results[0].error}")
+        return results[0].sha256
 
     def _run_trial(self, process: TrialProcess, trial: LoadTrial) -> list[LoadResult]:
         timeout_s = self._control.routing_file.trial_runner.timeout_s
         return list(process.try_versions([trial], timeout_s, lambda: "the gateway ends" if self._ended() else ""))
 
     async def _name(
-        self,
-        ask: Proposal,
-        version: int,
-        before: tuple[int, int | None],
-        files: tuple[VersionFile, ...],
-        total_bytes: int,
+        self, ask: Proposal, version: int, before: tuple[int, int | None], found: dict[str, Any]
     ) -> EditResult:
-        """Make the edit. `before`: the versions in force, stable and candidate."""
-        evidence = ask.evidence | {"version": version, "stable": before[0], "replaced": before[1]}
-        if files:
-            evidence |= {
-                "bytes": total_bytes,
-                "files_in_all": len(files),
-                "files": [asdict(file) for file in files[:MAX_RECORDED_FILES]],
-                "sha256": content_digest(files),
-            }
+        """Make the edit. `before`: the versions in force, stable and candidate. `found`: what there is to say of it."""
+        evidence = ask.evidence | {"version": version, "stable": before[0], "replaced": before[1]} | found
         edit = Edit(
             model=ask.model,
             candidate=version,

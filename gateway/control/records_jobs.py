@@ -1,4 +1,4 @@
-"""Makes data sets and analyses of the records for clients, each in a process of its own (gateway/offline/job.py).
+"""Makes data sets, analyses and traces for clients, each in a process of its own (gateway/offline/job.py).
 
 One is made at a time; results are sent to several clients at once, at the pace of each. Nothing of it runs on control's
 loop but passing on the bytes.
@@ -32,8 +32,9 @@ ERRORS: Final[dict[int, type[RequestError]]] = {
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """A result of `size` bytes, which `stream` gives."""
+    """A result of `size` bytes, which `stream` gives, to be sent with an HTTP `status`."""
 
+    status: int
     size: int
     stream: asyncio.StreamReader
 
@@ -56,14 +57,14 @@ class RecordsJobs:
     async def run(self, job: RecordsJob) -> AsyncIterator[JobResult]:
         """Have the job done; the process ends and its folder is removed with this context. Raises RequestError."""
         if self._admitted >= MAX_ADMITTED:
-            raise _busy(f"{MAX_ADMITTED} data sets and analyses are being made or sent, which is the limit")
+            raise _busy(f"{MAX_ADMITTED} data sets, analyses and traces are being made or sent, which is the limit")
         self._admitted += 1
         process = JobProcess(job)
         try:
             async with self._making:
                 await process.start()
-                size = await _made(process)
-            yield JobResult(size, process.stream)
+                head = await _made(process, job.remedy)
+            yield JobResult(head.status, head.size, process.stream)
         finally:
             self._admitted -= 1
             ending = asyncio.get_running_loop().create_task(process.end())
@@ -80,18 +81,16 @@ class RecordsJobs:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-async def _made(process: "JobProcess") -> int:
-    """The size of the result, once it is there. Raises RequestError."""
+async def _made(process: "JobProcess", remedy: str) -> JobHead:
+    """The head of the result, once it is there. Raises RequestError."""
     try:
         async with asyncio.timeout(MAKE_TIMEOUT_S):
             head = await process.head()
     except TimeoutError:
-        raise NotReady(
-            f"it was not ready within {MAKE_TIMEOUT_S / 60:g} minutes; choose a shorter period with since and until"
-        ) from None
-    if head.status != 200:
+        raise NotReady(f"it was not ready within {MAKE_TIMEOUT_S / 60:g} minutes; {remedy}") from None
+    if not head.size:
         raise ERRORS.get(head.status, RequestError)(head.error)
-    return head.size
+    return head
 
 
 class JobProcess:
@@ -120,7 +119,7 @@ class JobProcess:
             return parse_head(await self.stream.readline())
         except (ValueError, TypeError):  # it has come to a part of it, if at all
             raise NotReady(
-                "the process that makes it has been killed; if memory is short, choose a shorter period"
+                f"the process that makes it has been killed; if memory is short, {self._job.remedy}"
             ) from None
 
     async def end(self) -> None:

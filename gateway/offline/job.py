@@ -1,4 +1,4 @@
-"""The process that makes a data set or an analysis for the control plane: `python -m gateway.offline.job`.
+"""The process that makes a data set, an analysis or a trace for the control plane: `python -m gateway.offline.job`.
 
 A process of its own at a low priority, since it computes for seconds or minutes; then it becomes the one that sends
 the result (job_sender.py). It ends when control closes its end of the pipe, whether it was killed or its client has
@@ -18,8 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+import orjson
+
 from gateway.errors import GatewayError, NotReady, RequestError, Unimplemented
-from gateway.offline.job_result import ANSWER, DATASET
+from gateway.offline.job_result import ANSWER, DATASET, MISSING
 from gateway.offline.job_sender import become_sender, end_with_control
 from gateway.records.job import JobHead, RecordsJob, parse_job
 from gateway.records.time_range import TimeRange
@@ -32,6 +34,7 @@ FIRST_TO_GO: Final = b"1000"  # oom_score_adj: when memory is short, the kernel 
 TEXT_WIDTH: Final = 120  # columns of an analysis as text
 CONFLICT: Final = 409
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+IF_ELSEWHERE: Final = "ask the gateway that answered the prediction"
 INTERNAL_ERROR: Final = "it could not be made; the gateway's log has the details"
 NEEDS_PYARROW: Final = (
     "data sets need pyarrow on the gateway's machine: pip install pyarrow, or the extra [data] of canary-gateway"
@@ -46,7 +49,7 @@ def make(job: RecordsJob) -> None:
     scratch.mkdir(mode=0o700, parents=True)
     check_space(scratch)
     tempfile.tempdir = str(scratch)
-    (_make_dataset if job.kind == "dataset" else _make_analysis)(job, scratch)
+    {"dataset": _make_dataset, "analysis": _make_analysis, "trace": _make_trace}[job.kind](job, scratch)
 
 
 def _make_dataset(job: RecordsJob, scratch: Path) -> None:
@@ -81,6 +84,27 @@ def _make_analysis(job: RecordsJob, scratch: Path) -> None:
     (scratch / ANSWER).write_bytes(_rendered(analyse(subject, checked, checked), job.format))
 
 
+def _make_trace(job: RecordsJob, scratch: Path) -> None:
+    from gateway.offline.reader import records_in
+    from gateway.offline.trace.document import no_record, traced
+    from gateway.offline.trace.trace import Meters, Settings
+
+    state = Path(job.state)
+    settings = Settings(
+        state=state,
+        sample=job.sample,
+        retain_bytes=job.retain_bytes,
+        in_fleet=job.in_fleet,
+        if_elsewhere=IF_ELSEWHERE,
+    )
+    unseen = Meters(*[lambda size: None] * 3)
+    found = traced(job.prediction_id, records_in(state / "records"), Path(job.models), settings, unseen)
+    if problem := no_record(found):
+        (scratch / MISSING).write_bytes(orjson.dumps({"error": problem, **found}))
+    else:
+        (scratch / ANSWER).write_bytes(orjson.dumps(found))
+
+
 def _rendered(analysis: "Analysis", form: str) -> bytes:
     if form == "json":
         from gateway.offline.analysis.json_report import document
@@ -110,12 +134,12 @@ def serve(given: BinaryIO, answer: BinaryIO) -> None:
         os.dup2(answer.fileno(), 1)
         become_sender(Path(job.scratch))
     except Exception as error:  # whatever it is, the client is to be told
-        answer.write(_failure(error).line())
+        answer.write(_failure(error, job.remedy).line())
     finally:
         shutil.rmtree(job.scratch, ignore_errors=True)
 
 
-def _failure(error: Exception) -> JobHead:
+def _failure(error: Exception, remedy: str) -> JobHead:
     if isinstance(error, RequestError):
         return JobHead(error.status, error=str(error))
     if isinstance(error, GatewayError):
@@ -125,7 +149,7 @@ def _failure(error: Exception) -> JobHead:
         return JobHead(NotReady.status, error=f"the gateway's state folder cannot be written: {error}")
     traceback.print_exception(error)
     if isinstance(error, MemoryError):
-        return JobHead(NotReady.status, error="the gateway's machine has too little memory; choose a shorter period")
+        return JobHead(NotReady.status, error=f"the gateway's machine has too little memory; {remedy}")
     return JobHead(500, error=INTERNAL_ERROR)
 
 

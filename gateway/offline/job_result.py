@@ -1,31 +1,39 @@
 """Where a job's result lies in its folder, and its bytes as the client gets them.
 
-`dataset/` is the folder of an export, sent as a tar; `answer` is an analysis, sent as it is.
+`dataset/` is the folder of an export, sent as a tar; `answer` is an analysis or a trace, sent as it is; `missing` is a
+trace without a record, sent as 404.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from gateway.records.job import JobHead
 from gateway.system.tar_archive import ArchivedFile, archive_chunks, archive_size
 
 DATASET: Final = "dataset"
 ANSWER: Final = "answer"
+MISSING: Final = "missing"
 
 
-def result_size(folder: Path) -> int:
-    """Bytes of the result in a job's folder."""
-    answer = folder / ANSWER
-    return answer.stat().st_size if answer.exists() else archive_size(_files(folder / DATASET))
+def result_head(folder: Path) -> JobHead:
+    """The status and the size of the result in a job's folder."""
+    answer = _answer(folder)
+    size = archive_size(_files(folder / DATASET)) if answer is None else answer.stat().st_size
+    return JobHead(404 if answer is not None and answer.name == MISSING else 200, size)
 
 
 def result_chunks(folder: Path) -> Iterator[bytes]:
     """The result's bytes."""
-    answer = folder / ANSWER
-    if answer.exists():
+    if (answer := _answer(folder)) is not None:
         yield answer.read_bytes()
     else:
         yield from archive_chunks(_files(folder / DATASET))
+
+
+def _answer(folder: Path) -> Path | None:
+    """The file that is sent as it is, if the result is one."""
+    return next((file for file in (folder / ANSWER, folder / MISSING) if file.exists()), None)
 
 
 def _files(out: Path) -> list[ArchivedFile]:

@@ -11,8 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from gateway.offline.job_result import result_chunks, result_size
-from gateway.records.job import JobHead
+from gateway.offline.job_result import result_chunks, result_head
 
 
 def become_sender(folder: Path) -> None:
@@ -38,7 +37,7 @@ def main() -> None:
     end_with_control()
     try:
         with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as answer:
-            answer.write(JobHead(200, result_size(folder)).line())
+            answer.write(result_head(folder).line())
             for chunk in result_chunks(folder):
                 answer.write(chunk)
     finally:

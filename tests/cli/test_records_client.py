@@ -1,4 +1,4 @@
-"""A data set from the network is placed whole or not at all, whatever the server sends."""
+"""A data set from the network is placed whole or not at all, whatever the server sends; a trace is one or an error."""
 
 import hashlib
 import io
@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import gateway.cli.records_client as records_client
 from gateway.cli.control_client import ControlAddress
-from gateway.cli.records_client import fetch_dataset
+from gateway.cli.records_client import fetch_dataset, fetch_trace
 from gateway.cli.refusal import AccessDenied, CommandError
+from gateway.cli.trace_text import trace_tree
 from gateway.errors import GatewayError
 
 PART = "model=m/date=2026-11-18/part-00000.parquet"
@@ -267,3 +269,66 @@ def test_refusal_is_the_gateways(
 def test_url_of_no_control_plane_is_refused(url: str, out: Path) -> None:
     with pytest.raises(CommandError, match=r"--url: .* is not the address of a control plane"):
         fetch_dataset(ControlAddress(Path("absent.yaml"), url), "m", {}, out)
+
+
+TRACE = {
+    "prediction_id": "A",
+    "signature": "\x1b]0;title",
+    "model": "\x1b[31m",
+    "version": 1,
+    "variant": "stable",
+    "route": "r",
+    "weight_percent": 5.0,
+    "time": "t",
+    "record": None,
+    "missing": "gone",
+    "feedback": [],
+    "feedback_count": 0,
+    "label_conflict": False,
+    "mirror": None,
+    "versions": [
+        {
+            "role": "of a later release",
+            "version": 1,
+            "model_sha256": None,
+            "state": "of a later release",
+            "folder": "\x1b[31m",
+            "detail": None,
+            "provenance": {"training": None, "origin": None, "problems": ["\x1b[31m"]},
+            "dataset": None,
+            "dataset_problem": None,
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_trace_is_shown_without_control_characters(server: Server, status: int) -> None:
+    server.status, server.body = status, json.dumps({**TRACE, "error": "gone", "added later": 1}).encode()
+    console = Console(file=io.StringIO(), width=200)
+    console.print(trace_tree(fetch_trace(server.address, "A-b_9")))
+    shown = console.file.getvalue()
+    assert "\x1b" not in shown and shown.count("\\x1b[31m") == 3
+    assert server.paths == ["/api/traces/A-b_9"]
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "says"),
+    [
+        (404, {"error": "GET /api/traces/A is not served here"}, "is not served here"),
+        (200, {**TRACE, "versions": [{}]}, "is no trace"),
+        (200, {"error": 3}, "is no trace"),
+        (200, [], "is no trace"),
+        (400, {"error": "is truncated"}, "is truncated"),
+    ],
+)
+def test_answer_that_is_no_trace_is_said(server: Server, status: int, document: Any, says: str) -> None:
+    server.status, server.body = status, json.dumps(document).encode()
+    with pytest.raises(CommandError, match=says):
+        fetch_trace(server.address, "A")
+
+
+def test_page_that_is_no_trace_is_said(server: Server) -> None:
+    server.body = b"<html>"
+    with pytest.raises(CommandError, match="is not a gateway"):
+        fetch_trace(server.address, "A")

@@ -30,6 +30,7 @@ from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
 from gateway.control.api.registry_hint import RegistryHint
 from gateway.control.api.release_pages import metrics_text, release_pages
 from gateway.control.api.shared_results import SharedResult
+from gateway.control.api.traces import TraceEndpoint
 from gateway.control.api.traffic import TrafficEndpoints
 from gateway.control.control_plane import ControlPlane
 from gateway.control.propose import Proposals
@@ -64,7 +65,7 @@ def control_app(
     readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
     commands = ReleaseCommands(control), FleetCommands(control)
     propose = ProposeEndpoint(control, proposals)
-    recorded = TrafficEndpoints(control), DatasetEndpoints(control)
+    recorded = TrafficEndpoints(control), DatasetEndpoints(control), TraceEndpoint(control)
     parts = (readings, *recorded, *commands, propose, RegistryHint(webhook), Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 

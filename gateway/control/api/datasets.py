@@ -116,7 +116,7 @@ class DatasetEndpoints:
         ]
 
     async def dataset(self, request: Request) -> Response:
-        query = _parse_query(request, DatasetQuery)
+        query = parse_query(request, DatasetQuery)
         job = self._job(
             request,
             "dataset",
@@ -129,7 +129,7 @@ class DatasetEndpoints:
         return self._response(job, {"content-type": TAR, "content-disposition": name})
 
     async def analysis(self, request: Request) -> Response:
-        query = _parse_query(request, AnalysisQuery)
+        query = parse_query(request, AnalysisQuery)
         return self._response(self._job(request, "analysis", query), {"content-type": TEXT[query.format]})
 
     def _job(
@@ -193,7 +193,7 @@ class JobResponse(Response):
         async with self._jobs.run(self._job) as result:
             self.headers["content-length"] = str(result.size)
             self._started = True
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.start", "status": result.status, "headers": self.raw_headers})
             loop = asyncio.get_running_loop()
             end_s = loop.time() + GRACE_S + result.size / MIN_BYTES_PER_S
             try:
@@ -201,7 +201,7 @@ class JobResponse(Response):
                     await self._send(result, send)
             except (TimeoutError, _CutOff) as error:  # the server closes the connection: less has come than announced
                 reason = str(error) or "the client takes it too slowly"
-                log.warning("the %s of '%s' is not sent to its end: %s", self._job.kind, self._job.model, reason)
+                log.warning("the %s of '%s' is not sent to its end: %s", self._job.kind, self._job.subject, reason)
 
     async def _send(self, result: JobResult, send: Send) -> None:
         left, due_s = result.size, 0.0
@@ -237,7 +237,7 @@ def _model(request: Request) -> str:
     return name
 
 
-def _parse_query(request: Request, schema: type[S]) -> S:
+def parse_query(request: Request, schema: type[S]) -> S:
     """The parameters; raises InvalidRequest, and HTTPException for HEAD, whose answer would have to be made, too."""
     if request.method != "GET":
         raise HTTPException(405, headers={"allow": "GET"})

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from gateway.backends.provenance_documents import ProvenanceDocument
 from gateway.control.api.feedback_documents import ClassDocument, MeasureDocument, RouteMeasuresDocument
 from gateway.control.api.fleet_documents import SpreadDocument
-from gateway.control.api.provenance_documents import ProvenanceDocument
 from gateway.control.api.registry_documents import RegistryDocument, RegistryModelDocument
 from gateway.control.release.effect_document import EffectDocument
 

@@ -101,7 +101,7 @@ def _operation(operation: Operation, schemas: Mapping[Any, Any], tag: str) -> di
         described["requestBody"] = {"required": operation.body_required, "content": content}
     if operation.upload is not None:
         binary = {"schema": {"type": "string", "format": "binary"}}
-        described["requestBody"] = {"required": True, "content": {operation.upload: binary}}
+        described["requestBody"] = {"required": operation.body_required, "content": {operation.upload: binary}}
     for status in operation.errors:
         content = {JSON: {"schema": schemas[id(ErrorDocument)]}}
         described["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": content}

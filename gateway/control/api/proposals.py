@@ -1,4 +1,6 @@
-"""POST /api/releases/{model}/propose: a tar of a version's folder becomes the model's candidate."""
+"""POST /api/releases/{model}/propose: a tar of a version's folder becomes the model's candidate; or, without a body, a
+version whose folder is in the repository already.
+"""
 
 import asyncio
 import contextlib
@@ -35,8 +37,16 @@ PIECE_TIMEOUT_S: Final = 30.0  # for a piece to arrive
 ARCHIVE_OVERHEAD_BYTES: Final = 8 << 20  # headers and padding beyond the files
 DRAIN_BYTES: Final = 64 << 20  # read of a body that is refused, so that the client gets the reason
 DRAIN_TIMEOUT_S: Final = 10.0
+NO_VERSION: Final = (
+    f"there is no body, so no version: send a tar of its folder as {UPLOAD_TYPE}, or give as `version` the number of"
+    " one that is in the repository"
+)
 _PARAMETERS: Final = (
-    Parameter("version", "The version's number; without it the next free one.", {"type": "integer", "minimum": 1}),
+    Parameter(
+        "version",
+        "The version's number; without it the next free one. Without a body: the version in the repository.",
+        {"type": "integer", "minimum": 1},
+    ),
     Parameter("weight", f"The weight in percent of the route `{EVERYONE}`.", {"type": "number"}),
     Parameter("ramp", f"Let the route `{EVERYONE}` follow the ramp.", {"type": "boolean"}),
     Parameter("replace", "Also if another candidate is under way.", {"type": "boolean"}),
@@ -83,7 +93,7 @@ class ProposeEndpoint:
             "POST",
             PATH,
             ACTION,
-            "Put a version, sent as a tar of its folder, into the repository and make it the candidate.",
+            "Make a version the candidate: one sent as a tar of its folder, or without a body one in the repository.",
             answer=ProposalDocument,
             errors=(400, 403, 404, 408, 409, 413, 415, 503),
             parameters=_PARAMETERS,
@@ -105,7 +115,9 @@ class ProposeEndpoint:
                 evidence=origin_of(request),
             )
             body.check(self._control.max_proposal)
-            accepted = await self._proposals.propose(ask, body.pieces())
+            if not body.is_archive and query.version is None:
+                raise InvalidRequest(NO_VERSION)
+            accepted = await self._proposals.propose(ask, body.pieces() if body.is_archive else None)
         except RequestError as error:
             await body.drain()
             closing = {"connection": "close"} if body.unread else {}
@@ -120,13 +132,13 @@ class ProposeEndpoint:
             "fleet": None,  # the version's files are on this host alone
             "version": accepted.version,
             "replaced": accepted.replaced,
-            "files": len(accepted.files),
+            "files": accepted.files,
             "bytes": accepted.total_bytes,
-            "notes": self._notes(ask.model, accepted),
+            "notes": self._notes(ask.model, accepted, brought=body.is_archive),
         }
         return JsonResponse(document)
 
-    def _notes(self, model: str, accepted: AcceptedProposal) -> list[str]:
+    def _notes(self, model: str, accepted: AcceptedProposal, *, brought: bool) -> list[str]:
         release, version = self._control.served[model], accepted.version
         routes = release.split.routes if release.split else ()
         notes = []
@@ -137,11 +149,16 @@ class ProposeEndpoint:
             notes.append(f"traffic: {', '.join(f'{route.name} {_share(route.weight)}' for route in routes)}")
         if accepted.replaced is not None:
             notes.append(f"candidate {accepted.replaced} is replaced; its files stay, and its stop if it has one")
-        if self._control.fleet is not None:
+        if self._control.fleet is not None and not brought:
+            notes.append(
+                "in a fleet: the edit is on this host only; run the same command on each other host, once the version"
+                " is there, too"
+            )
+        elif self._control.fleet is not None:
             notes.append(
                 "in a fleet: the files and the edit are on this host only; run the same command with --version"
-                f" {version} on each other host, or, if all share one models folder, name candidate {version} in"
-                " their routing files"
+                f" {version} on each other host, or, if all share one models folder, gateway propose {model}"
+                f" {version}"
             )
         return notes
 
@@ -151,7 +168,9 @@ def _share(weight: Literal["ramp"] | int) -> str:
 
 
 class _UploadBody:
-    """The body of a request, in pieces of PIECE_BYTES. `unread`: there is more to it."""
+    """The body of a request, in pieces of PIECE_BYTES. `unread`: there is more to it. `is_archive`: it is said to be
+    one; else it is empty (access.py). So an archive that came out empty is not taken for the wish to bring none.
+    """
 
     def __init__(self, request: Request, command_priority: CommandPriority) -> None:
         self._receive = request.receive
@@ -159,6 +178,8 @@ class _UploadBody:
         self._command_priority = command_priority
         self._pace = Pace()
         self.unread = True
+        kind = self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.is_archive = kind == UPLOAD_TYPE.encode()
 
     def check(self, max_bytes: int) -> None:
         """Raise BodyTooLarge or UnsupportedMedia if the headers say that the body cannot be taken."""

@@ -1,17 +1,15 @@
-"""Converts where versions come from into JSON documents, without waiting for the disk."""
+"""Says where versions come from, without waiting for the disk."""
 
 import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, cast
+from typing import Final
 
 from gateway.backends.provenance import Provenance, read_provenance
 from gateway.backends.repository import Repository
-from gateway.control.api.provenance_documents import OriginDocument, ProvenanceDocument, TrainingDocument
 from gateway.version_key import VersionKey
 
 REFRESH_S: Final = 60.0  # a version never changes, but what is said of it may be added later
@@ -22,17 +20,6 @@ ProvenanceOf = Callable[[str, int], Provenance]  # by model and version
 def no_provenance(model: str, version: int) -> Provenance:
     """Know nothing of where versions come from."""
     return Provenance()
-
-
-def provenance_document(provenance: Provenance) -> ProvenanceDocument:
-    """The document of a version's provenance."""
-    origin, training = provenance.origin, provenance.training
-    linked: dict[str, Any] | None = None if origin is None else {**asdict(origin), "link": origin.link}
-    return {
-        "training": None if training is None else cast("TrainingDocument", asdict(training)),
-        "origin": cast("OriginDocument | None", linked),
-        "problems": list(provenance.problems),
-    }
 
 
 class ProvenanceCache:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.backends.provenance_documents import provenance_document
 from gateway.control.api.documents import (
     ConfigDocument,
     DecisionDocument,
@@ -23,7 +24,7 @@ from gateway.control.api.feedback_rendering import (
     no_labels,
     route_documents,
 )
-from gateway.control.api.provenance_rendering import ProvenanceOf, no_provenance, provenance_document
+from gateway.control.api.provenance_rendering import ProvenanceOf, no_provenance
 from gateway.control.api.registry_documents import registry_document, registry_model_document
 from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.comparisons import Assessment, GuardVerdict

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.system.durable_files import sync_folder
 
 MAX_FILES: Final = 1000
+MAX_RECORDED_FILES: Final = 100  # files named in the decision, each with its hash; the digest covers all
 MAX_NAME_BYTES: Final = 200  # of one part of a path
 SYNC_BYTES: Final = 64 << 20  # written between two syncs: a long queue of writes would delay those of decisions
 MIN_FREE_BYTES: Final = 256 << 20  # left on the disk for all others, such as decisions and records
@@ -93,6 +94,16 @@ class StagedVersion:
     def total_bytes(self) -> int:
         """Bytes written into files."""
         return self._written
+
+    def evidence(self, sha256: str) -> dict[str, Any]:
+        """What the decision is to say of it. `sha256`: of the model as it was tried."""
+        return {
+            "bytes": self.total_bytes,
+            "files_in_all": len(self.files),
+            "files": [asdict(file) for file in self.files[:MAX_RECORDED_FILES]],
+            "sha256": content_digest(self.files),
+            "model_sha256": sha256,
+        }
 
     def _begin(self, entry: FileBegin) -> None:
         parts = _parts_of(entry.name)

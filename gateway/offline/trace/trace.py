@@ -25,13 +25,15 @@ RECENT_NS: Final = 5_000_000_000  # a record is on its way to the disk for less 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What decides which records there are. `state`: the folder with the records and the keys; `sample`: a share;
-    `retain_bytes`: of records. `in_fleet`: other hosts hold records of their own.
+    `retain_bytes`: of records. `in_fleet`: other hosts hold records of their own. `if_elsewhere`: what to do if the
+    records looked through are not those of the gateway that made the id.
     """
 
     state: Path
     sample: float
     retain_bytes: int
     in_fleet: bool
+    if_elsewhere: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +170,7 @@ class Tracer:
         )
 
     def _looked(self) -> str:
-        return f"it was looked for in {self._settings.state.absolute()}: is --config the one that `gateway serve` has?"
+        return f"it was looked for in {self._settings.state.absolute()}: {self._settings.if_elsewhere}"
 
 
 def _mirror(record: dict[str, Any] | None) -> Mirror | None:

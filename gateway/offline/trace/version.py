@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.backends.digest import digest_of
-from gateway.backends.provenance import DatasetManifest, Provenance, read_dataset_manifest, read_provenance
+from gateway.backends.provenance import DatasetManifest, Provenance, read_provenance
 from gateway.backends.repository import Repository
 from gateway.errors import GatewayError
 
@@ -66,10 +66,9 @@ class TracedVersion:
 
 @dataclass(frozen=True, slots=True)
 class VersionTracer:
-    """Finds versions on disk. `manifests`: of exports, one of which may be what a version was trained on."""
+    """Finds versions on disk."""
 
     repository: Repository
-    manifests: Sequence[DatasetManifest] = ()
 
     def trace(
         self, role: Role, model: str, version: int, sha256: str | None, *, recorded: bool = True
@@ -94,10 +93,8 @@ class VersionTracer:
         )
 
     def _dataset(self, provenance: Provenance) -> DatasetManifest | None:
-        if (training := provenance.training) is None:
-            return None
-        candidates = [*self.manifests, *([provenance.dataset] if provenance.dataset else [])]
-        return next((one for one in candidates if one.is_of(training)), None)
+        training, dataset = provenance.training, provenance.dataset
+        return dataset if training is not None and dataset is not None and dataset.is_of(training) else None
 
     def _found(self, model: str, version: int, sha256: str | None, recorded: bool) -> tuple[OnDisk, int | None, str]:
         """What became of the version, the number under which something is there, and what is there instead."""
@@ -129,15 +126,3 @@ class VersionTracer:
     def _there(self, model: str, versions: Sequence[int]) -> str:
         listed = ", ".join(map(str, versions[-10:]))
         return f"{self.repository.path / model} has {'versions ' + listed if versions else 'no versions'} now"
-
-
-def manifests_at(paths: Sequence[Path], names: Sequence[str]) -> list[DatasetManifest]:
-    """The manifests of exports: files, or folders that hold one by one of these names. Raises GatewayError."""
-    found = []
-    for path in paths:
-        files = [path / name for name in names if (path / name).exists()] if path.is_dir() else [path]
-        manifest = read_dataset_manifest(files[0]) if files else f"{path} holds no {names[0]}"
-        if isinstance(manifest, str):
-            raise GatewayError(f"--dataset {path}: {manifest}; give a folder that `gateway export` has written")
-        found.append(manifest)
-    return found

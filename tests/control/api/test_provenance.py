@@ -6,9 +6,10 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from gateway.backends.provenance import Provenance, read_provenance
+from gateway.backends.provenance_documents import provenance_document
 from gateway.backends.repository import Repository
 from gateway.cli.provenance_text import provenance_text
-from gateway.control.api.provenance_rendering import REFRESH_S, ProvenanceCache, provenance_document
+from gateway.control.api.provenance_rendering import REFRESH_S, ProvenanceCache
 
 
 def written(folder: Path, accuracy: float) -> None:

@@ -1,6 +1,11 @@
-"""The shapes of the JSON documents of where a version comes from."""
+"""The JSON documents of where a version comes from."""
+
+from dataclasses import asdict
+from typing import Any, cast
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from gateway.backends.provenance import Provenance
 
 
 class DatasetQueryDocument(TypedDict):
@@ -50,3 +55,14 @@ class ProvenanceDocument(TypedDict):
     training: TrainingDocument | None
     origin: OriginDocument | None
     problems: list[str]
+
+
+def provenance_document(provenance: Provenance) -> ProvenanceDocument:
+    """The document of a version's provenance."""
+    origin, training = provenance.origin, provenance.training
+    linked: dict[str, Any] | None = None if origin is None else {**asdict(origin), "link": origin.link}
+    return {
+        "training": None if training is None else cast("TrainingDocument", asdict(training)),
+        "origin": cast("OriginDocument | None", linked),
+        "problems": list(provenance.problems),
+    }
