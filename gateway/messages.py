@@ -220,5 +220,23 @@ class LoadReply:
     error: str
 
 
-ControlMessage = Command | LoadReply | Listen | CloseConnections | AdoptKeys  # what a worker receives after Start
-WorkerEvent = Warm | Ready | Failed | Ack | DiedAlone | LoadRequest
+@dataclass(frozen=True, slots=True)
+class CountRequest:
+    """A request of the rate limit at these places of the RateCounters is to be counted in the fleet's store."""
+
+    number: int
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CountReply:
+    """`wait_ns`: until another request may be admitted; 0: this one is; BY_SHARE: it could not be counted."""
+
+    number: int
+    wait_ns: int
+
+
+ControlMessage = (
+    Command | LoadReply | CountReply | Listen | CloseConnections | AdoptKeys
+)  # what a worker receives after Start
+WorkerEvent = Warm | Ready | Failed | Ack | DiedAlone | LoadRequest | CountRequest

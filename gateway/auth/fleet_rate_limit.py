@@ -2,10 +2,15 @@
 
 A share is a whole number of requests per window, so a window holds at least ten: a limit of 1/s is counted as ten
 requests in ten seconds, and a host that has a tenth of it may admit one.
+
+So small a limit is better counted by the fleet's store, request by request: no host has a part of it then, and no more
+is admitted at once than on one host. Control says so with a word below 0, and is asked for each request. Its share
+holds where control or the store does not answer.
 """
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.auth.rate_limit import Quota, RateLimiter, attach_rate_counters, has_limits, quota_of
 from gateway.errors import RateExceeded
@@ -14,7 +19,19 @@ from gateway.shm.rate_counters import ROW_PLACES, RateCounters
 from gateway.shm.rate_shares import RateShares
 
 LEAST: Final = 10
+WINDOW_NS: Final = 1_000_000_000  # a longer one is that of a limit below ten a second
 WITHOUT_SHARE_NS: Final = 1_000_000_000  # a host that is asked gets a share within this time, if any is left
+MOST_WAITING: Final = 4096  # customers of whom it is known that they must wait
+BY_SHARE: Final = -1  # the answer for a request that is not counted in the store
+T = TypeVar("T")
+
+
+class MustCount(Exception):
+    """The request has to be counted in the fleet's store first."""
+
+    def __init__(self, quota: Quota) -> None:
+        super().__init__("the request is to be counted in the fleet's store")
+        self.quota = quota
 
 
 class FleetRateLimiter(RateLimiter):
@@ -28,13 +45,57 @@ class FleetRateLimiter(RateLimiter):
         super().__init__(settings, book, worker, head)
         self._shares = shares.words
         self._refused = shares.refusals(worker)
+        self._answers: dict[Quota, int] = {}  # of the store, for the request that is being admitted
+        self._waits_until_ns: dict[Quota, int] = {}  # as the store has said, so that it need not be asked before
 
-    def _rate_exceeded(self, quota: Quota, limit: int, window: int, elapsed_ns: int) -> RateExceeded:
+    async def counted(self, act: Callable[[], T], count: Callable[[Quota], Awaitable[int]]) -> T:
+        """What `act` returns, which admits requests, once they have been counted. `count`: the time in ns until another
+        request of the quota may be admitted; 0: this one is, BY_SHARE: the store has not answered.
+        """
+        answers: dict[Quota, int] = {}
+        while True:
+            self._answers = answers
+            try:
+                return act()
+            except MustCount as must:
+                quota = must.quota
+            finally:
+                self._answers = {}
+            answers[quota] = await count(quota)
+
+    def _refuse(self, quota: Quota, limit: int, now_ns: int) -> None:
+        if limit >= 0:
+            super()._refuse(quota, limit, now_ns)
+        if (until_ns := self._waits_until_ns.get(quota, 0)) > now_ns:
+            raise self._rate_exceeded(quota, until_ns - now_ns)
+        answer = self._answers.get(quota)
+        if answer is None:
+            raise MustCount(quota)
+        if answer == BY_SHARE:
+            if wait := self._wait_ns(quota._replace(limit=share_of(limit)), now_ns):
+                raise self._rate_exceeded(quota, wait)
+        elif answer:
+            if len(self._waits_until_ns) >= MOST_WAITING:
+                self._waits_until_ns.clear()
+            self._waits_until_ns[quota] = now_ns + answer
+            raise self._rate_exceeded(quota, answer)
+
+    def _rate_exceeded(self, quota: Quota, wait_ns: int) -> RateExceeded:
         self._refused[quota.places[0]] += 1
-        return super()._rate_exceeded(quota, limit, window, elapsed_ns)
+        return super()._rate_exceeded(quota, wait_ns)
 
-    def _wait_ns(self, quota: Quota, window: int, elapsed_ns: int) -> int:
-        return super()._wait_ns(quota, window, elapsed_ns) if quota.limit else WITHOUT_SHARE_NS
+    def _wait_ns(self, quota: Quota, now_ns: int) -> int:
+        return super()._wait_ns(quota, now_ns) if quota.limit else WITHOUT_SHARE_NS
+
+
+def is_counted(quota: Quota) -> bool:
+    """Whether the limit is so small that the fleet's store counts it."""
+    return quota.limit == LEAST and quota.window_ns > WINDOW_NS
+
+
+def share_of(word: int) -> int:
+    """The share in a word; in one below 0 it is what holds if the store does not answer."""
+    return word if word >= 0 else -1 - word
 
 
 def quotas_of(settings: RateSettings) -> list[Quota]:
@@ -55,7 +116,7 @@ def create_rate_shares(settings: RateSettings, scoreboard: Path, workers: int) -
 
 def attach_fleet_rate_limiter(
     settings: RateSettings, scoreboard: Path, workers: int, worker: int, head: "memoryview[int]"
-) -> RateLimiter | None:
+) -> FleetRateLimiter | None:
     """A worker's, on control's books; None where no one's rate is limited."""
     if not has_limits(settings):
         return None

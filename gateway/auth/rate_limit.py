@@ -79,20 +79,24 @@ class RateLimiter:
             if now + before * left < limit:
                 break
         else:
-            raise self._rate_exceeded(quota, limit, window, now_ns - window * window_ns)
+            self._refuse(quota, limit, now_ns)
         book.add(places, self._worker, window)
 
     def names(self, customer: str) -> bool:
         """Whether the settings give this customer a limit of its own."""
         return customer in self._own_quotas
 
-    def _rate_exceeded(self, quota: Quota, limit: int, window: int, elapsed_ns: int) -> RateExceeded:
-        """Count the refusal. `limit`: what is admitted here, at most the quota's."""
-        self._head[SHED_RATE] += 1
-        wait = self._wait_ns(quota._replace(limit=limit), window, elapsed_ns)
-        return RateExceeded(quota.limit / quota.window_ns * 1e9, max(1, math.ceil(wait / 1e9)))
+    def _refuse(self, quota: Quota, limit: int, now_ns: int) -> None:
+        """Raise RateExceeded. `limit`: what is admitted here, at most the quota's."""
+        raise self._rate_exceeded(quota, self._wait_ns(quota._replace(limit=limit), now_ns))
 
-    def _wait_ns(self, quota: Quota, window: int, elapsed_ns: int) -> int:
+    def _rate_exceeded(self, quota: Quota, wait_ns: int) -> RateExceeded:
+        """Count the refusal. `wait_ns`: until another request may be admitted."""
+        self._head[SHED_RATE] += 1
+        return RateExceeded(quota.limit / quota.window_ns * 1e9, max(1, math.ceil(wait_ns / 1e9)))
+
+    def _wait_ns(self, quota: Quota, now_ns: int) -> int:
+        window, elapsed_ns = divmod(now_ns, quota.window_ns)
         return min(wait_ns(quota, *self._counters.counts(place, window), elapsed_ns) for place in quota.places)
 
     def _quota_of(self, customer: str) -> Quota | None:

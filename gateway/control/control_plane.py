@@ -21,7 +21,7 @@ from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.fleet.assembly import open_membership
 from gateway.control.fleet.keys_assembly import open_keys
-from gateway.control.fleet.rates_assembly import open_rates, open_removal
+from gateway.control.fleet.rates_assembly import count_for_workers, open_rates, open_removal
 from gateway.control.fleet.routing_assembly import open_routing
 from gateway.control.metrics.registry_metrics import RegistryStatus
 from gateway.control.pool.housekeeping import Housekeeping
@@ -118,6 +118,8 @@ class ControlPlane:
         )
         books = self._rate_counters, self._rate_shares
         self.rates = open_rates(settings, self.fleet, *books, self.decision_log)
+        if self.rates is not None:
+            count_for_workers(self.rates, self.pool)
         self.host_removal = open_removal(settings, self.fleet, self.rates)
         self.prediction_keys = open_keys(
             settings, self.fleet, self.records.keys, self._adopt_keys, lambda: self.pool.listening

@@ -1,7 +1,8 @@
 """What this host may admit of each rate limit in a fleet, in requests per window, and how many requests were refused.
 
 Control writes the shares, and workers read one with each request. A quota is a customer with a configured rate, or a
-place in the first row of the sketch of all others (`rate_counters`). Each worker counts its refusals in its own words.
+place in the first row of the sketch of all others (`rate_counters`). A word below 0 is -1 - share: the fleet's store
+counts the quota, and the share is what holds if it does not answer. Each worker counts its refusals in its own words.
 """
 
 from pathlib import Path

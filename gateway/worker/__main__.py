@@ -31,6 +31,7 @@ from gateway.messages import (
     Command,
     Commit,
     ControlMessage,
+    CountReply,
     DiedAlone,
     Discard,
     Failed,
@@ -62,6 +63,7 @@ from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.load_options import LoadOptions
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
+from gateway.worker.rate_counting import RateCounting
 
 BACKLOG: Final = 2048
 HEARTBEAT_S: Final = 0.25
@@ -106,7 +108,8 @@ class Worker:
         self._keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
         attach = attach_rate_limiter if settings.fleet is None else attach_fleet_rate_limiter
         limiter = attach(settings.limits.rate, start.scoreboard, start.workers, start.worker, head)
-        self._access = Access(self._keyring, limiter)
+        self._rate_counting = RateCounting(self._send)
+        self._access = Access(self._keyring, limiter, count=self._rate_counting.count)
         self._tls = Tls(settings.server.tls) if settings.server.tls else None
         self._load_requests = LoadRequests(self._repository, self._pipeline, self._send)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -183,6 +186,8 @@ class Worker:
         match message:
             case LoadReply():
                 self._load_requests.answer(message)
+            case CountReply():
+                self._rate_counting.answer(message)
             case Listen():
                 self._listen(True)
             case CloseConnections():
@@ -201,6 +206,7 @@ class Worker:
         asyncio.get_running_loop().remove_reader(self._pipe.fileno())
         reset_priority()  # it may have died while it hurried us
         self._load_requests.refuse_all()
+        self._rate_counting.give_up()
 
     async def _handle(self, command: Command) -> None:
         error = ""

@@ -1,12 +1,20 @@
 """A host's share of each rate limit, as its workers apply it."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gateway.auth.fleet_rate_limit import attach_fleet_rate_limiter, create_rate_shares, quotas_of
-from gateway.auth.rate_limit import create_rate_counters
+from gateway.auth.fleet_rate_limit import (
+    BY_SHARE,
+    MustCount,
+    attach_fleet_rate_limiter,
+    create_rate_shares,
+    is_counted,
+    quotas_of,
+)
+from gateway.auth.rate_limit import Quota, create_rate_counters
 from gateway.errors import RateExceeded, SettingsError
 from gateway.settings.gateway import RateSettings
 from gateway.shm.rate_counters import ROW_PLACES
@@ -107,3 +115,84 @@ def test_shares_made_for_other_workers_are_refused(tmp_path: Path) -> None:
     RateShares.create(tmp_path / "shares", 2, 5)
     with pytest.raises(SettingsError, match="version of the gateway"):
         RateShares.attach(tmp_path / "shares", 3, 5)
+
+
+class Store:
+    """Answers for all quotas in turn, and those that asked."""
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = list(answers)
+        self.asked: list[Quota] = []
+
+    async def count(self, quota: Quota) -> int:
+        self.asked.append(quota)
+        return self.answers.pop(0)
+
+
+def counted(host: Host, store: Store, *customers: str, now_ns: int = NOW) -> bool:
+    """Whether one request is admitted that counts for all of these."""
+    limiter = host.limiters[0]
+    assert limiter is not None
+
+    def admit() -> None:
+        for customer in customers:
+            limiter.admit(customer, now_ns)
+
+    try:
+        asyncio.run(limiter.counted(admit, store.count))
+    except RateExceeded:
+        return False
+    return True
+
+
+def test_request_of_a_counted_limit_is_asked_for_and_a_refusal_remembered(tmp_path: Path) -> None:
+    host, store = Host(tmp_path), Store(0, 2 * S, 0)
+    host.put(-1 - 7)
+    assert [counted(host, store, "slow") for _ in range(9)] == [True] + [False] * 8
+    assert len(store.asked) == 2
+    assert host.shares.refused()[0] == 0 and host.shares.refused()[1] == 8
+    assert not counted(host, store, "slow", now_ns=NOW + 2 * S - 1)
+    assert counted(host, store, "slow", now_ns=NOW + 2 * S)
+
+
+def test_refusal_of_a_counted_limit_says_when_to_come_again(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    limiter = host.limiters[0]
+    assert limiter is not None
+    host.put(-1)
+    with pytest.raises(RateExceeded, match=r"more than 0\.1 requests per second") as refused:
+        asyncio.run(limiter.counted(lambda: limiter.admit("slow", NOW), Store(4 * S).count))
+    assert refused.value.headers["retry-after"] == "4"
+
+
+def test_share_holds_for_requests_that_could_not_be_counted(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.put(-1 - 3)
+    assert counted(host, Store(0), "slow"), "which takes one of the share"
+    assert [counted(host, Store(BY_SHARE), "slow") for _ in range(5)] == [True, True, False, False, False]
+    host.put(-1)
+    assert not counted(host, Store(BY_SHARE), "joe")
+
+
+def test_request_that_counts_for_two_customers_is_counted_once_for_each(tmp_path: Path) -> None:
+    host, store = Host(tmp_path), Store(0, 0)
+    host.put(-1 - 7)
+    assert counted(host, store, "joe", "slow")
+    assert len({quota.places for quota in store.asked}) == 2
+
+
+def test_request_that_is_not_counted_is_not_admitted_outside(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.put(-1 - 7)
+    with pytest.raises(MustCount):
+        host.asked("slow", 1)
+    counted(host, Store(0), "slow")
+    with pytest.raises(MustCount):
+        host.asked("slow", 1)
+
+
+def test_only_limits_below_ten_a_second_are_counted() -> None:
+    rates = {"9.9/s": True, "599/m": True, "10/s": False, "11/s": False, "1000/s": False}
+    for rate, is_small in rates.items():
+        (quota,) = quotas_of(RateSettings.model_validate({"customers": {"acme": rate}}))
+        assert is_counted(quota) == is_small, rate

@@ -22,6 +22,7 @@ from tests.running import GatewayProcess
 pytestmark = pytest.mark.slow
 LEASE_S = 1.0
 OPEN_AFTER_S = 10 * LEASE_S  # that a fleet without knowledge waits
+LIMITS = {"rate": {"customers": {"acme": "100/s"}}}
 KNOWN = {"fleet": "gateway", "words": {"other/1": [1, 0]}, "stops": [], "sequence": 0}
 
 
@@ -32,7 +33,9 @@ def _store(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def host(folder: Path, store: RedisServer, name: str, *, known: bool = False, **fleet: Any) -> GatewayProcess:
+def host(
+    folder: Path, store: RedisServer, name: str, *, known: bool = False, limits: Any = LIMITS, **fleet: Any
+) -> GatewayProcess:
     """A gateway of the fleet, half of whose predictions go to the candidate. `known`: it remembers the fleet, and so
     opens after one lease, not after ten.
     """
@@ -41,7 +44,6 @@ def host(folder: Path, store: RedisServer, name: str, *, known: bool = False, **
         state.mkdir(parents=True)
         (state / "fleet.json").write_text(json.dumps(KNOWN))
     settings = {"store": store.url, "lease": f"{LEASE_S:g}s", "host": name, **fleet}
-    limits = {"rate": {"customers": {"acme": "100/s"}}}
     return gateway(folder / name, server={"workers": 1}, fleet=settings, limits=limits)
 
 

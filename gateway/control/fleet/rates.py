@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from gateway.auth.fleet_rate_limit import BY_SHARE, WITHOUT_SHARE_NS
 from gateway.control.fleet.host import HostState, still
 from gateway.control.fleet.membership import CALLS
+from gateway.control.fleet.rate_counts import RateCounts, count_name, pace_of
 from gateway.control.fleet.rates_memory import RatesMemory
 from gateway.control.fleet.rates_state import (
     RateRecord,
@@ -21,6 +23,8 @@ from gateway.control.fleet.rates_state import (
     decoded_record,
     encoded_core,
     encoded_record,
+    limit_of,
+    window_of,
 )
 from gateway.control.fleet.rates_step import Held, Seen, Step, next_step
 from gateway.control.fleet.rates_usage import RateUsage
@@ -32,6 +36,7 @@ WINDOW_NS: Final = 1_000_000_000  # of most limits: for so long the base stays r
 PATIENCE_NS: Final = 3 * WINDOW_NS  # that a newcomer has with hosts that have to give up a part of theirs
 LARGE: Final = 150  # limits named in all records together
 LEAVE_S: Final = 2.0
+COUNT_AGAIN_NS: Final = 2_000_000_000  # after the store was too slow to count a request
 SUFFIX: Final = ":rates"  # of the fleet's name in the store
 REMEDY: Final = "gateway fleet remove HOST"
 log: Final = logging.getLogger("gateway.control.fleet")
@@ -53,6 +58,7 @@ class FleetRates:
         memory: RatesMemory,
         clock: Callable[[], int],
         workers_clock: Callable[[], int] = time.monotonic_ns,
+        counts: RateCounts | None = None,
     ) -> None:
         self._store = store
         self._timing = timing
@@ -61,6 +67,9 @@ class FleetRates:
         self._memory = memory
         self._clock = clock
         self._workers_clock = workers_clock
+        self._counts = counts
+        self._counting = False
+        self._count_again_ns = 0  # not before, since the store has been too slow for it
         self._turn = asyncio.Lock()
         self._left = False
         self._orphans_ended = False
@@ -113,6 +122,26 @@ class FleetRates:
                 if self.problem:
                     log.info("fleet: this host's shares of the rate limits follow the demand")
                 self.problem = ""
+                may_count = self._counts is not None and self._life.settled
+                self._count_in_store(may_count and self._clock() >= self._count_again_ns)
+
+    async def count(self, places: tuple[int, ...]) -> int:
+        """Count a request of the quota at these places in the store; returns the time in ns until one may be admitted,
+        0 if this one is; BY_SHARE if the store does not answer in time: then the shares hold for a while. Never raises.
+        """
+        if self._counts is None or not self._counting:
+            return BY_SHARE
+        key = self._usage.key(places[0])
+        away = self.records.keys() - self.moving - {self.incarnation}
+        left = limit_of(key) - sum(self.records[host].share(key) for host in away)
+        if left <= 0:
+            return WITHOUT_SHARE_NS
+        try:
+            return await self._counts.take(count_name(key, places), pace_of(left, window_of(key)))
+        except StoreUnavailable as error:
+            self._count_again_ns = self._clock() + COUNT_AGAIN_NS
+            self._failed(str(error))
+            return BY_SHARE
 
     def orphans_ended(self) -> None:
         """No worker of an earlier gateway of this state folder admits anything any more: what it had is free."""
@@ -246,7 +275,12 @@ class FleetRates:
             self._base_since_ns = self._clock()
         self.held = held
         if not self.newcomer:
-            self._usage.put(held)
+            self._usage.put(held, counting=self._counting)
+
+    def _count_in_store(self, counting: bool) -> None:
+        if counting != self._counting:
+            self._counting = counting
+            self._put(self.held)
 
     def _failed(self, problem: str) -> None:
         self.errors += 1
@@ -254,3 +288,4 @@ class FleetRates:
             kept = "a tenth of each limit is admitted here" if self.newcomer else "this host keeps its shares"
             log.warning("the fleet's rate limits: %s; %s", problem, kept)
         self.problem = problem
+        self._count_in_store(False)

@@ -66,6 +66,12 @@ def limit_of(key: str) -> int:
     return int(key.split("/")[1])
 
 
+@lru_cache(KEYS_CACHED)
+def window_of(key: str) -> int:
+    """The window in a key, in ns. Raises ValueError."""
+    return int(key.split("/")[2])
+
+
 def base_share(key: str, base_ppm: int) -> int:
     """The part of a quota's limit, in whole requests."""
     return limit_of(key) * base_ppm // MILLION

@@ -8,7 +8,7 @@ import mmh3
 import numpy as np
 import numpy.typing as npt
 
-from gateway.auth.fleet_rate_limit import quotas_of
+from gateway.auth.fleet_rate_limit import is_counted, quotas_of
 from gateway.control.fleet.rates_state import MILLION, MOST, quota_key
 from gateway.control.fleet.rates_step import HOT, Held, Used
 from gateway.settings.gateway import RateSettings
@@ -30,6 +30,7 @@ class RateUsage:
         self._limits = np.array([quota.limit for quota in quotas], np.int64)
         self._windows_ns = np.array([quota.window_ns for quota in quotas], np.int64)
         self._words = counters.table[: len(quotas)]
+        self._counted = np.array([is_counted(quota) for quota in quotas])
         self._keys = [
             quota_key(name, quota.limit, quota.window_ns)
             for name, quota in zip(_names(settings, len(quotas)), quotas, strict=True)
@@ -65,13 +66,17 @@ class RateUsage:
         most = much[np.argsort(-demand[much], kind="stable")][:MOST]
         return tuple(self._keys[place] for place in most)
 
-    def put(self, held: Held) -> None:
-        """Put shares into force."""
+    def key(self, place: int) -> str:
+        """The key of the quota at a place."""
+        return self._keys[place]
+
+    def put(self, held: Held, *, counting: bool = False) -> None:
+        """Put shares into force. `counting`: the store counts small limits, whose shares are for when it is silent."""
         shares = self._limits * held.base_ppm // MILLION
         for key, share in held.shares.items():
             if (place := self._places.get(key)) is not None:
                 shares[place] = share
-        self._shares.put(shares)
+        self._shares.put(np.where(self._counted, -1 - shares, shares) if counting else shares)
 
     def put_newcomers(self) -> None:
         """Put a tenth of each limit into force."""

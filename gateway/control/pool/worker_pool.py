@@ -17,6 +17,7 @@ from gateway.messages import (
     Ack,
     Command,
     ConfigGeneration,
+    CountRequest,
     DiedAlone,
     Failed,
     Listen,
@@ -76,6 +77,7 @@ class WorkerPool:
         self._broadcaster = Broadcaster()
         self.changing = asyncio.Lock()  # held while a command changes what is served
         self.on_died_alone: Callable[[DiedAlone], None] = lambda _: None
+        self.on_count: Callable[[WorkerHandle, CountRequest], None] = lambda *_: None
         self.killed: Counter[str] = Counter()  # workers ended by this process, by reason
         self._deaths = [0] * size
         self._stopping = False
@@ -187,9 +189,9 @@ class WorkerPool:
             case DiedAlone():
                 self.on_died_alone(report)
             case LoadRequest():
-                self._on_load(report).add_done_callback(
-                    lambda done: handle.send(LoadReply(report.number, done.result()))
-                )
+                self._on_load(report).add_done_callback(lambda ran: handle.send(LoadReply(report.number, ran.result())))
+            case CountRequest():
+                self.on_count(handle, report)
 
     async def _join(self, handle: WorkerHandle) -> None:
         """Bring a warm worker up to the generation in force, then let it listen."""
@@ -215,8 +217,7 @@ class WorkerPool:
 
     def _listen_if_all(self) -> None:
         """Let the workers listen once all are warm, except those that die repeatedly while loading."""
-        waited_for = (m for m in self.handles.values() if self._deaths[m.index] < MOST_EARLY_DEATHS)
-        if all(handle.state is WorkerState.WARM for handle in waited_for):
+        if all(m.state is WorkerState.WARM for m in self.handles.values() if self._deaths[m.index] < MOST_EARLY_DEATHS):
             self._let_listen()
 
     def _let_listen(self) -> None:

@@ -1,13 +1,14 @@
 """Authentication, authorization and rate limits of the data plane."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.auth.fleet_rate_limit import FleetRateLimiter
 from gateway.auth.keyring import Identity, Keyring
-from gateway.auth.rate_limit import RateLimiter
+from gateway.auth.rate_limit import Quota, RateLimiter
 from gateway.errors import CLOSE_CONNECTION, InvalidRequest, RequestError
 from gateway.protocol.elements import short
 from gateway.routing.attributes import Attributes
@@ -26,6 +27,8 @@ from gateway.web.body import Headers
 from gateway.web.responses import send_error
 from gateway.web.timeouts import with_body_timeout
 
+Count = Callable[[Quota], Awaitable[int]]
+T = TypeVar("T")
 PREDICT_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.PREDICT})
 OPERATE_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
 # By prefix of the path; the first match wins, and all other paths need a key with any scope. Not by regular expression:
@@ -39,7 +42,7 @@ _NEEDS: Final[tuple[tuple[str, RequiredScopes | None], ...]] = (
 
 class Access:
     """Access control of the data plane. `keyring` None: no API keys are needed; `rates` None: no rate limits.
-    `clock_ns`: monotonic.
+    `clock_ns`: monotonic. `count`: has a request counted in the fleet's store, see FleetRateLimiter.counted.
     """
 
     def __init__(
@@ -47,10 +50,12 @@ class Access:
         keyring: Keyring | None = None,
         rates: RateLimiter | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        count: Count | None = None,
     ) -> None:
         self._keyring = keyring
         self._limiter = rates
         self._clock_ns = clock_ns
+        self._count = count
 
     @property
     def open(self) -> bool:
@@ -58,7 +63,9 @@ class Access:
         return self._keyring is None and self._limiter is None
 
     def predict(self, scope: Mapping[str, Any], headers: Headers) -> Identity | None:
-        """The identity behind a prediction, None without keys; raises RequestError. Call it before reading the body."""
+        """The identity behind a prediction, None without keys. Call it before reading the body. Raises RequestError,
+        MustCount.
+        """
         if self._keyring is None:
             return None
         identity = self._identity(self._keyring, scope, headers, PREDICT_SCOPES)
@@ -66,8 +73,18 @@ class Access:
             self._limiter.admit(identity.customer, self._clock_ns())
         return identity
 
+    async def predict_counted(self, scope: Mapping[str, Any], headers: Headers) -> Identity | None:
+        """As `predict`, but has the request counted in the fleet's store if it must be."""
+        return await self.counted(lambda: self.predict(scope, headers))
+
+    async def counted(self, act: Callable[[], T]) -> T:
+        """What `act` returns, which calls `predict` or `admit`, once its request has been counted if it must be."""
+        if self._count is not None and isinstance(self._limiter, FleetRateLimiter):
+            return await self._limiter.counted(act, self._count)
+        return act()
+
     def admit(self, identity: Identity | None, attributes: Attributes) -> Attributes:
-        """The attributes of a prediction, once it may run; raises RequestError.
+        """The attributes of a prediction, once it may run; raises RequestError, MustCount.
 
         With keys, the customer is the key's, and the request may not name another, unless the key has the scope
         delegate. Without keys, the request counts towards the rate limit of the customer that it names.

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from gateway.auth.fleet_rate_limit import MustCount
 from gateway.backends.batch import Answer
 from gateway.errors import RequestError
 from gateway.routing.release import CANDIDATE
@@ -160,7 +161,6 @@ class InferConnection(TimeoutProtocol):
         if short is None or target is None:
             super().on_message_complete()
             return
-        headers = short.named
         if self.flow.write_paused or self.close_after_response:
             self._fall_back_to_asgi(short)
             super().on_message_complete()
@@ -171,8 +171,8 @@ class InferConnection(TimeoutProtocol):
         endpoint = self._endpoint
         call: Call | None = None
         try:
-            identity = None if endpoint.access is None else endpoint.access.predict(NO_QUERY, headers)
-            call = endpoint.begin(target, headers, short.body, identity)
+            identity = None if endpoint.access is None else endpoint.access.predict(NO_QUERY, short.named)
+            call = endpoint.begin(target, short.named, short.body, identity)
             version = call.version
             if (len(short.body) > version.backend.small_body and version.must_queue(call.feeds)) or (
                 version.batches and self._batch_likely(call)
@@ -180,8 +180,12 @@ class InferConnection(TimeoutProtocol):
                 self._submit(short, call)
                 return
             answer: Reply | bytes = endpoint.pipeline.infer_now(call)
+        except MustCount:
+            self._fall_back_to_asgi(short)
+            super().on_message_complete()
+            return
         except Exception as error:
-            answer = _failed(error, target[0], origin_of(headers), call, short)
+            answer = _failed(error, target[0], origin_of(short.named), call, short)
         self.send(short, answer)
 
     def pause_writing(self) -> None:
@@ -225,9 +229,8 @@ class InferConnection(TimeoutProtocol):
         if submitted.cancelled():
             pipeline.release()
             return
-        if (
-            call.version.stable and not call.version.latency_compared
-        ):  # if compared, it is sent as a candidate's, and takes as long
+        # if latencies are compared, stable's is sent as a candidate's, and takes as long
+        if call.version.stable and not call.version.latency_compared:
             self._endpoint.response_batch.put(self, cycle, call, submitted)
             return
         with pipeline.gate:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -77,7 +77,7 @@ class InferEndpoint:
         headers = headers_by_name(scope["headers"])
         call: Call | None = None
         try:
-            identity = None if self.access is None else self.access.predict(scope, headers)
+            identity = None if self.access is None else await self.access.predict_counted(scope, headers)
             async with asyncio.timeout(self.body_timeout_s):
                 body = await receive_body(receive, headers, self.max_body)
             began_ns = time.monotonic_ns()
@@ -88,7 +88,8 @@ class InferEndpoint:
             pipeline.admit()
             try:
                 decoded = await self._decoded(target[0], headers, body, began_ns)
-                call = self.begin(target, headers, body, identity, decoded)
+                begin = partial(self.begin, target, headers, body, identity, decoded)
+                call = begin() if self.access is None else await self.access.counted(begin)
                 if decoded is not None:
                     call.deadline_ns -= decoded.spent_ns
                 await self._answer(call, scope[WRITER_KEY])

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.auth.fleet_rate_limit import attach_fleet_rate_limiter, create_rate_shares
-from gateway.auth.rate_limit import create_rate_counters
+from gateway.auth.fleet_rate_limit import attach_fleet_rate_limiter, create_rate_shares, share_of
+from gateway.auth.rate_limit import Quota, create_rate_counters
 from gateway.control.fleet.host import HostState, Observed
+from gateway.control.fleet.rate_counts import RateCounts
 from gateway.control.fleet.rates import FleetRates
 from gateway.control.fleet.rates_memory import RatesMemory
 from gateway.control.fleet.rates_usage import RateUsage
-from gateway.control.fleet.store import FleetStore, Snapshot, StoreUnavailable, Transaction
+from gateway.control.fleet.store import Document, FleetStore, Snapshot, StoreUnavailable, Transaction
 from gateway.control.fleet.store_state import Member
 from gateway.control.fleet.timing import Timing
 from gateway.errors import RateExceeded
@@ -39,6 +40,11 @@ class Wire:
         self.store = store
         self.cut = False
         self.writes = 0
+        self.counted = 0  # calls that count requests of small limits
+        self.counts_cut = False  # only those
+
+    def document(self, name: str) -> "WireDocument":
+        return WireDocument(self, self.store.document(name))
 
     async def commit(self, transaction: Transaction | None) -> Snapshot:
         if self.cut:
@@ -51,6 +57,20 @@ class Wire:
 
     async def close(self) -> None:
         await self.store.close()
+
+
+class WireDocument:
+    """A document over a host's connection."""
+
+    def __init__(self, wire: Wire, document: Document) -> None:
+        self.wire = wire
+        self.document = document
+
+    async def commit(self, transaction: Transaction | None) -> Snapshot:
+        self.wire.counted += 1
+        if self.wire.cut or self.wire.counts_cut:
+            raise StoreUnavailable("cut off")
+        return await self.document.commit(transaction)
 
 
 class RateHost:
@@ -75,7 +95,9 @@ class RateHost:
         memory = RatesMemory(state, "test", replace_file)
         memory.keep(self.incarnation)
         clock = fleet.clock
-        self.rates = FleetRates(self.wire, TIMING, self.host_state, self.usage, memory, clock, clock)
+        self.clock_error_ns = 0  # of its wall clock
+        counts = RateCounts(self.wire.document, lambda: fleet.now_ns + self.clock_error_ns)
+        self.rates = FleetRates(self.wire, TIMING, self.host_state, self.usage, memory, clock, clock, counts)
 
     def host_state(self) -> HostState:
         """As its membership would have it."""
@@ -84,16 +106,19 @@ class RateHost:
         observed = {name: Observed(1, self.fleet.now_ns) for name in members}
         return HostState(self.incarnation, self.name, refused=self.refused, members=members, observed=observed)
 
-    def ask(self, customer: str | None) -> bool:
+    async def ask(self, customer: str | None) -> bool:
         try:
-            self.limiter.admit(customer, self.fleet.now_ns)
+            await self.limiter.counted(lambda: self.limiter.admit(customer, self.fleet.now_ns), self._count)
         except RateExceeded:
             return False
         return True
 
+    async def _count(self, quota: Quota) -> int:
+        return await self.rates.count(quota.places)
+
     def share(self, place: int = 0) -> int:
-        """In force, of a named customer."""
-        return int(self.shares.words[place])
+        """In force, or to be if the store does not answer, of a named customer."""
+        return share_of(int(self.shares.words[place]))
 
 
 class RateFleet:
@@ -150,7 +175,7 @@ class RateFleet:
         for at_ns, name in ticks:
             while request is not None and request[0] <= at_ns:
                 self.now_ns = max(self.now_ns, request[0])
-                got = by_name[request[1]].ask(request[2])
+                got = await by_name[request[1]].ask(request[2])
                 admitted[request[1]] += got
                 admitted["all"] += got
                 request = next(asked, None)

@@ -177,7 +177,7 @@ async def test_store_that_has_lost_its_data_is_told_what_is_in_force(redis: Redi
 
 @pytest.mark.slow
 @asynchronous
-async def test_small_limit_is_counted_in_a_longer_window(redis: RedisServer, tmp_path: Path) -> None:
+async def test_small_limit_of_any_customer_is_one_over_all_hosts(redis: RedisServer, tmp_path: Path) -> None:
     async with three(redis, tmp_path, default="1/s") as (fleet, _):
         gentle = load("ann", a=0.3, b=0.3, c=0.3)
         await fleet.run(10, gentle)

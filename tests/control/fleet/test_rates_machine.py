@@ -31,6 +31,7 @@ class Store:
     def __init__(self) -> None:
         self.life, self.tag, self.core = 1, "", b""
         self.records: dict[str, bytes] = {}
+        self.documents: dict[str, Store] = {}
 
     def commit(self, transaction: Transaction | None) -> Snapshot:
         done = transaction is not None and self._carry_out(transaction)
@@ -58,6 +59,9 @@ class Local:
 
     async def commit(self, transaction: Transaction | None) -> Snapshot:
         return self._store.commit(transaction)
+
+    def document(self, name: str) -> "Local":
+        return Local(self._store.documents.setdefault(name, Store()))
 
     async def close(self) -> None:
         pass
@@ -106,7 +110,7 @@ class Usage:
     def put_newcomers(self) -> None:
         self.newcomer = True
 
-    def put(self, held: Held) -> None:
+    def put(self, held: Held, *, counting: bool) -> None:
         self.newcomer, self.held = False, held
 
     def measure(self, now_ns: int) -> None:
