@@ -3,9 +3,9 @@
 A share is a whole number of requests per window, so a window holds at least ten: a limit of 1/s is counted as ten
 requests in ten seconds, and a host that has a tenth of it may admit one.
 
-So small a limit is better counted by the fleet's store, request by request: no host has a part of it then, and no more
-is admitted at once than on one host. Control says so with a word below 0, and is asked for each request. Its share
-holds where control or the store does not answer.
+A limit below five a second is counted by the fleet's store, request by request: no host has a part of it then, and no
+more is admitted at once than on one host. Above, its round trips would cost more than they are worth. Control says so
+with a word below 0, and is asked for each request. Its share holds where control or the store does not answer.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ from gateway.shm.rate_counters import ROW_PLACES, RateCounters
 from gateway.shm.rate_shares import RateShares
 
 LEAST: Final = 10
-WINDOW_NS: Final = 1_000_000_000  # a longer one is that of a limit below ten a second
+COUNTED_NS: Final = 2_000_000_000  # a longer window is that of a limit below five a second
 WITHOUT_SHARE_NS: Final = 1_000_000_000  # a host that is asked gets a share within this time, if any is left
 MOST_WAITING: Final = 4096  # customers of whom it is known that they must wait
 BY_SHARE: Final = -1  # the answer for a request that is not counted in the store
@@ -90,7 +90,7 @@ class FleetRateLimiter(RateLimiter):
 
 def is_counted(quota: Quota) -> bool:
     """Whether the limit is so small that the fleet's store counts it."""
-    return quota.limit == LEAST and quota.window_ns > WINDOW_NS
+    return quota.limit == LEAST and quota.window_ns > COUNTED_NS
 
 
 def share_of(word: int) -> int:

@@ -1,6 +1,6 @@
 """Counts the requests of small rate limits in the fleet's store, one by one, for all hosts together.
 
-A limit below ten a second cannot be shared out well: a host's part would be a few requests, too few for a load that
+A limit below five a second cannot be shared out well: a host's part would be a few requests, too few for a load that
 moves and too many for one burst. So each request is counted by the generic cell rate algorithm (ITU-T I.371), whose
 state is one number, the theoretical arrival time of the next request, on the hosts' wall clock. It is a record in a
 document of its own, changed by compare-and-set. The number of documents is bounded, as customers' names are hashed.
