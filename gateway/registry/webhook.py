@@ -22,7 +22,9 @@ def check_delivery(secret: str, headers: Mapping[bytes, bytes], body: bytes, now
     than MOST_AGE_S ago, or is to be. `headers`: by name in small letters; `now_s`: since 1970.
     """
     signature, delivery, timestamp = (headers.get(name, b"") for name in (SIGNATURE, DELIVERY, TIMESTAMP))
-    digest = hmac.digest(secret.encode(), b".".join((delivery, timestamp, body)), hashlib.sha256)
+    digest = hmac.digest(
+        secret.encode(errors="surrogateescape"), b".".join((delivery, timestamp, body)), hashlib.sha256
+    )
     if not hmac.compare_digest(signature, VERSION + base64.b64encode(digest)):
         raise Unauthenticated(REFUSED)
     age_s = now_s - int(timestamp) if timestamp.isdigit() and len(timestamp) < 18 else None

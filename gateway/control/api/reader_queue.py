@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.control.api.access import READ_ONLY_POSTS, SAFE_METHODS, is_upload
+from gateway.control.api.access import READ_ONLY_POSTS, SAFE_METHODS, is_signed, is_upload
 from gateway.control.command_priority import CommandPriority
 from gateway.errors import Overloaded
 from gateway.web.responses import send_error
@@ -60,7 +60,7 @@ class ReaderQueue:
         self._readers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if is_upload(scope):  # it arrives for as long as it takes; its edit is an order
+        if is_upload(scope) or is_signed(scope):  # it arrives for as long as it takes; an upload's edit is an order
             await self._application(scope, receive, send)
         elif scope["method"] not in SAFE_METHODS and scope["path"] not in READ_ONLY_POSTS:
             with self._command_priority.command():

@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from gateway.control.fleet.deadline import at_most
 from gateway.control.fleet.host import NEVER_NS, HostState
 from gateway.control.fleet.leadership import in_contact
 from gateway.control.fleet.store import OwnDocument, Snapshot, StoreUnavailable, Transaction
@@ -37,8 +36,8 @@ class TaskLeader:
         self._store = store
         self._member = member
         self._said: Mapping[str, Any] | None = None
-        self._asked = False
-        self._kicked = asyncio.Event()
+        self._hints = 0
+        self._passed_on = 0  # how many of these the store has
         self._heard = Heard(-1, NEVER_NS)
         self._known_ns = NEVER_NS  # when the exchange was begun from which `lead` is
         self._wrote_ns = NEVER_NS  # when the last write was begun that the store has taken
@@ -70,16 +69,14 @@ class TaskLeader:
         self._said = said
 
     def ask(self) -> None:
-        """Ask the leader to act now."""
-        self._asked = True
-        self._kicked.set()
+        """Ask the leader to act now, with the next exchange: whoever sends hints sets no pace."""
+        self._hints += 1
 
     async def run_forever(self) -> None:
         """Exchange, until cancelled."""
         while True:
-            self._kicked.clear()
             await self.tick()
-            await at_most(TICK_S, self._kicked.wait())
+            await asyncio.sleep(TICK_S)
 
     async def tick(self) -> None:
         """One exchange."""
@@ -107,10 +104,11 @@ class TaskLeader:
         began_ns = self._member.now_ns()
         snapshot = await self._store.commit(None)
         while True:
-            before, asked = self._hear(snapshot), self._asked
+            before, hints = self._hear(snapshot), self._hints
             said = self._said if before.leader == self._member.host.incarnation else None
             host, now_ns, timing = self._member.host, self._member.now_ns(), self._member.timing
             confirmed = is_confirmed(host, self._wrote_ns, now_ns)
+            asked = hints > self._passed_on
             after = next_lead(host, before, self._heard, now_ns, timing, said=said, asked=asked, confirmed=confirmed)
             if after != before:
                 snapshot = await self._store.commit(_change(snapshot, after))
@@ -119,7 +117,8 @@ class TaskLeader:
                 self._wrote_ns = now_ns
             if after.leader != before.leader:
                 self._said = None  # of an earlier time as the leader
-            self._asked = self._asked and not asked
+            if after.asks != before.asks:
+                self._passed_on = hints
             self.lead, self._known_ns = self._hear(snapshot), began_ns
             return
 

@@ -60,7 +60,7 @@ def next_lead(
     lead = lead._replace(asks=lead.asks + asked)
     if lead.leader == host.incarnation:
         said = lead.said if said is None else said
-        due = not confirmed or said != lead.said or now_ns - heard.since_ns >= WRITE_NS
+        due = asked or not confirmed or said != lead.said or now_ns - heard.since_ns >= WRITE_NS
         return lead._replace(number=lead.number + 1, said=said) if due else lead
     silent = now_ns - heard.since_ns >= max(SILENT_NS, timing.longest_ns)
     beat_ns = host.contact_until_ns - timing.lease_ns  # when the last one was sent: what is known is of then

@@ -72,7 +72,6 @@ class FleetLead:
     def __init__(self, task: TaskLeader) -> None:
         self._task = task
         self._read: tuple[Mapping[str, Any], RegistryNews] = {}, NO_NEWS
-        self._told = NO_NEWS
         self.run_forever = task.run_forever
         self.close = task.close
         self.ask = task.ask
@@ -111,6 +110,5 @@ class FleetLead:
         return self._read[1]
 
     def say(self, news: RegistryNews) -> None:
-        if news != self._told or not self._task.lead.said:
-            self._told = news
+        if news != self.news():
             self._task.say(document_of(news))

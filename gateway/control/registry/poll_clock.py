@@ -44,6 +44,10 @@ class PollClock:
         self._polled_s, self._due_s = now_s, now_s + self._poll_s
         return True
 
+    def waits(self, now_s: float) -> None:
+        """Something has to wait, or has failed here: it is decided anew by a poll, though these are rare."""
+        self._due_s = min(self._due_s, now_s + self.retry_s)
+
     def answered(self) -> None:
         """It has answered."""
         self._missed = 0

@@ -54,7 +54,7 @@ class RegistrySync:
         self._tags = tags
         self._memory = memory
         self._champion = ChampionMove(client, versions, memory)
-        self._fetching = Fetching(client, versions, memory, self._seen_now, self._show)
+        self._fetching = Fetching(client, versions, memory, self._seen_now, self._brought)
         self._obeying = Obeying(client, versions, memory, self._fetching, champion_follows, self._leads)
         log, counts = control.decision_log, control.decision_log.counts
         self._follower = Follower(
@@ -100,6 +100,7 @@ class RegistrySync:
         for model in self._models.keys() - bound.keys():
             del self._models[model]
             self._seen.pop(model, None)
+            self._waiting.pop(model, None)
         if leads := self._leads():
             await self._ask(bound)
         else:
@@ -121,6 +122,8 @@ class RegistrySync:
             polls = self._clock.polls(now_s)
             due = {model: name for model, name in bound.items() if polls or self._has_news(model, name, now_s)}
             await self._exchange_all(due, polls)
+        if any(self._waiting.values()):
+            self._clock.waits(now_s)
         for model, registered in bound.items():
             if model not in self._models or self._pending(model, registered):
                 self._show(model, registered)
@@ -133,6 +136,7 @@ class RegistrySync:
             news, here = found.models.get(model), self._here(model)
             if news is None or here is None or news.registered != registered:
                 self._seen.pop(model, None)
+                self._waiting.pop(model, None)
                 self._show(model, registered)
                 continue
             self._seen[model] = news.aliases
@@ -279,6 +283,11 @@ class RegistrySync:
         self._models[model] = RegistryModel(
             registered, seen.champion, seen.challenger, note, problem, pending, self._lead.elsewhere()
         )
+
+    def _brought(self, model: str, registered: str) -> None:
+        """A version has been brought, or could not be: another one may wait for that."""
+        self._show(model, registered)
+        self._clock.hint()
 
     def _publish(self) -> None:
         elsewhere = self._lead.elsewhere()

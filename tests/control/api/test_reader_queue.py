@@ -121,6 +121,26 @@ def test_orders_do_not_queue_and_excess_readers_are_refused_after_a_wait(monkeyp
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize(("path", "pauses"), [("/api/releases/m/stop", True), ("/api/registry/hint", False)])
+def test_an_order_pauses_other_work_and_a_delivery_that_anyone_may_send_slowly_does_not(
+    path: str, pauses: bool
+) -> None:
+    async def ask() -> bool:
+        priority, found = CommandPriority(), []
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            work = asyncio.create_task(priority.yield_to_commands())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            found.append(not work.done())
+            await work
+
+        await call_queue(ReaderQueue(application, SlotQueue(), priority), "POST", path)
+        return bool(found[0])
+
+    assert asyncio.run(ask()) is pauses
+
+
 def printers(running: GatewayProcess) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

@@ -2,11 +2,13 @@
 
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gateway.control.fleet.host import HostState, Observed
+from gateway.control.fleet.store import Snapshot, Transaction
 from gateway.control.fleet.store_state import Identity, Member
 from gateway.control.fleet.task_leader import TaskLeader
 from gateway.control.fleet.task_leadership import (
@@ -21,6 +23,8 @@ from gateway.control.fleet.task_leadership import (
     next_lead,
 )
 from gateway.control.fleet.timing import Timing
+from gateway.control.registry.lead import FleetLead
+from gateway.control.registry.news import RegistryNews
 from tests.control.fleet.servers import RedisServer, asynchronous, opened
 
 TIMING = Timing(1_000_000_000, 100_000_000)
@@ -90,6 +94,7 @@ def test_a_write_confirms_the_leader_in_one_lease_and_for_some_time() -> None:
 def test_any_host_in_contact_may_ask_the_leader_to_act() -> None:
     assert after(host("b"), LED_BY_B, asked=True) == LED_BY_B._replace(asks=3)
     assert after(host("b", contact=False), LED_BY_B, asked=True) == LED_BY_B
+    assert after(host(), LED_HERE, asked=True) == LED_HERE._replace(number=8, asks=3)  # else it counted as silent
 
 
 def test_what_is_stored_is_read_again_and_damage_is_refused() -> None:
@@ -124,6 +129,67 @@ class _Member:
         self.host = self.host._replace(
             steady_since_ns=steady_ns, members=found, observed=observed, contact_until_ns=now_ns + TIMING.lease_ns
         )
+
+
+class _Store:
+    """A store of one host; `meanwhile`: called once, between a write and its reply."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self._snapshot = Snapshot(True, "r", "", b"", {})
+        self._meanwhile = meanwhile
+
+    async def commit(self, transaction: Transaction | None) -> Snapshot:
+        if transaction is not None and transaction.core is not None:
+            self._snapshot = Snapshot(True, "r", transaction.new_tag, transaction.core, {})
+            self._meanwhile()
+            self._meanwhile = lambda: None
+        return self._snapshot
+
+    async def close(self) -> None:
+        pass
+
+
+@asynchronous
+async def test_a_hint_that_comes_during_an_exchange_is_passed_on_with_the_next() -> None:
+    member, asks = _Member("a", [NOW]), []
+    member.see({"a": 1})
+    task = TaskLeader("a task", _Store(lambda: task.ask()), member)
+    task.ask()
+    for _ in range(3):
+        await task.tick()
+        asks.append(task.lead.asks)
+    assert asks == [1, 2, 2]
+
+
+@asynchronous
+async def test_a_leader_says_again_what_another_one_has_replaced_in_the_meantime() -> None:
+    member, other = _Member("a", clock := [NOW]), _Member("b", clock)
+    store = _Store(lambda: None)
+    task, second = TaskLeader("a task", store, member), TaskLeader("a task", store, other)
+    lead, theirs = FleetLead(task), FleetLead(second)
+    found = RegistryNews("it is away", 17.5)
+    member.see({"a": 1})
+    for _ in range(2):
+        await task.tick()
+        lead.say(found)
+    await task.tick()
+    assert lead.news() == found
+    clock[0] += 1
+    other.see({"b": 1})  # a is gone
+    theirs_found = RegistryNews("", 18.5)
+    for _ in range(2):
+        await second.tick()
+        theirs.say(theirs_found)
+    await second.tick()
+    await task.tick()
+    assert (lead.leads, lead.news()) == (False, theirs_found)
+    clock[0] += 1
+    member.see({"a": 2})  # b is gone
+    await task.tick()
+    assert lead.leads
+    lead.say(found)
+    await task.tick()
+    assert lead.news() == found
 
 
 @pytest.mark.parametrize("seed", range(2))

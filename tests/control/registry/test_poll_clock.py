@@ -56,3 +56,15 @@ def test_a_host_that_begins_to_ask_does_so_at_once() -> None:
     clock.missed(0.0)
     clock.begin_anew()
     assert polled(clock, 0.5) == [0.5]
+
+
+def test_what_has_to_wait_is_looked_at_within_a_minute_where_polls_are_rare_and_no_sooner_where_they_are_not() -> None:
+    clock = PollClock(3600.0)
+    assert polled(clock, 0.0) == [0.0]
+    for now_s in (0.5, 1.0, 1.5):
+        clock.waits(now_s)
+    assert polled(clock, 60.0, 60.5, 120.5, 3660.5) == [60.5, 3660.5]
+    clock = PollClock(10.0)
+    assert polled(clock, 0.0) == [0.0]
+    clock.waits(0.5)
+    assert polled(clock, 9.5, 10.0, 19.5, 20.0) == [10.0, 20.0]
