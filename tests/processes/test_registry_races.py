@@ -79,12 +79,12 @@ def until(condition: Callable[[], bool], what: str) -> None:
     within(condition, what, 60.0)
 
 
-def started(folder: Path, registry: Registry, names: tuple[str, ...], follow: str) -> GatewayProcess:
+def started(folder: Path, registry: Registry, names: tuple[str, ...], follow: str, poll: str = "1s") -> GatewayProcess:
     for name in names:
         shutil.copytree(DIGITS / "1", folder / "models" / name / "1")
         shutil.copy(DIGITS / "model.yaml", folder / "models" / name)
     routing = {"models": {name: {"stable": 1, "registry": name} for name in names}}
-    settings = {"registry": {"mlflow": {"url": registry.url, "poll": "1s", "weight": 50, "follow": follow}}}
+    settings = {"registry": {"mlflow": {"url": registry.url, "poll": poll, "weight": 50, "follow": follow}}}
     return GatewayProcess(folder, folder / "models", routing, **settings)
 
 
@@ -296,3 +296,12 @@ def test_a_champion_that_is_taken_back_before_it_is_fetched_does_not_become_stab
     until(lambda: note(gateway, "given-up") == "", "the fetch has ended")
     assert versions(gateway, "given-up") == (1, None)
     assert decisions(gateway, "given-up") == []
+
+
+def test_the_fetch_that_waits_for_another_begins_after_it_though_polls_are_rare(tmp_path: Path) -> None:
+    names = ("back", "agreed")
+    with Registry() as registry:
+        for name in names:
+            registry.of[name]["challenger"] = "2"
+        with started(tmp_path, registry, names, "challenger", poll="1h") as gateway:
+            until(lambda: {versions(gateway, name) for name in names} == {(1, 2)}, "both challengers are candidates")
