@@ -36,6 +36,7 @@ def test_a_signed_delivery_is_taken_as_long_as_it_is_new() -> None:
     ("secret", "changed", "body"),
     [
         ("another-fake-secret", {}, BODY),
+        ("fake-secret-that-is-\udcff-no-text", {}, BODY),  # as bytes that are no UTF-8 come from the environment
         (SECRET, {}, BODY + b" "),
         (SECRET, {b"x-mlflow-delivery-id": b"0f5d"}, BODY),
         (SECRET, {b"x-mlflow-timestamp": b"1790000001"}, BODY),

@@ -30,10 +30,13 @@ class ChampionMove:
         memory.stable = here.stable
         self.memory.save()
 
-    def note_told(self, memory: ModelMemory, aliases: Aliases, here: Here) -> None:
-        """Note what another host has told the registry, by the aliases as that has read them."""
+    def note_told(self, memory: ModelMemory, aliases: Aliases, here: Here, *, dealt_with: bool) -> None:
+        """Note what another host has told the registry, by the aliases as that has read them. `dealt_with`: that has
+        the same stable version, and nothing to tell of it any more: what champion says now, somebody has said since.
+        """
         step = move_step(memory, aliases, here)
-        if step is Move.GIVE_UP or (step is Move.TELL and aliases.champion == memory.move_to):
+        told = dealt_with or aliases.champion == memory.move_to
+        if step is Move.GIVE_UP or (step is Move.TELL and told):
             memory.move_to = memory.move_from = None
             self.memory.save()
 

@@ -50,7 +50,8 @@ class Follower:
         if changed:
             self.memory.save()
         await self.champion.note(model, memory, here)
-        self.champion.note_told(memory, news.aliases, here)
+        dealt_with = news.stable == here.stable and not news.to_tell
+        self.champion.note_told(memory, news.aliases, here, dealt_with=dealt_with)
         basis = Basis(here.stable, here.candidate, stops)
         waiting = self._follow_champion(model, memory, news, here, basis)
         return waiting or await self._follow_challenger(model, memory, news, here, basis)

@@ -14,8 +14,8 @@ from gateway.control.registry.step import Aliases
 class ModelNews:
     """One model. `champion`, `challenger`: the versions of these aliases when they were read. `stable`, `candidate`: in
     force at that host. `done_champion`, `done_challenger`: the versions of the aliases that it has dealt with last.
-    `refused`, `why`, `written`: as in its memory; `tags`: the versions whose stop has been dealt with. `note`,
-    `problem`, `pending`: as it shows them.
+    `to_tell`: whether the registry is to be told of `stable` yet. `refused`, `why`, `written`: as in its memory;
+    `tags`: the versions whose stop has been dealt with. `note`, `problem`, `pending`: as it shows them.
     """
 
     registered: str
@@ -25,6 +25,7 @@ class ModelNews:
     candidate: int | None
     done_champion: int | None
     done_challenger: int | None
+    to_tell: bool = True
     refused: int | None = None
     why: str = ""
     tags: tuple[int, ...] = ()

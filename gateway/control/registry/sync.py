@@ -161,7 +161,7 @@ class RegistrySync:
             models[model] = ModelNews(
                 registered=registered, champion=seen.champion, challenger=seen.challenger,
                 stable=here.stable, candidate=here.candidate,
-                done_champion=memory.champion, done_challenger=memory.challenger,
+                done_champion=memory.champion, done_challenger=memory.challenger, to_tell=_moved(here.stable, memory),
                 refused=memory.refused, why=memory.why, tags=tuple(sorted(memory.tags)), written=dict(memory.written),
                 note=shown.note, problem=shown.problem, pending=shown.pending,
             )  # fmt: skip
@@ -265,8 +265,7 @@ class RegistrySync:
         memory, release = self._memory.of(model, registered), self._control.served.get(model)
         if memory is None or release is None:
             return 0
-        moved = release.stable != memory.stable or memory.move_to is not None
-        return moved + self._tags.pending(model, memory)
+        return _moved(release.stable, memory) + self._tags.pending(model, memory)
 
     def _show(self, model: str, registered: str) -> None:
         seen, here, memory = self._seen.get(model), self._here(model), self._memory.of(model, registered)
@@ -294,3 +293,8 @@ class RegistrySync:
         if (self._status.models, self._status.elsewhere) != (self._models, elsewhere):
             self._status = replace(self._status, models=dict(self._models), elsewhere=elsewhere)
         self._control.registry = self._status
+
+
+def _moved(stable: int, memory: ModelMemory) -> bool:
+    """Whether the registry is to be told of the stable version here."""
+    return stable != memory.stable or memory.move_to is not None
