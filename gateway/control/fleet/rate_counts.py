@@ -17,6 +17,7 @@ WITHIN_S: Final = 0.25  # then the host's share applies
 ATTEMPTS: Final = 32  # if others count at the same moment
 CACHED: Final = 4096  # documents of which the last state is known
 RECORD: Final = "arrival"
+DIGITS: Final = 20  # of a number in it; a longer one is damage
 SECOND_PLACES: Final = 16  # of a customer's second hash: so many times more documents than places of the first
 SECOND_NS: Final = 1_000_000_000
 NEW: Final = Snapshot(False, "", "", b"", {})
@@ -80,7 +81,7 @@ class RateCounts:
             if snapshot is NEW:
                 snapshot = await document.commit(None)
             before = snapshot.members.get(RECORD)
-            arrival_ns = int(before) if before and before.isdigit() else 0
+            arrival_ns = int(before) if before and before.isdigit() and len(before) <= DIGITS else 0
             wait_ns, arrival_ns = counted(arrival_ns, self._clock(), pace)
             if not wait_ns:
                 change = RecordChange(RECORD, before, b"%d" % arrival_ns)
