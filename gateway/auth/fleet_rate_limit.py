@@ -82,17 +82,19 @@ class FleetRateLimiter(RateLimiter):
         return answer
 
     def _refuse(self, quota: Quota, limit: int, now_ns: int) -> None:
+        answer = self._answers.get(quota)
+        if answer == 0:
+            return  # also if the shares hold again meanwhile
         if limit >= 0:
             super()._refuse(quota, limit, now_ns)
         if (until_ns := self._waits_until_ns.get(quota, 0)) > now_ns:
             raise self._rate_exceeded(quota, until_ns - now_ns)
-        answer = self._answers.get(quota)
         if answer is None:
             raise MustCount(quota)
         if answer == BY_SHARE:
             if wait := self._wait_ns(quota._replace(limit=share_of(limit)), now_ns):
                 raise self._rate_exceeded(quota, wait)
-        elif answer:
+        else:
             if len(self._waits_until_ns) >= MOST_WAITING:
                 self._waits_until_ns.clear()
             self._waits_until_ns[quota] = now_ns + answer

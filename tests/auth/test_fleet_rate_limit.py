@@ -228,6 +228,21 @@ def test_request_that_is_given_up_takes_no_answer_from_the_others(tmp_path: Path
     assert answers.count(True) == admitted and answers.count(False) == 5 - admitted
 
 
+def test_request_that_the_store_has_counted_is_admitted_though_shares_hold_again(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.put(-1)
+
+    class LastAnswer(Store):
+        async def count(self, quota: Quota) -> int:
+            host.put(0)
+            return await super().count(quota)
+
+    assert counted(host, LastAnswer(0), "slow")
+    assert not counted(host, Store(), "slow")
+    host.put(-1)
+    assert not counted(host, LastAnswer(BY_SHARE), "slow")
+
+
 def test_request_that_counts_for_two_customers_is_counted_once_for_each(tmp_path: Path) -> None:
     host, store = Host(tmp_path), Store(0, 0)
     host.put(-1 - 7)
