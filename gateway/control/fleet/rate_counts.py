@@ -58,21 +58,26 @@ def counted(arrival_ns: int, now_ns: int, pace: Pace) -> Counted:
 
 
 class RateCounts:
-    """`document`: opens one by its name. `clock`: the wall's, in ns."""
+    """`document`: opens one by its name. `clock`: the wall's, in ns. `within_s`: for a request, others before it
+    included.
+    """
 
-    def __init__(self, document: Callable[[str], Document], clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, document: Callable[[str], Document], clock: Callable[[], int] = time.time_ns, within_s: float = WITHIN_S
+    ) -> None:
         self._document = document
         self._clock = clock
+        self._within_s = within_s
         self._turn = asyncio.Lock()  # the connection serves one call at a time
         self._known: dict[str, tuple[Document, Snapshot]] = {}
 
     async def take(self, name: str, pace: Pace) -> int:
         """Count a request; returns the time in ns until one may be admitted: 0, it is. Raises StoreUnavailable."""
         try:
-            async with asyncio.timeout(WITHIN_S), self._turn:
+            async with asyncio.timeout(self._within_s), self._turn:
                 return await self._take(name, pace)
         except TimeoutError:
-            raise StoreUnavailable(f"the store has not counted a request within {WITHIN_S:g} s") from None
+            raise StoreUnavailable(f"the store has not counted a request within {self._within_s:g} s") from None
 
     async def _take(self, name: str, pace: Pace) -> int:
         known = self._known.pop(name, None)

@@ -14,13 +14,13 @@ from gateway.auth.rate_limit import RateLimiter, attach_rate_limiter, create_rat
 from gateway.control.fleet.rate_counts import Pace, RateCounts, count_name, counted, pace_of
 from gateway.control.fleet.rates import MOST_COUNTS
 from gateway.control.fleet.rates_assembly import count_for_workers
-from gateway.control.fleet.store import StoreUnavailable
+from gateway.control.fleet.store import FleetStore, StoreUnavailable
 from gateway.errors import RateExceeded
 from gateway.messages import CountReply, CountRequest
 from gateway.settings.gateway import RateSettings
 from gateway.shm.scoreboard import HEAD
 from tests.control.fleet.rate_hosts import RateFleet, RateHost, S
-from tests.control.fleet.servers import EtcdServer, RedisServer, asynchronous, opened
+from tests.control.fleet.servers import LONG_S, EtcdServer, RedisServer, asynchronous, opened
 from tests.control.fleet.test_rates import load, three
 from tests.control.fleet.test_rates_faults import settled
 from tests.control.fleet.test_rates_machine import Local, Store
@@ -204,16 +204,17 @@ async def test_host_whose_clock_is_wrong_neither_adds_to_the_limit_nor_is_refuse
 async def test_two_hosts_that_count_at_once_admit_the_burst_between_them_over_etcd(tmp_path: Path) -> None:
     with EtcdServer(tmp_path / "etcd") as etcd:
         async with opened(etcd.url) as first, opened(etcd.url) as second:
-            await admit_the_burst(RateCounts(first.document), RateCounts(second.document))
+            await admit_the_burst(first, second)
 
 
 @asynchronous
 async def test_two_hosts_that_count_at_once_admit_the_burst_between_them_over_redis(redis: RedisServer) -> None:
     async with opened(redis.url, "counts") as first, opened(redis.url, "counts") as second:
-        await admit_the_burst(RateCounts(first.document), RateCounts(second.document))
+        await admit_the_burst(first, second)
 
 
-async def admit_the_burst(*hosts: RateCounts) -> None:
+async def admit_the_burst(*stores: FleetStore) -> None:
+    hosts = [RateCounts(store.document, within_s=LONG_S) for store in stores]
     pace = Pace(3600 * S, 9)
     for counts in hosts:
         assert await counts.take("warm up", Pace(1, 1)) == 0  # the first call connects
