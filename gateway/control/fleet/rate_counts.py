@@ -69,7 +69,7 @@ class RateCounts:
         self._clock = clock
         self._within_s = within_s
         self._turn = asyncio.Lock()  # the connection serves one call at a time
-        self._known: dict[str, tuple[Document, Snapshot]] = {}
+        self._known: dict[str, tuple[Document, Snapshot, int]] = {}  # and the state from this host's requests alone
 
     async def take(self, name: str, pace: Pace) -> int:
         """Count a request; returns the time in ns until one may be admitted: 0, it is. Raises StoreUnavailable."""
@@ -81,27 +81,31 @@ class RateCounts:
 
     async def _take(self, name: str, pace: Pace) -> int:
         known = self._known.pop(name, None)
-        document, snapshot = (self._document(name), NEW) if known is None else known
+        document, snapshot, own_ns = (self._document(name), NEW, 0) if known is None else known
         for _ in range(ATTEMPTS):
             if snapshot is NEW:
                 snapshot = await document.commit(None)
             before = snapshot.members.get(RECORD)
             arrival_ns = int(before) if before and before.isdigit() and len(before) <= DIGITS else 0
-            wait_ns, arrival_ns = counted(arrival_ns, self._clock(), pace)
+            now_ns = self._clock()
+            wait_ns, arrival_ns = counted(arrival_ns, now_ns, pace)
+            if not wait_ns:  # hosts whose clocks disagree do not see each other's requests, but each sees its own
+                wait_ns, next_own_ns = counted(own_ns, now_ns, pace)
             if not wait_ns:
                 change = RecordChange(RECORD, before, b"%d" % arrival_ns)
                 snapshot = await document.commit(
                     Transaction(snapshot.run_id, snapshot.tag, None, snapshot.tag, (change,), False)
                 )
+                own_ns = next_own_ns if snapshot.committed else own_ns
             if wait_ns or snapshot.committed:
-                self._remember(name, document, snapshot)
+                self._remember(name, document, snapshot, own_ns)
                 return wait_ns
         raise StoreUnavailable(f"a request could not be counted in {ATTEMPTS} attempts: others changed the count")
 
-    def _remember(self, name: str, document: Document, snapshot: Snapshot) -> None:
+    def _remember(self, name: str, document: Document, snapshot: Snapshot, own_ns: int) -> None:
         if len(self._known) >= CACHED:
             del self._known[next(iter(self._known))]
-        self._known[name] = document, snapshot
+        self._known[name] = document, snapshot, own_ns
 
 
 def count_name(key: str, places: tuple[int, ...]) -> str:

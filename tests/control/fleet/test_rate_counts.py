@@ -199,6 +199,14 @@ async def test_host_whose_clock_is_wrong_neither_adds_to_the_limit_nor_is_refuse
         assert (await fleet.run(20, both))["all"] >= 19
 
 
+@asynchronous
+async def test_hosts_whose_clocks_disagree_admit_no_more_than_the_limit_each(tmp_path: Path) -> None:
+    async with settled(tmp_path, "ab", customers={"acme": "1/s"}) as (fleet, (_, b)):
+        b.clock_error_ns = 10 * S
+        admitted = await fleet.run(60, load(a=3.0, b=3.0))
+        assert 58 <= admitted["a"] <= 62 and 58 <= admitted["b"] <= 62
+
+
 @pytest.mark.slow
 @asynchronous
 async def test_two_hosts_that_count_at_once_admit_the_burst_between_them_over_etcd(tmp_path: Path) -> None:
