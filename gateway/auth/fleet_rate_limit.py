@@ -8,6 +8,7 @@ more is admitted at once than on one host. Above, its round trips would cost mor
 with a word below 0, and is asked for each request. Its share holds where control or the store does not answer.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -47,6 +48,7 @@ class FleetRateLimiter(RateLimiter):
         self._refused = shares.refusals(worker)
         self._answers: dict[Quota, int] = {}  # of the store, for the request that is being admitted
         self._waits_until_ns: dict[Quota, int] = {}  # as the store has said, so that it need not be asked before
+        self._asking: dict[Quota, asyncio.Future[int]] = {}  # what the store is being asked
 
     async def counted(self, act: Callable[[], T], count: Callable[[Quota], Awaitable[int]]) -> T:
         """What `act` returns, which admits requests, once they have been counted. `count`: the time in ns until another
@@ -61,20 +63,38 @@ class FleetRateLimiter(RateLimiter):
                 quota = must.quota
             finally:
                 self._answers = {}
-            answers[quota] = await count(quota)
+            answers[quota] = await self._answer(quota, count)
+
+    async def _answer(self, quota: Quota, count: Callable[[Quota], Awaitable[int]]) -> int:
+        """One question of a quota at a time. An answer that admits nobody is that of all who wait: else the requests of
+        one customer, all at once, would take every place in the queue, and those beyond it the share in addition.
+        """
+        while (earlier := self._asking.get(quota)) is not None:
+            if answer := await asyncio.shield(earlier):  # who gives up waiting must not cancel it for the others
+                return answer
+        asked = self._asking[quota] = asyncio.get_running_loop().create_future()
+        answer = 0  # if this request is given up: the next one asks
+        try:
+            answer = await count(quota)
+        finally:
+            del self._asking[quota]
+            asked.set_result(answer)
+        return answer
 
     def _refuse(self, quota: Quota, limit: int, now_ns: int) -> None:
+        answer = self._answers.get(quota)
+        if answer == 0:
+            return  # also if the shares hold again meanwhile
         if limit >= 0:
             super()._refuse(quota, limit, now_ns)
         if (until_ns := self._waits_until_ns.get(quota, 0)) > now_ns:
             raise self._rate_exceeded(quota, until_ns - now_ns)
-        answer = self._answers.get(quota)
         if answer is None:
             raise MustCount(quota)
         if answer == BY_SHARE:
             if wait := self._wait_ns(quota._replace(limit=share_of(limit)), now_ns):
                 raise self._rate_exceeded(quota, wait)
-        elif answer:
+        else:
             if len(self._waits_until_ns) >= MOST_WAITING:
                 self._waits_until_ns.clear()
             self._waits_until_ns[quota] = now_ns + answer

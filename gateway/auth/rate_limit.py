@@ -82,6 +82,12 @@ class RateLimiter:
             self._refuse(quota, limit, now_ns)
         book.add(places, self._worker, window)
 
+    def withdraw(self, customer: str | None, now_ns: int) -> None:
+        """Undo `admit` of this time, which has admitted a request."""
+        quota = self._quota(customer or "")
+        if quota is not None:
+            self._counters.remove(quota.places, self._worker, now_ns // quota.window_ns)
+
     def names(self, customer: str) -> bool:
         """Whether the settings give this customer a limit of its own."""
         return customer in self._own_quotas

@@ -84,3 +84,11 @@ class RateCounters:
             at = place * stride + own
             word = words[at]
             words[at] = word + 1 if word > first else first + 1
+
+    def remove(self, places: Iterable[int], worker: int, window: int) -> None:
+        """Undo an `add`, unless the worker has counted in a later window since."""
+        words, first = self._words, window << COUNT_BITS
+        for place in places:
+            at = place * self._stride + 2 * worker + (window & 1)
+            if first < (word := words[at]) <= first + COUNT:
+                words[at] = word - 1 if word > first + 1 else 0  # a word without a count would be the window before's

@@ -21,11 +21,12 @@ class RateCounting:
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._unanswered = 0
         self._gone = False
+        self._late = False  # control hangs: it has not answered in time, and nothing since
         self._next = itertools.count(1)
 
     async def count(self, quota: Quota) -> int:
         """The time in ns until another request of the quota may be admitted; 0: this one is, BY_SHARE: no one says."""
-        if self._gone or self._unanswered >= MOST_UNANSWERED:
+        if self._gone or self._late or self._unanswered >= MOST_UNANSWERED:
             return BY_SHARE
         number = next(self._next)
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -37,6 +38,7 @@ class RateCounting:
             async with asyncio.timeout(WITHIN_S):
                 return await answer
         except TimeoutError:
+            self._late = True
             return BY_SHARE
         finally:
             self._waiting.pop(number, None)
@@ -44,6 +46,7 @@ class RateCounting:
     def answer(self, reply: CountReply) -> None:
         """Control has counted it, or cannot."""
         self._unanswered -= 1
+        self._late = False
         waiting = self._waiting.get(reply.number)
         if waiting is not None and not waiting.done():
             waiting.set_result(reply.wait_ns)

@@ -129,6 +129,23 @@ class Store:
         return self.answers.pop(0)
 
 
+class SlowStore(Store):
+    """Answers only after others could have asked, too."""
+
+    most_at_once = at_once = 0
+
+    async def count(self, quota: Quota) -> int:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        answer = await super().count(quota)
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        finally:
+            self.at_once -= 1
+        return answer
+
+
 def counted(host: Host, store: Store, *customers: str, now_ns: int = NOW) -> bool:
     """Whether one request is admitted that counts for all of these."""
     limiter = host.limiters[0]
@@ -172,6 +189,58 @@ def test_share_holds_for_requests_that_could_not_be_counted(tmp_path: Path) -> N
     assert [counted(host, Store(BY_SHARE), "slow") for _ in range(5)] == [True, True, False, False, False]
     host.put(-1)
     assert not counted(host, Store(BY_SHARE), "joe")
+
+
+async def asked_at_once(host: Host, store: Store, count: int, give_up: int | None = None) -> list[bool | None]:
+    """Which of so many requests of a customer are admitted. `give_up`: that one is cancelled."""
+    limiter = host.limiters[0]
+    assert limiter is not None
+    asking = [
+        asyncio.ensure_future(limiter.counted(lambda: limiter.admit("slow", NOW), store.count)) for _ in range(count)
+    ]
+    await asyncio.sleep(0)  # all have asked
+    if give_up is not None:
+        asking[give_up].cancel()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(answer is None or isinstance(answer, RateExceeded | asyncio.CancelledError) for answer in answers)
+    return [None if isinstance(answer, asyncio.CancelledError) else answer is None for answer in answers]
+
+
+def test_refusal_answers_all_requests_of_the_customer_that_came_at_once(tmp_path: Path) -> None:
+    host, store = Host(tmp_path), SlowStore(0, 0, 2 * S)
+    host.put(-1 - 7)
+    assert asyncio.run(asked_at_once(host, store, 50)) == [True] * 2 + [False] * 48
+    assert len(store.asked) == 3 and store.most_at_once == 1
+
+
+def test_requests_that_came_at_once_have_the_share_if_the_store_is_silent(tmp_path: Path) -> None:
+    host, store = Host(tmp_path), SlowStore(BY_SHARE)
+    host.put(-1 - 7)
+    assert asyncio.run(asked_at_once(host, store, 50)).count(True) == 7
+
+
+@pytest.mark.parametrize(("give_up", "admitted"), [(0, 2), (1, 3)])
+def test_request_that_is_given_up_takes_no_answer_from_the_others(tmp_path: Path, give_up: int, admitted: int) -> None:
+    host, store = Host(tmp_path), SlowStore(0, 0, 0, 2 * S)
+    host.put(-1 - 7)
+    answers = asyncio.run(asked_at_once(host, store, 6, give_up))
+    assert answers[give_up] is None
+    assert answers.count(True) == admitted and answers.count(False) == 5 - admitted
+
+
+def test_request_that_the_store_has_counted_is_admitted_though_shares_hold_again(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.put(-1)
+
+    class LastAnswer(Store):
+        async def count(self, quota: Quota) -> int:
+            host.put(0)
+            return await super().count(quota)
+
+    assert counted(host, LastAnswer(0), "slow")
+    assert not counted(host, Store(), "slow")
+    host.put(-1)
+    assert not counted(host, LastAnswer(BY_SHARE), "slow")
 
 
 def test_request_that_counts_for_two_customers_is_counted_once_for_each(tmp_path: Path) -> None:

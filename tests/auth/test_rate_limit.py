@@ -146,3 +146,13 @@ def test_counters_made_for_other_workers_are_refused(tmp_path: Path) -> None:
     RateCounters.create(tmp_path / "book", 2, 1)
     with pytest.raises(SettingsError, match="version of the gateway"):
         RateCounters.attach(tmp_path / "book", 3, 1)
+
+
+def test_withdrawn_request_leaves_the_counts_as_they_were(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, default="3/s")
+    for _ in range(5):
+        assert fleet.ask("acme")
+        fleet.workers[0].withdraw("acme", fleet.now_ns)
+    assert [fleet.ask("acme") for _ in range(4)] == [True, True, True, False]
+    fleet.workers[0].withdraw("acme", fleet.now_ns)
+    assert [fleet.ask("acme") for _ in range(2)] == [True, False]

@@ -57,6 +57,18 @@ async def test_control_that_hangs_is_asked_no_more_than_its_pipe_can_hold() -> N
 
 
 @asynchronous
+async def test_of_the_requests_to_a_control_that_hangs_only_the_first_waits() -> None:
+    control = Control()
+    (waiting,) = await control.ask()
+    assert await waiting == BY_SHARE
+    assert await control.counting.count(QUOTA) == BY_SHARE and len(control.asked) == 1
+    control.counting.answer(CountReply(control.asked[0].number, 0))
+    (again,) = await control.ask()
+    control.counting.answer(CountReply(control.asked[-1].number, 3))
+    assert await again == 3
+
+
+@asynchronous
 async def test_without_control_the_share_holds_at_once() -> None:
     control = Control()
     (waiting,) = await control.ask()

@@ -17,6 +17,7 @@ WITHIN_S: Final = 0.25  # then the host's share applies
 ATTEMPTS: Final = 32  # if others count at the same moment
 CACHED: Final = 4096  # documents of which the last state is known
 RECORD: Final = "arrival"
+DIGITS: Final = 20  # of a number in it; a longer one is damage
 SECOND_PLACES: Final = 16  # of a customer's second hash: so many times more documents than places of the first
 SECOND_NS: Final = 1_000_000_000
 NEW: Final = Snapshot(False, "", "", b"", {})
@@ -57,45 +58,54 @@ def counted(arrival_ns: int, now_ns: int, pace: Pace) -> Counted:
 
 
 class RateCounts:
-    """`document`: opens one by its name. `clock`: the wall's, in ns."""
+    """`document`: opens one by its name. `clock`: the wall's, in ns. `within_s`: for a request, others before it
+    included.
+    """
 
-    def __init__(self, document: Callable[[str], Document], clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, document: Callable[[str], Document], clock: Callable[[], int] = time.time_ns, within_s: float = WITHIN_S
+    ) -> None:
         self._document = document
         self._clock = clock
+        self._within_s = within_s
         self._turn = asyncio.Lock()  # the connection serves one call at a time
-        self._known: dict[str, tuple[Document, Snapshot]] = {}
+        self._known: dict[str, tuple[Document, Snapshot, int]] = {}  # and the state from this host's requests alone
 
     async def take(self, name: str, pace: Pace) -> int:
         """Count a request; returns the time in ns until one may be admitted: 0, it is. Raises StoreUnavailable."""
         try:
-            async with asyncio.timeout(WITHIN_S), self._turn:
+            async with asyncio.timeout(self._within_s), self._turn:
                 return await self._take(name, pace)
         except TimeoutError:
-            raise StoreUnavailable(f"the store has not counted a request within {WITHIN_S:g} s") from None
+            raise StoreUnavailable(f"the store has not counted a request within {self._within_s:g} s") from None
 
     async def _take(self, name: str, pace: Pace) -> int:
         known = self._known.pop(name, None)
-        document, snapshot = (self._document(name), NEW) if known is None else known
+        document, snapshot, own_ns = (self._document(name), NEW, 0) if known is None else known
         for _ in range(ATTEMPTS):
             if snapshot is NEW:
                 snapshot = await document.commit(None)
             before = snapshot.members.get(RECORD)
-            arrival_ns = int(before) if before and before.isdigit() else 0
-            wait_ns, arrival_ns = counted(arrival_ns, self._clock(), pace)
+            arrival_ns = int(before) if before and before.isdigit() and len(before) <= DIGITS else 0
+            now_ns = self._clock()
+            wait_ns, arrival_ns = counted(arrival_ns, now_ns, pace)
+            if not wait_ns:  # hosts whose clocks disagree do not see each other's requests, but each sees its own
+                wait_ns, next_own_ns = counted(own_ns, now_ns, pace)
             if not wait_ns:
                 change = RecordChange(RECORD, before, b"%d" % arrival_ns)
                 snapshot = await document.commit(
                     Transaction(snapshot.run_id, snapshot.tag, None, snapshot.tag, (change,), False)
                 )
+                own_ns = next_own_ns if snapshot.committed else own_ns
             if wait_ns or snapshot.committed:
-                self._remember(name, document, snapshot)
+                self._remember(name, document, snapshot, own_ns)
                 return wait_ns
         raise StoreUnavailable(f"a request could not be counted in {ATTEMPTS} attempts: others changed the count")
 
-    def _remember(self, name: str, document: Document, snapshot: Snapshot) -> None:
+    def _remember(self, name: str, document: Document, snapshot: Snapshot, own_ns: int) -> None:
         if len(self._known) >= CACHED:
             del self._known[next(iter(self._known))]
-        self._known[name] = document, snapshot
+        self._known[name] = document, snapshot, own_ns
 
 
 def count_name(key: str, places: tuple[int, ...]) -> str:

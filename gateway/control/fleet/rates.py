@@ -36,6 +36,7 @@ WINDOW_NS: Final = 1_000_000_000  # of most limits: for so long the base stays r
 PATIENCE_NS: Final = 3 * WINDOW_NS  # that a newcomer has with hosts that have to give up a part of theirs
 LARGE: Final = 150  # limits named in all records together
 LEAVE_S: Final = 2.0
+MOST_COUNTS: Final = 64  # requests counted from one tick to the next: control runs before all workers
 COUNT_AGAIN_NS: Final = 2_000_000_000  # after the store was too slow to count a request
 SUFFIX: Final = ":rates"  # of the fleet's name in the store
 REMEDY: Final = "gateway fleet remove HOST"
@@ -69,6 +70,7 @@ class FleetRates:
         self._workers_clock = workers_clock
         self._counts = counts
         self._counting = False
+        self._counts_left = 0  # before the next tick
         self._count_again_ns = 0  # not before, since the store has been too slow for it
         self._turn = asyncio.Lock()
         self._left = False
@@ -123,14 +125,20 @@ class FleetRates:
                     log.info("fleet: this host's shares of the rate limits follow the demand")
                 self.problem = ""
                 may_count = self._counts is not None and self._life.settled
+                self._counts_left = MOST_COUNTS
                 self._count_in_store(may_count and self._clock() >= self._count_again_ns)
 
     async def count(self, places: tuple[int, ...]) -> int:
         """Count a request of the quota at these places in the store; returns the time in ns until one may be admitted,
-        0 if this one is; BY_SHARE if the store does not answer in time: then the shares hold for a while. Never raises.
+        0 if this one is; BY_SHARE if the store does not answer in time: then the shares hold for a while; so they do
+        until the next tick after MOST_COUNTS. Never raises.
         """
         if self._counts is None or not self._counting:
             return BY_SHARE
+        if not self._counts_left:
+            self._count_in_store(False)
+            return BY_SHARE
+        self._counts_left -= 1
         key = self._usage.key(places[0])
         away = self.records.keys() - self.moving - {self.incarnation}
         left = limit_of(key) - sum(self.records[host].share(key) for host in away)

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from gateway.auth.fleet_rate_limit import BY_SHARE
 from gateway.control.fleet.membership import CALLS, Membership
 from gateway.control.fleet.rate_counts import RateCounts
 from gateway.control.fleet.rates import SUFFIX, FleetRates
@@ -47,7 +48,11 @@ def count_for_workers(rates: FleetRates, pool: WorkerPool) -> None:
     counting: set[asyncio.Task[None]] = set()
 
     async def answer(handle: WorkerHandle, request: CountRequest) -> None:
-        handle.send(CountReply(request.number, await rates.count(request.places)))
+        wait_ns = BY_SHARE
+        try:
+            wait_ns = await rates.count(request.places)
+        finally:
+            handle.send(CountReply(request.number, wait_ns))  # else the worker would take control for one that hangs
 
     def on_count(handle: WorkerHandle, request: CountRequest) -> None:
         task = asyncio.get_running_loop().create_task(answer(handle, request))

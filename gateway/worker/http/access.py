@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.auth.fleet_rate_limit import FleetRateLimiter
+from gateway.auth.fleet_rate_limit import FleetRateLimiter, MustCount
 from gateway.auth.keyring import Identity, Keyring
 from gateway.auth.rate_limit import Quota, RateLimiter
 from gateway.errors import CLOSE_CONNECTION, InvalidRequest, RequestError
@@ -114,7 +114,11 @@ class Access:
             now_ns = self._clock_ns()
             self._limiter.admit(customer, now_ns)
             if customer != identity.customer and self._limiter.names(identity.customer):
-                self._limiter.admit(identity.customer, now_ns)
+                try:
+                    self._limiter.admit(identity.customer, now_ns)
+                except MustCount:  # then both are admitted again
+                    self._limiter.withdraw(customer, now_ns)
+                    raise
         return Attributes(customer, attributes.modality, attributes.headers, attributes.parameters)
 
     def other(self, scope: Scope, headers: Headers) -> Identity | None:

@@ -22,6 +22,7 @@ from gateway.control.fleet.timing import Timing
 from gateway.errors import RateExceeded
 from gateway.settings.gateway import RateSettings
 from gateway.shm.scoreboard import HEAD
+from tests.control.fleet.servers import LONG_S
 
 S: Final = 1_000_000_000
 TICK_NS: Final = S // 4
@@ -96,7 +97,7 @@ class RateHost:
         memory.keep(self.incarnation)
         clock = fleet.clock
         self.clock_error_ns = 0  # of its wall clock
-        counts = RateCounts(self.wire.document, lambda: fleet.now_ns + self.clock_error_ns)
+        counts = RateCounts(self.wire.document, lambda: fleet.now_ns + self.clock_error_ns, LONG_S)
         self.rates = FleetRates(self.wire, TIMING, self.host_state, self.usage, memory, clock, clock, counts)
 
     def host_state(self) -> HostState:

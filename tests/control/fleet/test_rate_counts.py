@@ -3,20 +3,24 @@
 import asyncio
 import random
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.auth.fleet_rate_limit import BY_SHARE
 from gateway.auth.rate_limit import RateLimiter, attach_rate_limiter, create_rate_counters
 from gateway.control.fleet.rate_counts import Pace, RateCounts, count_name, counted, pace_of
-from gateway.control.fleet.store import StoreUnavailable
+from gateway.control.fleet.rates import MOST_COUNTS
+from gateway.control.fleet.rates_assembly import count_for_workers
+from gateway.control.fleet.store import FleetStore, StoreUnavailable
 from gateway.errors import RateExceeded
+from gateway.messages import CountReply, CountRequest
 from gateway.settings.gateway import RateSettings
 from gateway.shm.scoreboard import HEAD
 from tests.control.fleet.rate_hosts import RateFleet, RateHost, S
-from tests.control.fleet.servers import EtcdServer, RedisServer, asynchronous, opened
+from tests.control.fleet.servers import LONG_S, EtcdServer, RedisServer, asynchronous, opened
 from tests.control.fleet.test_rates import load, three
 from tests.control.fleet.test_rates_faults import settled
 from tests.control.fleet.test_rates_machine import Local, Store
@@ -153,6 +157,37 @@ async def test_store_too_slow_to_count_is_left_alone_for_two_seconds(tmp_path: P
 
 
 @asynchronous
+async def test_flood_of_customers_is_counted_up_to_a_number_between_two_ticks(tmp_path: Path) -> None:
+    async with settled(tmp_path, "a", default="1/s") as (_, (a,)):
+        names = [f"customer {number}" for number in range(MOST_COUNTS + 20)]
+        assert all([await a.ask(name) for name in names]), "those beyond by the share"
+        assert a.wire.counted == 2 * MOST_COUNTS, "to read the count and to write it"
+        assert max(a.shares.words) >= 0, "no worker asks any more"
+        await a.rates.tick()
+        assert max(a.shares.words) < 0 and a.rates.problem == "" and a.rates.errors == 0
+
+
+@asynchronous
+async def test_worker_is_answered_whatever_it_asks(tmp_path: Path) -> None:
+    class Pool:
+        on_count: Any = None
+
+    class Worker:
+        def __init__(self) -> None:
+            self.answer: asyncio.Future[CountReply] = asyncio.get_running_loop().create_future()
+
+        def send(self, reply: CountReply) -> None:
+            self.answer.set_result(reply)
+
+    async with settled(tmp_path, "a", customers={"acme": "1/s"}) as (_, (a,)):
+        pool: Any = Pool()
+        count_for_workers(a.rates, pool)
+        for places, wait_ns in (((0,), 0), ((10**6,), BY_SHARE)):
+            pool.on_count(worker := Worker(), CountRequest(7, places))
+            assert await worker.answer == CountReply(7, wait_ns)
+
+
+@asynchronous
 async def test_host_whose_clock_is_wrong_neither_adds_to_the_limit_nor_is_refused_for_ever(tmp_path: Path) -> None:
     async with settled(tmp_path, "ab", customers={"acme": "1/s"}) as (fleet, (a, b)):
         b.clock_error_ns = S // 2
@@ -164,21 +199,30 @@ async def test_host_whose_clock_is_wrong_neither_adds_to_the_limit_nor_is_refuse
         assert (await fleet.run(20, both))["all"] >= 19
 
 
+@asynchronous
+async def test_hosts_whose_clocks_disagree_admit_no_more_than_the_limit_each(tmp_path: Path) -> None:
+    async with settled(tmp_path, "ab", customers={"acme": "1/s"}) as (fleet, (_, b)):
+        b.clock_error_ns = 10 * S
+        admitted = await fleet.run(60, load(a=3.0, b=3.0))
+        assert 58 <= admitted["a"] <= 62 and 58 <= admitted["b"] <= 62
+
+
 @pytest.mark.slow
 @asynchronous
 async def test_two_hosts_that_count_at_once_admit_the_burst_between_them_over_etcd(tmp_path: Path) -> None:
     with EtcdServer(tmp_path / "etcd") as etcd:
         async with opened(etcd.url) as first, opened(etcd.url) as second:
-            await admit_the_burst(RateCounts(first.document), RateCounts(second.document))
+            await admit_the_burst(first, second)
 
 
 @asynchronous
 async def test_two_hosts_that_count_at_once_admit_the_burst_between_them_over_redis(redis: RedisServer) -> None:
     async with opened(redis.url, "counts") as first, opened(redis.url, "counts") as second:
-        await admit_the_burst(RateCounts(first.document), RateCounts(second.document))
+        await admit_the_burst(first, second)
 
 
-async def admit_the_burst(*hosts: RateCounts) -> None:
+async def admit_the_burst(*stores: FleetStore) -> None:
+    hosts = [RateCounts(store.document, within_s=LONG_S) for store in stores]
     pace = Pace(3600 * S, 9)
     for counts in hosts:
         assert await counts.take("warm up", Pace(1, 1)) == 0  # the first call connects
@@ -199,9 +243,10 @@ async def test_store_that_does_not_answer_in_time_is_reported() -> None:
 
 
 @asynchronous
-async def test_damaged_count_begins_anew() -> None:
+@pytest.mark.parametrize("damaged", [b"x", b"", b"9" * 5000])
+async def test_damaged_count_begins_anew(damaged: bytes) -> None:
     store = Store()
-    store.records["arrival"] = b"x"
+    store.records["arrival"] = damaged
     assert await RateCounts(lambda _: Local(store), lambda: NOW).take("count", Pace(S, 1)) == 0
     assert store.records["arrival"] == b"%d" % (NOW + S)
 

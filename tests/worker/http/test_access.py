@@ -1,13 +1,16 @@
 """Whose customer a prediction is, and whose rate limits it counts towards: those of a key that acts for others, too."""
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from gateway.auth.fleet_rate_limit import attach_fleet_rate_limiter, create_rate_shares
 from gateway.auth.keyfile import add_key
 from gateway.auth.keyring import Identity, Keyring
-from gateway.auth.rate_limit import attach_rate_limiter, create_rate_counters
+from gateway.auth.rate_limit import Quota, attach_rate_limiter, create_rate_counters
 from gateway.errors import Forbidden, InvalidRequest, RateExceeded
 from gateway.routing.attributes import Attributes
 from gateway.settings.gateway import RateSettings
@@ -82,3 +85,23 @@ def test_two_customers_in_one_request_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"'acme', and parameters\.customer 'globex'"):
         access.admit(shop, Attributes("acme", parameters={"customer": "globex"}))
     assert access.admit(shop, Attributes("acme", parameters={"customer": "acme"})).customer == "acme"
+
+
+def test_request_that_is_counted_for_the_key_s_customer_counts_once_for_the_other(tmp_path: Path) -> None:
+    """In a fleet, where the request is admitted anew once the store has counted it."""
+    rates, board = RateSettings.model_validate({"customers": {"acme": "10/s", "shop": "1/s"}}), tmp_path / "board"
+    create_rate_counters(rates, board, 1)
+    shares = create_rate_shares(rates, board, 1)
+    assert shares is not None
+    shares.put(np.array([3, -1 - 7]))  # of acme, and of shop, which the store counts
+    limiter = attach_fleet_rate_limiter(rates, board, 1, 0, memoryview(bytearray(8 * HEAD)).cast("q"))
+
+    async def count(_: Quota) -> int:
+        return 0
+
+    access = Access(None, limiter, lambda: NOW_NS, count)
+    shop = Identity("key", "shop", frozenset(), 0, delegates=True)
+    for _ in range(3):
+        assert asyncio.run(access.counted(lambda: access.admit(shop, Attributes("acme")))).customer == "acme"
+    with pytest.raises(RateExceeded):
+        asyncio.run(access.counted(lambda: access.admit(shop, Attributes("acme"))))
