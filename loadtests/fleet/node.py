@@ -4,7 +4,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from gateway.control.fleet.evidence import Digest, Log
-from gateway.control.fleet.host import HostState, started
+from gateway.control.fleet.host import NO_HOLDERS, Holders, HostState, holders, started
 from gateway.control.fleet.stop_call import StopCall
 from gateway.control.fleet.store_state import Words
 
@@ -16,6 +16,7 @@ class Kept(NamedTuple):
 
     words: Words
     stops: tuple[str, ...]
+    holders: Holders = NO_HOLDERS
 
 
 class Call:
@@ -76,8 +77,8 @@ class Node:
 
     def start(self, kept: Kept | None) -> HostState:
         """Start a process with what the state folder holds, nothing if None."""
-        words, stops = kept if kept is not None else ({}, ())
-        host = self.host = started(self.incarnation(), self.name, words, stops, hold=self.hold)
+        words, stops, holding = kept if kept is not None else Kept({}, ())
+        host = self.host = started(self.incarnation(), self.name, words, stops, holding, hold=self.hold)
         self.calls = []
         self.sending = {}
         self.frozen_sends = []
@@ -88,6 +89,6 @@ class Node:
     def keep(self) -> None:
         """Write the state folder if something has changed."""
         if self.host is not None:
-            now = Kept(self.host.words, tuple(self.host.stops))
+            now = Kept(self.host.words, tuple(self.host.stops), holders(self.host))
             if not self.kept or self.kept[-1] != now:
                 self.kept.append(now)

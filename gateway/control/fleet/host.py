@@ -44,7 +44,8 @@ class HostState(NamedTuple):
     `store_since_ns`: of the first reply of that life of the store. `steady_since_ns`: contact has not been lost since
     then. `contact_until_ns`: end of the lease, if `open`. `applied`: all stops up to this revision are in force here.
     `words`: the maxima that the host knows. `stops`: stops of whichever epoch is current in the store, by the `beat`
-    before them, until the store has them. `holds`: name by incarnation of holding members.
+    before them, until the store has them. `holds`: name by incarnation of holding members; those that were kept from an
+    earlier process were of the store's life `kept_of`.
     """
 
     incarnation: str
@@ -69,13 +70,40 @@ class HostState(NamedTuple):
     members: Mapping[str, Member] = NO_MEMBERS
     observed: Mapping[str, Observed] = NOBODY
     holds: Mapping[str, str] = NO_NAMES
+    kept_of: Identity | None = None
 
 
-def started(incarnation: str, name: str, words: Words, stops: tuple[str, ...] = (), *, hold: bool) -> HostState:
-    """A process's first state. `words`: kept from its last life; `stops`: not of the fleet's epochs."""
+class Holders(NamedTuple):
+    """The holding members that a host has last seen: name by incarnation, and in which life of the store."""
+
+    names: Mapping[str, str] = NO_NAMES
+    identity: Identity | None = None
+
+
+NO_HOLDERS: Final = Holders()
+
+
+def started(
+    incarnation: str,
+    name: str,
+    words: Words,
+    stops: tuple[str, ...] = (),
+    holders: Holders = NO_HOLDERS,
+    *,
+    hold: bool,
+) -> HostState:
+    """A process's first state. `words`, `holders`: kept from its last life; `stops`: not of the fleet's epochs."""
     fresh = not words and not stops
     pending = dict.fromkeys(stops, 0)
-    return HostState(incarnation, name, hold, fresh, words=words, stops=pending)
+    names, identity = holders
+    return HostState(incarnation, name, hold, fresh, words=words, stops=pending, holds=names, kept_of=identity)
+
+
+def holders(host: HostState) -> Holders:
+    """What to keep of the holding members for the next process."""
+    if not host.holds:
+        return NO_HOLDERS
+    return Holders(host.holds, host.identity or host.kept_of)
 
 
 def may_send(host: HostState, release: str, now_ns: int) -> bool:
@@ -116,11 +144,12 @@ def applied(host: HostState, identity: Identity, revision: int) -> HostState:
 def begin_beat(host: HostState, now_ns: int, timing: Timing, new_key: str) -> tuple[HostState, Exchange]:
     """The next exchange. `now_ns` must be read before any of it is sent: the lease counts from there."""
     host = host._replace(beat=host.beat + 1)
+    claims = {release: word for release, word in host.words.items() if host.told.get(release) != word}
+    lost = host.holds.keys() - host.members.keys() if host.identity else ()  # before, nobody has said who has left
     request = Exchange(
         host.incarnation, host.name, host.beat, now_ns, host.identity, host.applied, host.hold, PROTOCOL,
-        timing.lease_ns, new_key, leaving=host.leaving, settle=host.open, stops=tuple(host.stops), claims={release: word
-        for release, word in host.words.items() if host.told.get(release) != word}, holds={name: host.holds[name] for
-        name in host.holds.keys() - host.members.keys()} if host.holds else {}, drops=gone(host, now_ns, timing),
+        timing.lease_ns, new_key, leaving=host.leaving, settle=host.open, stops=tuple(host.stops), claims=claims,
+        holds={name: host.holds[name] for name in lost}, drops=gone(host, now_ns, timing),
     )  # fmt: skip
     return host, request
 
@@ -227,6 +256,6 @@ def _observed(before: Mapping[str, Observed], members: Mapping[str, Member], now
 
 def _holding(host: HostState, request: Exchange, reply: Reply) -> Mapping[str, str]:
     """The holding members; one that has left the same store is none any more."""
-    return {name: member.name for name, member in reply.members.items() if member.hold} | (
-        {} if request.known == reply.identity else dict(host.holds)
-    )
+    same = (request.known or host.kept_of) == reply.identity
+    found = {name: member.name for name, member in reply.members.items() if member.hold}
+    return found if same else found | dict(host.holds)

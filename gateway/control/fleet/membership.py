@@ -67,7 +67,7 @@ class Membership:
         self._fence = fence
         self._heartbeat_timeout_ns = heartbeat_timeout_ns
         words, stops = releases.known_at_start(memory)
-        self.host: HostState = step.started(secrets.token_hex(8), name, words, stops, hold=hold)
+        self.host: HostState = step.started(secrets.token_hex(8), name, words, stops, memory.holders, hold=hold)
         self.notes: dict[str, Note] = {}  # of what the store does not have yet
         self.problem = "the store has not answered yet"
         self.errors = 0
@@ -259,7 +259,8 @@ class Membership:
         self._remember()
 
     def _remember(self) -> None:
-        self._memory.keep(self.host.words, tuple(self.host.stops), self._releases.last_sequence)
+        host = self.host
+        self._memory.keep(host.words, tuple(host.stops), self._releases.last_sequence, step.holders(host))
 
     def _applied(self, identity: Identity, revision: int) -> None:
         before = self.host.applied

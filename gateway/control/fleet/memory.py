@@ -1,16 +1,17 @@
-"""What a host keeps of the fleet in its state folder, so that a stop survives the store: the words it knows, and the
-stops that the store does not have yet.
+"""What a host keeps of the fleet in its state folder, so that a stop survives the store: the words it knows, the stops
+that the store does not have yet, and the members that hold, which no stop may presume closed.
 """
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from gateway.control.fleet.codec import typed, words_of
-from gateway.control.fleet.store_state import NO_WORDS, Words
+from gateway.control.fleet.host import NO_HOLDERS, Holders
+from gateway.control.fleet.store_state import NO_WORDS, Identity, Words
 
 Replace = Callable[[Path, Callable[[], bytes]], None]
 log: Final = logging.getLogger("gateway.control.fleet")
@@ -29,18 +30,23 @@ class FleetMemory:
         self.words: Words = NO_WORDS
         self.stops: tuple[str, ...] = ()
         self.sequence = 0
+        self.holders = NO_HOLDERS
         self._read()
 
-    def keep(self, words: Words, stops: tuple[str, ...], sequence: int) -> None:
+    def keep(self, words: Words, stops: tuple[str, ...], sequence: int, holders: Holders = NO_HOLDERS) -> None:
         """Write them soon if they have changed."""
-        if (words, stops, sequence) == (self.words, self.stops, self.sequence):
+        if (words, stops, sequence, holders) == (self.words, self.stops, self.sequence, self.holders):
             return
-        self.words, self.stops, self.sequence = words, stops, sequence
+        self.words, self.stops, self.sequence, self.holders = words, stops, sequence, holders
         self._replace(self._file, self._bytes)
 
     def _bytes(self) -> bytes:
         words = {release: list(word) for release, word in self.words.items()}
-        return orjson.dumps({"fleet": self._fleet, "words": words, "stops": self.stops, "sequence": self.sequence})
+        kept = {"fleet": self._fleet, "words": words, "stops": self.stops, "sequence": self.sequence}
+        if self.holders.names:
+            names, identity = self.holders
+            kept |= {"holders": dict(names), "holders_of": None if identity is None else list(identity)}
+        return orjson.dumps(kept)
 
     def _read(self) -> None:
         try:
@@ -50,9 +56,17 @@ class FleetMemory:
             words = words_of(found["words"])
             stops, sequence = typed([found["stops"], found["sequence"]], (list, int))
             stops = tuple(typed(stops, [str] * len(stops)))
+            holders = _holders(found)
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("%s is left out (%s): the stops in the decision log apply", self._file, error)
             return
-        self.words, self.stops, self.sequence = words, stops, sequence
+        self.words, self.stops, self.sequence, self.holders = words, stops, sequence, holders
+
+
+def _holders(found: dict[str, Any]) -> Holders:
+    """Earlier releases have not kept them. Raises TypeError, ValueError, AttributeError."""
+    names, identity = found.get("holders", {}), found.get("holders_of")
+    typed([*names.values()], [str] * len(names))
+    return Holders(names, Identity(*typed(identity, (str, str)))) if identity else NO_HOLDERS

@@ -3,10 +3,12 @@
 import pytest
 
 from gateway.control.fleet.host import (
+    NO_HOLDERS,
     HostState,
     applied,
     begin_beat,
     gone,
+    holders,
     leave,
     may_send,
     on_reply,
@@ -163,6 +165,34 @@ def test_a_record_is_removed_after_a_lease_unless_it_holds_or_beats() -> None:
         assert not still(host, "b", now_ns + LONGEST - 1, TIMING)
         assert still(host, "b", now_ns + LONGEST, TIMING)
         assert gone(host, now_ns + LONGEST, TIMING) == (() if hold else (("b", store.members["b"].beat),))
+
+
+def test_members_that_hold_are_known_to_the_next_process_unless_they_have_left() -> None:
+    a, store, now_ns = opened(name="a")
+    b, store = talk(started("b", "b", OLD, hold=True), store, now_ns)
+    a, store = talk(a, store, now_ns)
+    kept = holders(a)
+    assert kept == (({"b": "b"}), store.identity)
+
+    def restarted(store: StoreState) -> StoreState:
+        """The store after two exchanges of the next process."""
+        again = started("a2", "a", OLD, (), kept, hold=False)
+        _, request = begin_beat(again, now_ns, TIMING, "key")
+        assert not request.holds, "the same store may say that it has left"
+        for _ in range(2):
+            again, store = talk(again, store, now_ns)
+        return store
+
+    assert restarted(StoreState("new run")).members["b"].hold, "a store that has lost its data is told"
+    _, store = talk(leave(b), store, now_ns)
+    assert "b" not in restarted(store).members
+
+
+def test_nothing_is_kept_of_members_that_do_not_hold() -> None:
+    a, store, now_ns = opened(name="a")
+    _, store = talk(started("b", "b", OLD, hold=False), store, now_ns)
+    a, _ = talk(a, store, now_ns)
+    assert holders(a) == NO_HOLDERS
 
 
 def test_a_refused_host_is_closed_and_says_why() -> None:

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from gateway.control.fleet.host import NO_HOLDERS
 from gateway.control.fleet.store_state import Word
+from loadtests.fleet import node
 from loadtests.fleet.checker import ALWAYS, Checker, Stopped, Violation
 from loadtests.fleet.exhaustive import explore
 from loadtests.fleet.fleets import FLEETS
@@ -48,6 +50,17 @@ def test_no_promise_is_broken_in_seeded_runs() -> None:
 @pytest.mark.slow
 def test_no_promise_is_broken_in_many_seeded_runs() -> None:
     run_seeds(range(100, 1_300))  # `loadtests fleet_simulation` runs more
+
+
+@pytest.mark.parametrize("seed", [39404, 62705])
+def test_a_member_that_holds_is_not_forgotten_by_a_host_that_restarts(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has lost all, the member is cut off, and whoever knew of it has been started again."""
+    run_seed(seed)
+    monkeypatch.setattr(node, "holders", lambda host: NO_HOLDERS)
+    with pytest.raises(Violation):
+        run_seed(seed)
 
 
 def test_a_run_is_the_same_each_time() -> None:
