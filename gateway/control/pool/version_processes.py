@@ -210,8 +210,8 @@ class VersionProcesses:
         return roles
 
     def _model_settings(self, name: str) -> ModelSettings:
-        """The model.yaml of a model, read again only if it has changed; the defaults if it cannot be read, which
-        loading the version reports.
+        """The model.yaml of a model, read again only if it has changed. If it has a mistake, as it was before, or the
+        defaults, which loading the version reports.
         """
         try:
             found = (self._repository.path / name / "model.yaml").stat()
@@ -223,7 +223,7 @@ class VersionProcesses:
             try:
                 known = self._settings[name] = seen, self._repository.settings(name)
             except GatewayError:
-                return ModelSettings()
+                return known[1] if known is not None else ModelSettings()
         return known[1]
 
 
