@@ -181,6 +181,12 @@ class ModelSettings(Settings):
     providers: Annotated[Providers, Field(json_schema_extra={"default": [CPU.name]})] = (CPU,)
     """Execution providers, best first; options as `{NAME: {option: value}}`. Without the CPU's, all must load."""
 
+    def runs_in_process(self, *, stable: bool) -> bool:
+        """Whether a version runs in a process of its own, as stable or as the candidate."""
+        if self.isolation is not None:
+            return self.isolation == "process"
+        return not stable or self.providers[0] != CPU
+
     @property
     def declared_metrics(self) -> frozenset[str]:
         """The outcomes that are business metrics named here, the first MAX_DECLARED."""
