@@ -65,10 +65,17 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
     except OSError:
         return
     for entry in entries:
-        if not entry.is_dir():
+        if not _is_folder(entry):
             yield Path(entry.path)
         elif depth:
             yield from _files(Path(entry.path), depth - 1)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where nothing may be read
+        return False
 
 
 def _file_identity(file: Path) -> tuple[str, int, int, int, int] | None:

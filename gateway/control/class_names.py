@@ -14,14 +14,15 @@ ClassNames = Mapping[VersionKey, Sequence[str]]
 
 class LoadedClassNames:
     """The names as model.yaml had them when a version was put in force, or its model was loaded again: workers keep it
-    as they have loaded it, whatever is edited since. Only a worker that was restarted has what is there now.
+    as they have loaded it, whatever is edited since. A candidate in a process of its own is loaded again when it
+    becomes stable. Only a worker that was restarted has what is there now.
 
     `known`: by version, replaced as a whole; those of versions that are served no more, too.
     """
 
     def __init__(self) -> None:
         self.known: ClassNames = {}
-        self._served: frozenset[VersionKey] = frozenset()
+        self._served: dict[VersionKey, str] = {}  # and where each runs
 
     def put_in_force(
         self,
@@ -30,14 +31,14 @@ class LoadedClassNames:
         reloaded: Collection[str] = (),
     ) -> None:
         """The workers serve these releases, whose models have these settings now. `reloaded`: models loaded again."""
-        keys = frozenset(
-            (name, number)
+        running = {
+            (name, number): _place(settings.get(name), stable=number == release.stable)
             for name, release in served.items()
             for number in (release.stable, release.candidate)
             if number is not None
-        )
-        loaded = {key for key in keys if key not in self._served or key[0] in reloaded}
-        self._served = keys
+        }
+        loaded = {key for key, place in running.items() if self._served.get(key) != place or key[0] in reloaded}
+        self._served = running
         if loaded:
             self.known = {**self.known, **{key: _names(settings[key[0]]) for key in loaded if key[0] in settings}}
 
@@ -62,6 +63,13 @@ class ClassLabels:
             except (GatewayError, OSError):  # it is being edited: try again at the next call
                 return ()
         return self._known[key]
+
+
+def _place(settings: ModelSettings | None, *, stable: bool) -> str:
+    """Where a version runs: one that comes to another place is loaded there."""
+    if settings is None or not settings.runs_in_process(stable=stable):
+        return "workers"
+    return "stable's process" if stable else "candidate's process"
 
 
 def _names(settings: ModelSettings) -> Sequence[str]:

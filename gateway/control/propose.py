@@ -73,7 +73,8 @@ class Proposals:
         except DiskTimeout as error:
             raise Conflict(f"the disk of the model repository does not answer: {error.strerror}") from None
         except OSError as error:
-            raise Conflict(f"the version cannot be written into the model repository: {error}") from None
+            cannot = "read" if archive is None else "written"
+            raise Conflict(f"the version cannot be {cannot} in the model repository: {error}") from None
         finally:
             self._under_way = ""
 

@@ -22,6 +22,7 @@ from gateway.system.scheduling import lower_priority
 FOLDER: Final = "jobs"  # in the state folder
 MODULE: Final = "gateway.offline.job"
 MAX_ADMITTED: Final = 8  # clients at once: one whose result is made, those before whom it is, and those who receive
+MAX_TRACES: Final = 4  # of them: scripts ask for thousands, and would leave no place for a data set
 MAKE_TIMEOUT_S: Final = 1800.0
 RETRY_AFTER_S: Final = 10
 PIPE_BYTES: Final = 1 << 16  # read from the process at a time
@@ -45,7 +46,7 @@ class RecordsJobs:
     def __init__(self, state: Path) -> None:
         self._folder = state / FOLDER
         self._leftovers = list(self._folder.iterdir()) if self._folder.is_dir() else []
-        self._admitted = 0
+        self._admitted: list[RecordsJob] = []
         self._making = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -56,9 +57,11 @@ class RecordsJobs:
     @contextlib.asynccontextmanager
     async def run(self, job: RecordsJob) -> AsyncIterator[JobResult]:
         """Have the job done; the process ends and its folder is removed with this context. Raises RequestError."""
-        if self._admitted >= MAX_ADMITTED:
+        if len(self._admitted) >= MAX_ADMITTED:
             raise _busy(f"{MAX_ADMITTED} data sets, analyses and traces are being made or sent, which is the limit")
-        self._admitted += 1
+        if job.kind == "trace" and sum(one.kind == "trace" for one in self._admitted) >= MAX_TRACES:
+            raise _busy(f"{MAX_TRACES} traces are being made or sent, which is the limit")
+        self._admitted.append(job)
         process = JobProcess(job)
         try:
             async with self._making:
@@ -66,7 +69,7 @@ class RecordsJobs:
                 head = await _made(process, job.remedy)
             yield JobResult(head.status, head.size, process.stream)
         finally:
-            self._admitted -= 1
+            self._admitted.remove(job)
             ending = asyncio.get_running_loop().create_task(process.end())
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)

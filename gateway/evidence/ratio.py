@@ -8,9 +8,11 @@ whatever the rates are and however they drift together. For each r, the likeliho
 that of r is an e-process if r is true (Robbins, Ann. Math. Stat. 41, 1970; Lindon & Malek, arXiv 2011.03567); the
 interval is of all r that it has not refuted.
 
-Of a sticky key only the first event is evidence: it was drawn once. So those of a worse version run out sooner, and the
-ratio of first events lies between 1 and that of all. With S the part of a version's events that were first ones, the
-ratio of all is at most high/S of the candidate, and at least low times S of stable.
+Of a sticky key only the first event is evidence: it was drawn once. So those of a worse version run out sooner. With S
+the part of a version's events that were first ones, the ratio of all is at most high/S of the candidate, and at least
+low times S of stable. The upper end always says so: a candidate that fails few keys, but all that they send, is no
+better. The lower one, if it is above 1, stays: one key of stable's that always fails must not hide that of the
+candidate's more do.
 """
 
 import math
@@ -151,7 +153,7 @@ class _FirstEvents:
         """The interval of the ratio of all events."""
         return (
             low if low >= 0 else max(low - self._stable, -LARGEST),
-            high if high <= 0 else min(high + self._candidate, LARGEST),
+            min(high + self._candidate, LARGEST),
         )
 
     def of_all(self, drawn: float, ends: tuple[float, float]) -> float:

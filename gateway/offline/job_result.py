@@ -14,6 +14,7 @@ from gateway.system.tar_archive import ArchivedFile, archive_chunks, archive_siz
 DATASET: Final = "dataset"
 ANSWER: Final = "answer"
 MISSING: Final = "missing"
+PIECE_BYTES: Final = 1 << 20  # in memory at a time: a trace holds what 100 feedbacks say, which may be much
 
 
 def result_head(folder: Path) -> JobHead:
@@ -26,7 +27,9 @@ def result_head(folder: Path) -> JobHead:
 def result_chunks(folder: Path) -> Iterator[bytes]:
     """The result's bytes."""
     if (answer := _answer(folder)) is not None:
-        yield answer.read_bytes()
+        with answer.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
     else:
         yield from archive_chunks(_files(folder / DATASET))
 

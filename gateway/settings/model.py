@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -12,7 +13,7 @@ from gateway.settings.providers import CPU, Providers
 from gateway.settings.units import Bytes, Count, Number, Seconds, Text
 
 MAX_OUTCOME: Final = 1e12  # a sum of 1e290 of them is finite
-MAX_METRICS: Final = 32  # with a range: as many as one item of feedback may have
+MAX_DECLARED: Final = 32  # business metrics that always count, each of which takes memory for each version and route
 MAX_PREDICTIONS: Final = 16  # outputs with settings of their own: a prediction id has to carry them all
 
 
@@ -142,22 +143,13 @@ def parse_off(value: Any) -> Any:
 Off = Annotated[Literal[False], BeforeValidator(parse_off), WithJsonSchema({"enum": ["off", False]})]
 
 
-def _few_metrics(value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    if len(value) > MAX_METRICS:
-        raise ValueError(
-            f"{len(value)} business metrics are given; give at most {MAX_METRICS}: these are counted whatever else"
-            " clients send, which is what needs memory for each version and route"
-        )
-    return value
-
-
 class FeedbackSettings(Settings):
     """Ranges of the numbers in feedback; values outside are refused, because one outlier could dominate a mean."""
 
     reward: Range = (-1e6, 1e6)
     """The lowest and the highest reward, such as `[0, 1]`. Set it if a guard uses `reward_mean`."""
-    metrics: Annotated[dict[Text, Range], AfterValidator(_few_metrics)] = Field(default_factory=dict)
-    """The lowest and the highest value of up to 32 business metrics, by name; those not named here: -1e9 and 1e9."""
+    metrics: dict[Text, Range] = Field(default_factory=dict)
+    """The lowest and the highest value of business metrics, by name; for those not named here -1e9 and 1e9."""
 
 
 class ModelSettings(Settings):
@@ -189,10 +181,16 @@ class ModelSettings(Settings):
     providers: Annotated[Providers, Field(json_schema_extra={"default": [CPU.name]})] = (CPU,)
     """Execution providers, best first; options as `{NAME: {option: value}}`. Without the CPU's, all must load."""
 
+    def runs_in_process(self, *, stable: bool) -> bool:
+        """Whether a version runs in a process of its own, as stable or as the candidate."""
+        if self.isolation is not None:
+            return self.isolation == "process"
+        return not stable or self.providers[0] != CPU
+
     @property
     def declared_metrics(self) -> frozenset[str]:
-        """The outcomes that are business metrics named here."""
-        return frozenset(f"{METRICS_PREFIX}{name}" for name in self.feedback.metrics)
+        """The outcomes that are business metrics named here, the first MAX_DECLARED."""
+        return frozenset(f"{METRICS_PREFIX}{name}" for name in islice(self.feedback.metrics, MAX_DECLARED))
 
     @property
     def main_prediction(self) -> PredictionSettings | None:

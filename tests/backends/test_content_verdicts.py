@@ -83,3 +83,9 @@ def test_good_verdict_replaces_a_bad_one(contents: ContentVerdicts) -> None:
     contents.mark_bad(KEY, contents.fingerprint(KEY), "for want of memory")
     contents.mark_good(KEY, contents.fingerprint(KEY))
     assert (contents.is_good(KEY), contents.reason_bad(KEY)) == (True, "")
+
+
+def test_what_cannot_be_looked_at_is_no_content(contents: ContentVerdicts) -> None:
+    before = contents.fingerprint(KEY)
+    (contents.path / "m" / "2" / "itself").symlink_to("itself")
+    assert contents.fingerprint(KEY) == before

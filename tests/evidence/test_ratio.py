@@ -133,3 +133,13 @@ def test_words_on_sticky_keys_that_have_failed_before() -> None:
         " 4,000 more of sticky keys that had one before do not count"
     )
     assert ratio_effect(((0.1, 10, 20),), "failures", "failures", 0.5, (900, 10)).verdict is EffectVerdict.WORSE
+
+
+def test_a_candidate_that_fails_few_keys_always_is_not_called_better() -> None:
+    """Of 1,000 keys of each with 20 requests: stable fails 200 of 180 keys, the candidate 1,000 of 50 keys."""
+    rows = ((0.5, 50, 180),)
+    assert ratio_effect(rows, "failures", "failures", 0.5).verdict is EffectVerdict.BETTER
+    found = ratio_effect(rows, "failures", "failures", 0.5, (20, 950))
+    assert found.verdict is EffectVerdict.UNKNOWN
+    assert found.low is not None and found.high is not None
+    assert found.effect == pytest.approx(4.0) and found.low < 4 < found.high

@@ -90,6 +90,8 @@ def test_without_a_number_or_twice_is_refused(digits: Digits) -> None:
     assert (none.status_code, "there is no body, so no version" in none.json()["error"]) == (400, True)
     cut = httpx.post(url, params={"version": 3}, headers={"content-type": "application/x-tar"})
     assert cut.status_code == 409 and "is there already" in cut.text  # an archive that came out empty
+    brought = httpx.post(url, params={"version": 3}, json={})
+    assert (brought.status_code, "x-tar, or none, with content-length 0" in brought.text) == (415, True)
     for model in ("..", "%2e%2e", "nothing"):
         assert httpx.post(f"{running.control_url}/api/releases/{model}/propose?version=3").status_code == 404
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import main
+from gateway.control.records_jobs import MAX_TRACES
 from gateway.records.token import Signer, encoded_names
 from gateway.records.token_keys import token_keys
 from gateway.routing.release import Decision, Variant
@@ -142,11 +145,11 @@ def test_parameters_and_other_methods_are_refused(traced: Traced) -> None:
     assert httpx.head(address).status_code == 405
 
 
-def asked(running: GatewayProcess, prediction_id: str) -> socket.socket:
-    """A connection on which a trace has been asked for."""
+def asked(running: GatewayProcess, name: str, of: str = TRACES) -> socket.socket:
+    """A connection on which the trace of an id has been asked for, or what else there is under an address."""
     address = httpx.URL(running.control_url)
     client = socket.create_connection((address.host, address.port), timeout=60)
-    client.sendall(f"GET {TRACES}/{prediction_id} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
+    client.sendall(f"GET {of}/{name} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
     return client
 
 
@@ -154,6 +157,23 @@ def test_a_client_that_goes_away_ends_the_trace(traced: Traced) -> None:
     running, prediction_id, _ = traced
     with asked(running, prediction_id):
         frozen_job(running)
+    nothing_is_left(running)
+
+
+def test_many_traces_leave_room_for_a_data_set(traced: Traced) -> None:
+    running, prediction_id, _ = traced
+    with ExitStack() as stack:
+        first = stack.enter_context(asked(running, prediction_id))
+        job = frozen_job(running)
+        others = [stack.enter_context(asked(running, prediction_id)) for _ in range(MAX_TRACES)]
+        until(lambda: len(select.select(others, [], [], 0)[0]) == 1, "the refusal of one too many")
+        (refused,) = select.select(others, [], [], 0)[0]
+        answer = refused.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 503") and b"4 traces are being made or sent" in answer
+        dataset = stack.enter_context(asked(running, "digits", of="/api/datasets"))
+        os.kill(job, signal.SIGCONT)
+        for client in (first, dataset):
+            assert client.makefile("rb").read().startswith(b"HTTP/1.1 200")
     nothing_is_left(running)
 
 

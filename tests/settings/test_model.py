@@ -6,7 +6,7 @@ import pytest
 
 from gateway.errors import SettingsError
 from gateway.settings.load import parse
-from gateway.settings.model import MAX_METRICS, MAX_PREDICTIONS, ModelSettings
+from gateway.settings.model import MAX_DECLARED, MAX_PREDICTIONS, ModelSettings
 
 
 def model(text: str) -> ModelSettings:
@@ -74,8 +74,8 @@ def test_loss_range_is_as_wide_as_the_range(settings: dict[str, Any], bounds: tu
     assert main.loss_range == bounds
 
 
-def test_business_metrics_that_are_declared_are_outcomes_and_few() -> None:
-    names = [f"m{number}: [0, 1]" for number in range(MAX_METRICS)]
-    assert "metrics.m3" in model(f"feedback: {{metrics: {{{', '.join(names)}}}}}").declared_metrics
-    with pytest.raises(SettingsError, match=r"feedback\.metrics: 33 business metrics are given; give at most 32"):
-        model(f"feedback: {{metrics: {{{', '.join([*names, 'one: [0, 1]'])}}}}}")
+def test_the_first_business_metrics_that_are_declared_always_count() -> None:
+    names = [f"m{number}" for number in range(MAX_DECLARED + 1)]
+    settings = model(f"feedback: {{metrics: {{{', '.join(f'{name}: [0, 1]' for name in names)}}}}}")
+    assert settings.declared_metrics == {f"metrics.{name}" for name in names[:-1]}
+    assert settings.feedback.metrics[names[-1]] == (0, 1), "more of them have a range, as in releases before"

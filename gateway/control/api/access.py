@@ -118,4 +118,5 @@ def _refuse_forms(headers: Headers, served: str) -> None:
     empty = headers.get(b"content-length", b"0").strip() == b"0" and b"transfer-encoding" not in headers
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if not empty and kind != served.encode():
-        raise UnsupportedMedia(f"send the body as content-type: {served}")
+        without = ", or none, with content-length 0" if served == UPLOAD_TYPE else ""
+        raise UnsupportedMedia(f"send the body as content-type: {served}{without}")

@@ -19,7 +19,6 @@ from gateway.errors import GatewayError, SettingsError
 from gateway.messages import ConfigGeneration, ProcessSockets
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.model import ModelSettings
-from gateway.settings.providers import CPU
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.version_key import VersionKey
 
@@ -201,17 +200,17 @@ class VersionProcesses:
         roles = {}
         stable, candidate = release.stable, release.candidate
         here = {number for number in (stable, candidate) if number and not self._repository.is_remote(name, number)}
-        if stable in here and _isolated(settings, stable=True):
+        if stable in here and settings.runs_in_process(stable=True):
             roles[Role.STABLE] = stable
-        if candidate in here and candidate is not None and _isolated(settings, stable=False):
+        if candidate in here and candidate is not None and settings.runs_in_process(stable=False):
             roles[Role.CANDIDATE] = candidate
             if release.latency_compared and stable in here and Role.STABLE not in roles:
                 roles[Role.BASELINE] = stable
         return roles
 
     def _model_settings(self, name: str) -> ModelSettings:
-        """The model.yaml of a model, read again only if it has changed; the defaults if it cannot be read, which
-        loading the version reports.
+        """The model.yaml of a model, read again only if it has changed. If it has a mistake, as it was before, or the
+        defaults, which loading the version reports.
         """
         try:
             found = (self._repository.path / name / "model.yaml").stat()
@@ -223,19 +222,13 @@ class VersionProcesses:
             try:
                 known = self._settings[name] = seen, self._repository.settings(name)
             except GatewayError:
-                return ModelSettings()
+                return known[1] if known is not None else ModelSettings()
         return known[1]
 
 
 def _status(process: VersionProcess) -> ProcessStatus:
     spec = process.spec
     return ProcessStatus(*spec.key, spec.role, process.state, process.starts, process.memory_bytes)
-
-
-def _isolated(settings: ModelSettings, *, stable: bool) -> bool:
-    if settings.isolation is not None:
-        return settings.isolation == "process"
-    return not stable or settings.providers[0] != CPU
 
 
 def raise_if_failed(source: str, configured: Collection[str], failed: Mapping[VersionKey, str]) -> None:
