@@ -243,7 +243,7 @@ def children(pid: int) -> list[int]:
 
 
 def test_suspended_worker_is_replaced_and_delays_no_edit(tmp_path: Path) -> None:
-    with gateway(tmp_path, server={"heartbeat_timeout": "3s"}) as running:
+    with gateway(tmp_path, server={"heartbeat_timeout": "6s"}) as running:
         suspended = workers(running)[0]
         os.kill(suspended, signal.SIGSTOP)
         began_s = time.monotonic()
