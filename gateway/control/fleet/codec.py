@@ -71,6 +71,14 @@ def _member(record: dict[str, Any]) -> Member:
     return Member._make([*fields, tuple(typed(candidates, [str] * len(candidates))), protocol])
 
 
+def of_protocol(data: bytes, known: int) -> dict[str, Any]:
+    """The JSON object, if its `protocol` is the known one. Raises ValueError, TypeError, KeyError."""
+    found: dict[str, Any] = orjson.loads(data)
+    if found["protocol"] != known:
+        raise ValueError(f"it is of protocol {found['protocol']}, this gateway knows {known}")
+    return found
+
+
 def typed(fields: list[Any], types: Sequence[type]) -> list[Any]:
     """The fields, which must be of exactly these types. Raises TypeError, ValueError."""
     for field, wanted in zip(fields, types, strict=True):

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.control.fleet.codec import typed
+from gateway.control.fleet.codec import of_protocol, typed
 
 PROTOCOL: Final = 1
 MOST_KEPT: Final = 16  # edits of a model, for hosts that were away
@@ -117,9 +117,7 @@ def decoded_core(data: bytes) -> RoutingCore:
     if not data:
         return RoutingCore()
     try:
-        found = orjson.loads(data)
-        if found["protocol"] != PROTOCOL:
-            raise ValueError(f"it is of protocol {found['protocol']}, this gateway knows {PROTOCOL}")
+        found = of_protocol(data, PROTOCOL)
         edits = {model: tuple(_edit(one) for one in of) for model, of in found["edits"].items()}
         proposals = {model: _proposal(one) for model, one in found["proposals"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.control.fleet.codec import typed
+from gateway.control.fleet.codec import of_protocol, typed
 from gateway.control.fleet.host import HostState
 from gateway.control.fleet.leadership import in_contact, is_gone
 from gateway.control.fleet.timing import Timing
@@ -87,9 +87,7 @@ def decoded(data: bytes) -> Lead:
     if not data:
         return Lead()
     try:
-        found = orjson.loads(data)
-        if found["protocol"] != PROTOCOL:
-            raise ValueError(f"it is of protocol {found['protocol']}, this gateway knows {PROTOCOL}")
+        found = of_protocol(data, PROTOCOL)
         return Lead(*typed([found[name] for name in Lead._fields], (int, str, int, dict)))
     except (ValueError, TypeError, KeyError) as error:
         problem = f"what the leader has said in the store cannot be read ({type(error).__name__}: {error})"

@@ -16,7 +16,7 @@ from gateway.settings.routing import ReleaseSettings
 from gateway.shm.failure_events import FailureEvent
 from gateway.shm.tally import UNSTRATIFIED, Totals
 
-NONE: Final[frozenset[str]] = frozenset()
+UNDECLARED: Final[frozenset[str]] = frozenset()
 RAMP: Final = "ramp"
 
 
@@ -34,7 +34,7 @@ class ManagedRelease:
     window: MetricWindow
     slot: int
     live: tuple[str, ...]
-    declared: frozenset[str] = NONE
+    declared: frozenset[str] = UNDECLARED
     failures: list[FailureEvent] = field(default_factory=list)
     feedback: list[FeedbackEvent] = field(default_factory=list)
     pairs: list[MirrorPair] = field(default_factory=list)

@@ -20,7 +20,7 @@ from gateway.control.release.controller import Controller, outcomes_named, windo
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.file_writer import FileWriter
 from gateway.control.release.forecast import Progress, progress
-from gateway.control.release.managed_release import NONE, ManagedRelease, feedback_counts, live_routes
+from gateway.control.release.managed_release import UNDECLARED, ManagedRelease, feedback_counts, live_routes
 from gateway.control.release.persistence import STATES_FILE, dump, load, read_states
 from gateway.control.release.sharing import Sharing
 from gateway.control.release.stages import Event
@@ -123,7 +123,7 @@ class ReleaseManager:
         """
         now_s, managed, self._declared = self._clock(), {}, declared
         for name, old in self._managed.items():
-            if served.get(name) == old.settings and declared.get(name, NONE) == old.declared:
+            if served.get(name) == old.settings and declared.get(name, UNDECLARED) == old.declared:
                 managed[name] = old
             else:
                 self._dump(old, now_s)
@@ -136,7 +136,7 @@ class ReleaseManager:
         slot_of = self._versions.of
         pairs = [(slot_of(one.name, one.settings.stable), slot_of(one.name, one.candidate)) for one in managed.values()]
         self._scheduler = StepScheduler(self._board, self._scoreboard, list(managed.values()), pairs)
-        named = {name: outcomes_named(one) | declared.get(name, NONE) for name, one in served.items()}
+        named = {name: outcomes_named(one) | declared.get(name, UNDECLARED) for name, one in served.items()}
         self._records.feedback.keep_named(named)
         self._write(now_s)
 
@@ -236,7 +236,7 @@ class ReleaseManager:
         self._board.advance(slot, self._last_epoch(name) + (controller.state.restart == 0))
         return ManagedRelease(
             name=name, settings=settings, controller=controller, window=window, slot=slot, live=live_routes(settings),
-            declared=self._declared.get(name, NONE))  # fmt: skip
+            declared=self._declared.get(name, UNDECLARED))  # fmt: skip
 
     def _last_epoch(self, name: str) -> int:
         """The model's last epoch over all candidates and runs, so that an epoch mark in a prediction id is unique."""
@@ -248,7 +248,7 @@ class ReleaseManager:
         self._states[one.name] = {**dump(one.controller, now_s), "epoch": self._board.epoch(one.slot), **memory}
 
     def _load(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
-        memory, declared = self._states.get(name), self._declared.get(name, NONE)
+        memory, declared = self._states.get(name), self._declared.get(name, UNDECLARED)
         if memory is not None:
             try:
                 return load(settings, memory, now_s, declared)
