@@ -12,7 +12,6 @@ import logging.handlers
 import os
 import queue
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from gateway.settings.gateway import LogForm
+from gateway.system.bounded_call import run_bounded
 from gateway.system.scheduling import set_realtime_helper
 
 INDENT: Final = "    "
@@ -57,7 +57,7 @@ def configure(form: LogForm, role: Role, worker: int | None = None) -> None:
 def log_in_thread() -> Iterator[None]:
     """Inside this context a separate thread writes the log, so logging never blocks on stderr's reader or disk.
 
-    At most WAITING entries are queued, further ones are dropped. At exit it waits at most LAST_S seconds for the rest.
+    At most MAX_QUEUED entries wait, further ones are dropped. At exit it waits at most CLOSE_TIMEOUT_S for the rest.
     """
     root = logging.getLogger()
     handlers, waiting = root.handlers[:], queue.Queue[logging.LogRecord](MAX_QUEUED)
@@ -68,9 +68,7 @@ def log_in_thread() -> Iterator[None]:
         yield
     finally:
         root.handlers[:] = handlers
-        ending = threading.Thread(target=listener.stop, daemon=True)
-        ending.start()
-        ending.join(CLOSE_TIMEOUT_S)
+        run_bounded(listener.stop, CLOSE_TIMEOUT_S)
 
 
 class _Listener(logging.handlers.QueueListener):
@@ -83,7 +81,7 @@ class _Listener(logging.handlers.QueueListener):
         super()._monitor()  # type: ignore[misc]
 
     def dequeue(self, block: bool) -> logging.LogRecord:
-        """Return the next entry, after LATER_S if it is the only one: the thread that logged it is more urgent."""
+        """Return the next entry, after BATCH_DELAY_S if it is the only one: what logged it is more urgent."""
         entry = super().dequeue(block)
         if self.waiting.empty():
             time.sleep(BATCH_DELAY_S)

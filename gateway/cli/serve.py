@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -33,8 +32,15 @@ from gateway.settings.load import load_gateway
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.units import LARGEST_VERSION
 from gateway.settings.warnings import routing_warnings
+from gateway.system.bounded_call import run_bounded
 
+TERMINAL_TIMEOUT_S: Final = 1.0  # a terminal may take nothing, after Ctrl-S
 log: Final = logging.getLogger("gateway.cli")
+
+
+class _ServerConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on: rich would end the process, which is right only for commands whose output is their purpose."""
 
 
 def _model_name(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -61,28 +67,27 @@ def _with_mounted(settings: GatewaySettings, **given: Any) -> GatewaySettings:
 def serve(config: Path, model_name: str | None, model_version: int | None) -> None:
     """Load the models and serve them until SIGTERM or Ctrl-C."""
     settings = _with_mounted(load_gateway(config), name=model_name, version=model_version)
-    console = Console(stderr=True)
+    console = _ServerConsole(stderr=True)
     check_tracing(settings.server)
     configure(settings.server.log, "control")
-    with progress_bar(console) as progress:
-        progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
+    progress = progress_bar(console)
+    progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
 
-        def ready(
-            control: ControlPlane, releases: Sequence[ReleaseStatus], data_plane: str, control_plane: str
-        ) -> None:
-            progress.stop()
-            if settings.server.log == "json":
-                log.info(
-                    "serving %s/v2 with %d workers; control plane at %s", data_plane, control.pool.size, control_plane
-                )
-                return
-            console.print(release_table(releases, control.unavailable()))
-            console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.pool.size} workers; stop with Ctrl-C.")
-            console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
+    def ready(control: ControlPlane, releases: Sequence[ReleaseStatus], data_plane: str, control_plane: str) -> None:
+        progress.stop()
+        if settings.server.log == "json":
+            log.info("serving %s/v2 with %d workers; control plane at %s", data_plane, control.pool.size, control_plane)
+            return
+        console.print(release_table(releases, control.unavailable()))
+        console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.pool.size} workers; stop with Ctrl-C.")
+        console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 
+    progress.start()
+    try:
         with log_in_thread():
             uvloop.run(supervise(settings, ready))
-    sys.stdout.flush()
+    finally:
+        run_bounded(progress.stop, TERMINAL_TIMEOUT_S)
     os._exit(0)  # does not wait for threads that hang on a disk
 
 

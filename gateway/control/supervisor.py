@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +37,7 @@ from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings, ServerSettings
 from gateway.shm.claim import claim
 from gateway.system.background_tasks import retry_forever
+from gateway.system.bounded_call import run_bounded
 from gateway.system.descriptors import raise_descriptor_limit
 from gateway.system.scheduling import demote_on_cpu_overrun, raise_niceness, restore_realtime, set_realtime
 from gateway.web.server import Server
@@ -143,7 +143,7 @@ class _Supervisor:
                 starting.result()
                 self._control.pool.orphans_serve = False
                 ending.append(loop.create_task(self._end_orphans()))
-                await asyncio.to_thread(ready, (await collect_status(self._control)).releases)
+                tasks.append(loop.create_task(self._announce(ready)))
                 later = {"following the routing file": self._watch_files}
                 if self._control.fleet_routing is not None:
                     later["the fleet's routing edits"] = self._control.fleet_routing.run_forever
@@ -165,6 +165,13 @@ class _Supervisor:
                 task.cancel()
             await close_fleet(self._control, tasks, PROCESS_END_TIMEOUT_S)
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
+
+    async def _announce(self, ready: Callable[[Sequence[ReleaseStatus]], None]) -> None:
+        """Call `ready`. Nothing waits for it: what it writes to may be full, closed, or read by no one."""
+        try:
+            await asyncio.to_thread(ready, (await collect_status(self._control)).releases)
+        except Exception as error:
+            log.warning("that the gateway serves could not be shown: %s: %s", type(error).__name__, error)
 
     async def _end_orphans(self) -> None:
         await retry_forever("ending the orphans", lambda: self._orphans.end(self._settings.server.drain))
@@ -238,15 +245,7 @@ class _Supervisor:
 
 
 def _close_with_timeout(close: Callable[[], None]) -> None:
-    """Run `close` in a daemon thread for at most CLOSE_TIMEOUT_S, so that a hung disk cannot keep the process alive."""
-    closing = threading.Thread(target=close, name="close", daemon=True)
-    try:
-        closing.start()
-    except RuntimeError:  # no thread available
-        close()
-        return
-    closing.join(CLOSE_TIMEOUT_S)
-    if closing.is_alive():
+    if not run_bounded(close, CLOSE_TIMEOUT_S):
         log.error(
             "the disk did not accept the remaining writes within %g s; the gateway exits without them", CLOSE_TIMEOUT_S
         )
