@@ -6,10 +6,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 
 from tests import zoo
 from tests.running import GatewayProcess
 from tests.wire import Wire, looping_models
+
+DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.connect = 30.0  # not httpx's 5 s: the machine may be busy
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,5 +1,6 @@
 """A gateway of two workers whose candidate has a flaw, and requests that trigger it."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -16,7 +17,7 @@ from loadtests import models
 from loadtests.client import request
 from tests.running import GatewayProcess
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0  # a second where nothing else runs
 SPLIT = {"stickiness": "prediction", "routes": [{"name": "everyone", "weight": 50}]}
 ROUTING = {"models": {"flawed": {"stable": 1, "candidate": 2, "split": SPLIT}}}
 
@@ -56,6 +57,15 @@ def workers_of(control: int) -> list[int]:
     """The worker processes of a control process."""
     children = Path(f"/proc/{control}/task/{control}/children").read_text().split()
     return [int(pid) for pid in children if "gateway.worker" in command_of(int(pid))]
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, by whichever of its threads; none where it has ended."""
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # that thread has ended since
+            found += map(int, file.read_text().split())
+    return found
 
 
 def command_of(pid: int) -> str:

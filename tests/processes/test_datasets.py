@@ -17,7 +17,7 @@ import pytest
 from gateway.control.records_jobs import FOLDER, MAX_ADMITTED
 from tests.offline.dataset.test_commands import command
 from tests.offline.dataset.test_sameness import files
-from tests.processes.flawed import until
+from tests.processes.flawed import children, command_of, until
 from tests.recording import MODELS, Recording, data, json_request
 from tests.running import GatewayProcess
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 ROWS = 40
 DATASET = "/api/datasets/digits"
-JOB = b"gateway.offline.job"
+JOB = "gateway.offline.job"
 TIMES = ("--since", "2026-11-18", "--until", "2026-11-19", "--feedback-until", "2026-11-18T12:00:30")
 JUDGED = 14  # until that time
 FORMS = (("--with-feedback",), ("--flat", "--format", "csv"))
@@ -57,14 +57,11 @@ def asked(running: GatewayProcess) -> socket.socket:
 
 def jobs_of(pid: int) -> list[int]:
     """The processes that make something for the gateway."""
-    children = [int(child) for one in Path(f"/proc/{pid}/task").glob("*/children") for child in one.read_text().split()]
-    return [child for child in children if is_job(child)]
+    return [child for child in children(pid) if is_job(child)]
 
 
 def is_job(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return JOB in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
+    return JOB in command_of(pid)
 
 
 def frozen_job(running: GatewayProcess) -> int:

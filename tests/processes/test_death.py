@@ -1,5 +1,6 @@
 """Killed processes: workers are replaced, totals are kept, and without control no candidate is served."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -57,8 +58,11 @@ def test_new_worker_has_low_priority_until_it_serves(tmp_path: Path) -> None:
 
 def classes(pids: list[int]) -> set[tuple[int, int]]:
     """The scheduling class and the niceness of each of their threads."""
-    threads = [int(thread) for pid in pids for thread in os.listdir(f"/proc/{pid}/task")]
-    return {(os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)) for thread in threads}
+    found = set()
+    for thread in [int(thread) for pid in pids for thread in os.listdir(f"/proc/{pid}/task")]:
+        with contextlib.suppress(ProcessLookupError):  # it has ended since
+            found.add((os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)))
+    return found
 
 
 def niceness() -> int:

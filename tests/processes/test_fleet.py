@@ -85,8 +85,8 @@ def stop(running: GatewayProcess) -> Any:
 
 
 def resume(running: GatewayProcess) -> None:
-    answer = send_command(running, "resume")
-    assert answer.status_code == 200, answer.text
+    """The store has to answer; where it was late, the resume may have been made all the same."""
+    until(lambda: send_command(running, "resume").status_code == 200 or not release(running)["stopped"], "a resume")
 
 
 Pair = tuple[GatewayProcess, GatewayProcess]
@@ -282,9 +282,12 @@ def test_host_that_was_killed_is_not_waited_for_once_its_lease_has_ended(tmp_pat
         assert b.process is not None
         b.process.kill()
         b.process.wait()
+        began_s = time.monotonic()
+        (silent_s,) = (member["silent_s"] for member in members(a) if member["name"] == "b")
         confirmation = stop(a)
         assert confirmation["confirmed"]
-        assert LEASE_S * 0.4e3 < confirmation["ms"] < LEASE_S * 2e3  # its last beat may be older than the stop
+        assert time.monotonic() - began_s >= LEASE_S - silent_s
+        assert confirmation["ms"] < LEASE_S * 2e3
         until(lambda: len(members(a)) == 1, "the removal of its record")
         b.__enter__()  # its workers went on meanwhile: the new process takes over
         assert_closed(a, b)
@@ -341,7 +344,7 @@ def test_other_lease_is_refused_with_the_remedy(pair: Pair, pair_store: RedisSer
         assert_closed(c)
         said = httpx.get(f"{c.control_url}/api/fleet").json()["fleet"]["problem"]
         assert said == "fleet.lease is 2s here and 1s in the fleet: set it to that"
-        assert is_open(pair[0])
+        until_open(pair[0])
 
 
 def test_holding_host_that_does_not_answer_leaves_a_stop_unconfirmed(tmp_path: Path, store: RedisServer) -> None:

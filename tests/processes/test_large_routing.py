@@ -19,7 +19,7 @@ from gateway.shm.owner import measured_path
 from loadtests import models
 from loadtests.scenarios.large import routing
 from tests import running as running_module
-from tests.processes.flawed import until
+from tests.processes.flawed import until, workers
 from tests.running import GatewayProcess
 
 RELEASES = 4
@@ -76,18 +76,13 @@ def test_replacement_worker_measures_no_model_again(tmp_path: Path, monkeypatch:
         shared = measured_path(memory_path(tmp_path / "state").with_suffix(".scoreboard"))
         before = shared.read_bytes()
         assert MODELS <= before.count(b'"sha256"') <= 2 * MODELS
-        first, other = worker_pids(running)
+        first, other = workers(running)
         os.kill(first, signal.SIGKILL)
-        until(lambda: len({*worker_pids(running)} - {first}) == 2 and serving(running) == 2, "another has come")
-        assert other in worker_pids(running)
+        until(lambda: len({*workers(running)} - {first}) == 2 and serving(running) == 2, "another has come")
+        assert other in workers(running)
         assert shared.read_bytes() == before
     assert not shared.exists()
 
 
 def serving(running: GatewayProcess) -> int:
     return int(httpx.get(f"{running.control_url}/health").json().get("serving", 0))
-
-
-def worker_pids(running: GatewayProcess) -> list[int]:
-    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"gateway.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]

@@ -16,9 +16,21 @@ import httpx
 import pytest
 import yaml
 
+from gateway.shm.claim import memory_path
+from gateway.shm.scoreboard import LOADING, Scoreboard
 from tests.backends.onnx_models import crashing, doubling, endless, looping, needs_trap, place, trapping
-from tests.processes.flawed import ROUTING, body, command_of, gateway, kill, metric, release, until, workers
-from tests.processes.test_reload import config, edit, routing, scratch, shares, wait_for_generation
+from tests.processes.flawed import (
+    ROUTING,
+    body,
+    command_of,
+    gateway,
+    kill,
+    metric,
+    release,
+    until,
+    workers,
+)
+from tests.processes.test_reload import config, edit, routing, scratch, shares, trials_of, wait_for_generation
 from tests.running import GatewayProcess
 from tests.wire import row
 
@@ -152,13 +164,12 @@ def test_version_that_crashes_workers_is_refused_and_costs_one_at_a_time(
     with slow(tmp_path) as (running, _, turns):
         first = workers(running)[0]
         edit(running, yaml.safe_dump({"models": {"slow": {"stable": 1, "candidate": 2, **everyone}}}))
-        until(lambda: scratch(running), "the trial")
-        until(lambda: not scratch(running), "its end")
-        time.sleep(0.3)
+        loads = Scoreboard.attach(memory_path(tmp_path / "state").with_suffix(".scoreboard"), 2).head(0)
+        until(lambda: loads[LOADING] > 0, "the first worker loads it")
         kill(first)
         until(lambda: "trying once more" in running.log, "a second attempt")
         until(lambda: first not in workers(running) and ready(running) == 2, "a successor")
-        time.sleep(0.5)
+        until(lambda: loads[LOADING] > 0, "it loads it, too")
         kill(workers(running)[-1])
         until(lambda: "models.slow: version 2: worker 0 ended while it was loading it" in error(running), "a refusal")
         assert "server.workers" in error(running)
@@ -223,8 +234,9 @@ def test_trial_process_ends_when_the_gateway_is_killed(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         place(tmp_path / "models", "flawed", 3, endless)
         edit(running, routing(candidate=3))
-        until(lambda: scratch(running), "the trial")
-        (trial,) = [pid for pid in children(running.pid) if "gateway.backends.trial_child" in command_of(pid)]
+        trials: list[int] = []
+        until(lambda: bool(trials.extend(trials_of(running)) or trials), "the trial")
+        (trial,) = trials
         kill(running.pid)
         assert running.process is not None
         running.process.wait()
@@ -232,11 +244,6 @@ def test_trial_process_ends_when_the_gateway_is_killed(tmp_path: Path) -> None:
         (tmp_path / "routing.yaml").write_text(yaml.safe_dump(ROUTING))
         with running:  # on the same state
             until(lambda: predict(running) == 200, "an answer, once the workers that were left alone have gone")
-
-
-def children(pid: int) -> list[int]:
-    files = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in files for child in file.read_text().split()]
 
 
 # --- a worker without a heartbeat

@@ -162,8 +162,7 @@ def test_a_promotion_by_hand_makes_no_candidate_stable_but_the_one_that_it_names
     assert propose(gateway, "hand", 50) == 200
     proposing = threading.Thread(target=propose, args=(gateway, "hand", 51))
     proposing.start()
-    while candidate_in_file(gateway, "hand") != 51:
-        assert proposing.is_alive()
+    until(lambda: candidate_in_file(gateway, "hand") == 51, "the file names it")
     assert order(gateway, "hand", "promote", candidate=50) == 409
     proposing.join()
     assert versions(gateway, "hand") == (1, 51)

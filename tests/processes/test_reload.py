@@ -13,11 +13,12 @@ import yaml
 
 from loadtests.client import Client, Seen
 from tests.backends.onnx_models import looping
-from tests.processes.flawed import gateway, kill, requests, until, workers
+from tests.processes.flawed import children, command_of, gateway, kill, requests, until, workers
 from tests.running import GatewayProcess
 from tests.zoo import garbage
 
 EDITS = 20
+ENOUGH = 64  # answers, for half of them to be the candidate's: not by chance all of one version
 
 
 def config(running: GatewayProcess) -> Any:
@@ -42,7 +43,8 @@ def wait_for_generation(running: GatewayProcess, generation: int) -> None:
 def shares(running: GatewayProcess) -> set[str]:
     seen = Seen()
     with Client(("127.0.0.1", running.port), 8, requests(1.0)) as client:
-        client.keep_busy(0.3, seen)
+        while len(seen.ms) < ENOUGH:
+            client.keep_busy(0.3, seen)
     assert not seen.failures
     return set(seen.variants)
 
@@ -144,9 +146,13 @@ def test_worker_started_during_an_edit_serves_the_new_configuration(tmp_path: Pa
 
 
 def scratch(running: GatewayProcess) -> bool:
-    children = Path(f"/proc/{running.pid}/task").glob("*/children")
-    pids = [pid for file in children for pid in file.read_text().split()]
-    return any(b"gateway.backends.trial_child" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
+    """Whether a version is being tried."""
+    return bool(trials_of(running))
+
+
+def trials_of(running: GatewayProcess) -> list[int]:
+    """The processes in which a version is being tried."""
+    return [pid for pid in children(running.pid) if "gateway.backends.trial_child" in command_of(pid)]
 
 
 def broken_forms(good: str, generator: random.Random) -> list[str]:

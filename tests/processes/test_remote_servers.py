@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ def processes_of(gateway: GatewayProcess) -> list[int]:
 
 def signal_all(gateway: GatewayProcess, number: signal.Signals) -> None:
     for pid in processes_of(gateway):
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):  # it has ended with another one
+            os.kill(pid, number)
 
 
 @contextmanager
