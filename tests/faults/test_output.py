@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -43,8 +44,17 @@ def pipe_without_reader(log: Path) -> Iterator[None]:
     """As in `gateway serve 2>&1 | head -0`."""
     os.mkfifo(log)
     reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
-    threading.Timer(0.3, os.close, [reader]).start()  # once the process has it
+
+    def close() -> None:
+        with contextlib.suppress(BlockingIOError):  # someone has opened it to write, and has written nothing yet
+            while not os.read(reader, 1):
+                time.sleep(0.01)
+        os.close(reader)
+
+    closing = threading.Thread(target=close)
+    closing.start()
     yield
+    closing.join()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def host(folder: Path, store: RedisServer, name: str) -> GatewayProcess:
     state.mkdir(parents=True)
     (state / "fleet.json").write_text(json.dumps(KNOWN))
     models.flawed(folder / name / "models", "nan")
-    fleet = {"store": store.url, "lease": "1s", "host": name}
+    fleet = {"store": store.url, "lease": "3s", "host": name}  # a busy machine delays beats
     return GatewayProcess(folder / name, folder / name / "models", ROUTING, fleet=fleet)
 
 
@@ -73,4 +73,4 @@ def test_two_gateways_ramp_together_and_one_goes_on_when_the_leader_is_suspended
             os.kill(old.pid, signal.SIGCONT)
         until(lambda: led_by(old) == led_by(new) and ramp(old)["step"] == ramp(new)["step"], "the old leader follows")
         assert metric(old, "gateway_fleet_leader", model="flawed") == 0
-        assert advances(old) + advances(new) == ramp(new)["step"]
+        until(lambda: advances(old) + advances(new) == ramp(new)["step"], "each step is one decision")

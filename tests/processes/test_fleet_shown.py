@@ -140,8 +140,12 @@ def test_stop_without_the_store_fails_with_the_reason(pair: Pair) -> None:
 
 def test_metrics_and_events_tell_of_the_fleet(pair: Pair) -> None:
     store, a, b = pair
-    leads = {name: metric(each, "gateway_fleet_leader", model="flawed") for name, each in (("a", a), ("b", b))}
-    assert sorted(leads.values()) == [0, 1]
+
+    def leading() -> dict[str, float]:
+        return {name: metric(each, "gateway_fleet_leader", model="flawed") for name, each in (("a", a), ("b", b))}
+
+    until(lambda: sorted(leading().values()) == [0, 1], "one leads")
+    leads = leading()
     for each in (a, b):
         assert [one["leader"] for one in shown(each)["leaders"]] == [max(leads, key=leads.__getitem__)]
     assert (metric(a, "gateway_fleet_open"), metric(a, "gateway_fleet_members")) == (1, 2)
