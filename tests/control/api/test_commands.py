@@ -10,6 +10,7 @@ import pytest
 
 from loadtests.client import Client, Seen
 from tests.processes.flawed import SPLIT, gateway, release, requests, until
+from tests.processes.test_reload import ENOUGH
 from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
@@ -48,7 +49,8 @@ def decisions(running: GatewayProcess, **query: Any) -> Any:
 def variants(running: GatewayProcess) -> set[tuple[str, ...]]:
     seen = Seen()
     with Client(("127.0.0.1", running.port), 8, requests(1.0)) as client:
-        client.keep_busy(0.3, seen)
+        while len(seen.ms) < ENOUGH:
+            client.keep_busy(0.3, seen)
     assert not seen.failures
     return set(seen.variants)
 

@@ -56,9 +56,8 @@ def test_stop_is_sent_at_once(running: GatewayProcess) -> None:
             answered = time.monotonic()
             _, decision = first(told, "decision")
             assert (decision["action"], decision["reason"]) == ("stop", "a test")
-            _, live = first(told, "live")
+            next(data for name, data in told if name == "live" and any(one["stopped"] for one in data["releases"]))
             took_s.append(time.monotonic() - answered)
-            assert live["releases"][0]["stopped"] is True
             send_command(running, "resume")
             assert first(told, "decision")[1]["action"] == "resume"
         assert min(took_s) < AT_ONCE_S, took_s
@@ -80,7 +79,7 @@ def test_config_error_and_its_fix_are_sent(running: GatewayProcess) -> None:
         told = events(response)
         next(told)
         edit(running, routing(weight=101))
-        assert "weight" in first(told, "config")[1]["last_error"]
+        next(data for name, data in told if name == "config" and "weight" in (data["last_error"] or ""))
         edit(running, routing(weight=49))
         mended = next(data for name, data in told if name == "config" and data["last_error"] is None)
         assert mended["generation"] == 2

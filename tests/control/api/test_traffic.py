@@ -44,5 +44,5 @@ def test_traffic_goes_on_after_a_restart(tmp_path: Path) -> None:
         assert after["versions"] == before["versions"]
         assert after["since_time_s"] == before["since_time_s"]
         predict(again, 5)
-        assert requests(traffic(again), "release") == 45
+        until(lambda: requests(traffic(again), "release") == 45, "the later ones")
         assert httpx.get(f"{again.control_url}/api/releases/nothing/traffic").status_code == 404

@@ -84,6 +84,7 @@ def test_old_version_that_kills_whatever_loads_it_costs_only_the_undo(running: G
     post(running, "releases/flawed/promote")
     crashing(running.config.parent / "models/flawed/1/model.onnx")
     kill(workers(running)[0])
+    until(lambda: metric(running, "gateway_worker_restarts_total") == 1, "its death is seen")
     assert "SIGFPE" in undo(running).text, "the worker that is left has it, and the next one will not"
     until(lambda: metric(running, "gateway_workers", state="ready") == 2, "another worker")
     before = workers(running)
