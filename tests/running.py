@@ -14,8 +14,8 @@ import yaml
 
 from loadtests.free_port import free_port
 
-READY_WITHIN_S = 60.0
-STOPPED_WITHIN_S = 30.0
+READY_WITHIN_S = 120.0
+STOPPED_WITHIN_S = 60.0
 
 
 class GatewayProcess:

@@ -37,7 +37,7 @@ def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
 
 def listened(page: Page, complaints: list[str]) -> Page:
     """The page; its console errors and warnings are collected in `complaints`."""
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
     page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     return page

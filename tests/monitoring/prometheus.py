@@ -16,8 +16,8 @@ import yaml
 from loadtests.free_port import free_port
 
 CONFIG = Path(__file__).parents[2] / "config" / "prometheus"
-READY_WITHIN_S = 30.0
-SAMPLED_WITHIN_S = 30.0
+READY_WITHIN_S = 60.0
+SAMPLED_WITHIN_S = 120.0
 METRIC = re.compile(r"\bgateway_[a-z0-9_]+")
 SELECTOR = re.compile(r"\bgateway_[a-z0-9_]+(?:\{[^}]*\})?")
 

@@ -13,6 +13,7 @@ import yaml
 from tests.control.fleet.servers import RedisServer
 from tests.monitoring.expressions import FILES, of_alerts, of_dashboard
 from tests.monitoring.prometheus import METRIC, SAMPLED_WITHIN_S, SELECTOR, PrometheusProcess, promtool
+from tests.processes.flawed import until
 from tests.registry.small_server import SmallRegistry
 from tests.running import GatewayProcess
 
@@ -100,16 +101,18 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         stopped = 'gateway_candidate_stopped{model="digits"}'
         traffic.until("count_over_time((gateway_fleet_open == 1)[2s:500ms]) > 2")  # a new fleet waits for ten leases
         alerts = {"traffic": prometheus.alerts()}
-        for action, firing in (("stop", "== 1"), ("resume", "== 0")):
+        for action, firing, state in (("stop", "== 1", "firing"), ("resume", "== 0", None)):
             url = f"{gateway.control_url}/api/releases/digits/{action}"
             httpx.post(url, json={"reason": "test"}).raise_for_status()
             traffic.until(f"count_over_time(({stopped} {firing})[2s:500ms]) > 2")
+            until(lambda: prometheus.alerts().get("CandidateStopped") == state, f"the alert after {action}")  # noqa: B023
             alerts[action] = prometheus.alerts()
         digits["split"]["routes"][-1]["weight"] = 60
         (folder / "routing.yaml").write_text(yaml.safe_dump(routing))
         traffic.until("changes(gateway_config_last_reload_timestamp_seconds[1m]) > 0")
         (folder / "routing.yaml").write_text("models: {digits: {stabel: 1}}")
         traffic.until("count_over_time((gateway_config_last_reload_success == 0)[2s:500ms]) > 2")
+        until(lambda: "ReloadFailed" in prometheus.alerts(), "the alert of the edit")
         alerts["broken edit"] = prometheus.alerts()
         traffic.close()
         yield Seen(prometheus, start_s, httpx.get(f"{gateway.control_url}/metrics").text, alerts)
