@@ -35,6 +35,10 @@ class _Connection:
     waiting: bool = False
     opening: bool = False
 
+    def idle_s(self) -> float:
+        """Since it was last asked something, if it has answered."""
+        return 0.0 if self.waiting else time.perf_counter() - self.sent_s
+
 
 @dataclass(slots=True)
 class Seen:
@@ -59,8 +63,8 @@ class Client:
     `reconnect`: a connection that the server has closed is opened anew, and what it waited for counts as lost. As every
     client of HTTP does, it looks whether a connection is still open before it asks on it once more: a server may close
     an idle one whenever it likes (RFC 9112, 9.5). Otherwise none may be closed that was idle for less than KEPT_S,
-    unless its last answer announced it (`Connection: close`): that one is opened anew in any case. The time that an
-    answer takes includes that of connecting. `sockets` makes them, by family and kind: in another network namespace.
+    unless its last answer announced it (`Connection: close`); those others are opened anew in any case. The time that
+    an answer takes includes that of connecting. `sockets` makes them, by family and kind: in another network namespace.
     """
 
     def __init__(
@@ -149,7 +153,8 @@ class Client:
         self._selector.register(connection.socket, event, connection)
 
     def _send(self, connection: _Connection) -> None:
-        if self._reconnect and not connection.opening and _is_closed(connection):
+        may_be_closed = self._reconnect or connection.idle_s() > KEPT_S
+        if may_be_closed and not connection.opening and _is_closed(connection):
             connection = self._closed(connection)
         connection.sent_s = time.perf_counter()
         connection.waiting = True
@@ -196,8 +201,7 @@ class Client:
 
     def _closed(self, connection: _Connection) -> _Connection:
         """The one in place of one that was closed unannounced."""
-        idle_s = 0.0 if connection.waiting else time.perf_counter() - connection.sent_s
-        assert self._reconnect or idle_s > KEPT_S, "the gateway has closed a connection"
+        assert self._reconnect or connection.idle_s() > KEPT_S, "the gateway has closed a connection"
         return self._replaced(connection)
 
     def _replaced(self, connection: _Connection) -> _Connection:

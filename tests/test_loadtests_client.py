@@ -1,5 +1,6 @@
 """The client of the loadtests: a connection may end if its last answer announced it, and not otherwise."""
 
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from loadtests import client as client_module
 from loadtests.client import Client, Seen, request
 
 ASKED = request("/", b"{}")
@@ -54,3 +56,14 @@ def test_unannounced_end_of_a_connection_is_a_fault() -> None:
         pytest.raises(AssertionError, match="has closed a connection"),
     ):
         client.keep_busy(5.0, Seen())
+
+
+def test_a_connection_that_was_idle_for_long_may_have_been_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "KEPT_S", 0.0)
+    with serving(announced=False, per_connection=1) as address, Client(address, 1, lambda: ASKED) as client:
+        for _ in range(3):
+            client.send()
+            assert [answer.status for answer in client.rest()] == [200]
+            (connection,) = client._connections
+            assert select.select([connection.socket], [], [], 30)[0], "the server has closed it"
+    assert client.lost == 0
