@@ -15,7 +15,7 @@ from gateway.records.trips import FOLDER
 from gateway.shm.claim import memory_path
 from gateway.shm.segment import memory_folder
 from loadtests.client import Client, Seen
-from tests.processes.flawed import gateway, kill, release, requests, send_command, until, workers
+from tests.processes.flawed import PATIENCE_S, gateway, kill, release, requests, send_command, until, workers
 from tests.processes.test_death import gateway_again
 from tests.running import GatewayProcess
 
@@ -50,7 +50,7 @@ def start_new_gateway(running: GatewayProcess, folder: Path) -> None:
 def trip(running: GatewayProcess) -> None:
     """Make the candidate fail until its breaker stops it."""
     with Client(("127.0.0.1", running.port), CONNECTIONS, requests(FAILS), reconnect=True) as client:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         while True:
             seen = Seen()
             client.keep_busy(0.1, seen)
