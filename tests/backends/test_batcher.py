@@ -224,7 +224,7 @@ def test_max_delay_waits_until_the_batch_is_full(models: dict[str, OnnxSession])
         first = bench.submit(x=rows(1))
         await asyncio.sleep(0)
         assert not first.done()
-        await asyncio.wait_for(asyncio.gather(first, *(bench.submit(x=rows(1)) for _ in range(3))), 5)
+        await asyncio.wait_for(asyncio.gather(first, *(bench.submit(x=rows(1)) for _ in range(3))), 30)
         assert bench.counted.batches.keys() == {4}
 
     play(scenario, models["doubling"], BatchingRules(4, max_delay_s=60.0))
@@ -237,7 +237,7 @@ def test_groups_of_different_widths_take_turns(models: dict[str, OnnxSession]) -
         for width in (2, 2, 2, 5):
             future = bench.submit(x=rows(2, width=width))
             future.add_done_callback(lambda _, width=width: order.append(width))
-        await asyncio.wait_for(bench.submit(x=rows(2, width=2)), 5)
+        await asyncio.wait_for(bench.submit(x=rows(2, width=2)), 30)
 
     play(scenario, models["summing"], BatchingRules(4), uniform=False)
     assert order == [2, 2, 5, 2]

@@ -53,7 +53,7 @@ def test_batcher_without_a_thread_fails_its_callers_and_recovers(
     async def scenario() -> None:
         batcher = Batcher(session.run, BatchingRules(4), tally, kind(1, "of this test"), True)
         items = [batcher.submit(feeds(1), time.monotonic_ns() + LATER_NS) for _ in range(6)]
-        refused = await asyncio.wait_for(asyncio.gather(*items, return_exceptions=True), 5)
+        refused = await asyncio.wait_for(asyncio.gather(*items, return_exceptions=True), 30)
         assert [type(error) for error in refused] == [Overloaded] * 6
         assert "no thread for the model to run in (can't start new thread)" in str(refused[0])
         assert batcher.idle

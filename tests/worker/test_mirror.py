@@ -61,7 +61,7 @@ class Bench:
 
     async def wait_for_results(self, copies: int) -> None:
         """Wait until so many mirrored requests have a result."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while sum(self.mirrored.values()) < copies:
                 await asyncio.sleep(0.001)
 

@@ -51,7 +51,7 @@ def test_suspended_template_does_not_delay_the_end_of_control(tmp_path: Path) ->
         await process.ended
         assert template._template is not None
         template._template.send_signal(signal.SIGSTOP)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await template.close()
 
     asyncio.run(scenario())

@@ -77,7 +77,7 @@ def _unused(*_: object) -> Any:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20 * SOON_S):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(SOON_S / 10)
 
