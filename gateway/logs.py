@@ -14,6 +14,7 @@ import queue
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -49,6 +50,7 @@ def configure(form: LogForm, role: Role, worker: int | None = None) -> None:
     handler.setFormatter(JsonFormatter(role, worker) if form == "json" else HumanFormatter(role, worker))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
+    warnings.filters = [one for one in warnings.filters if one[0] != "error"]  # of PYTHONWARNINGS: to be logged only
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each call of the fleet's store
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,9 +23,11 @@ class GatewayProcess:
     """`gateway serve` on a free port, configured in `folder`.
 
     As a context manager: all workers are ready on entry, and all processes have ended on exit.
-    `arguments`: more of them for the command."""
+    `arguments`: more of them for the command. `inherit`: called in the process before the command, for what its starter
+    may leave it."""
 
     arguments: tuple[str, ...] = ()
+    inherit: Callable[[], object] | None = None
 
     def __init__(self, folder: Path, models: Path, routing: Any = None, **settings: Any) -> None:
         self.port = free_port()
@@ -60,7 +63,8 @@ class GatewayProcess:
     def __enter__(self) -> "GatewayProcess":
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config), *self.arguments]
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"COLUMNS": "200"})
+            environment = os.environ | {"COLUMNS": "200"}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, preexec_fn=self.inherit)
         try:
             self._wait_until_ready(self.process)
         except BaseException:  # no `__exit__` follows

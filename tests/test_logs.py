@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from datetime import datetime
 
@@ -95,3 +96,11 @@ def test_formatters_keep_a_traceback_whole_and_inside_its_entry() -> None:
     _, *more = HumanFormatter("control").format(raised()).splitlines()
     assert more[-1] == INDENT + FORGED
     assert all(line.startswith(INDENT) for line in more)
+
+
+def test_warning_is_logged_although_the_environment_makes_it_an_error() -> None:
+    program = "import warnings; from gateway.logs import configure; configure('human', 'control'); warnings.warn('odd')"
+    ended = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "WARNING control: " in ended.stderr
+    assert "UserWarning: odd" in ended.stderr

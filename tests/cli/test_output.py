@@ -1,0 +1,53 @@
+"""The output of the commands: to a full disk, to a reader that has left, and in an encoding that lacks characters."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXPLAIN = ("explain", "digits")
+
+
+def gateway(
+    arguments: Sequence[str],
+    output: "IO[str] | int",
+    errors: "IO[str] | int" = subprocess.PIPE,
+    encoding: str = "utf-8",
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("--help",), EXPLAIN], ids=" ".join)
+def test_full_disk_is_told_in_a_sentence(arguments: Sequence[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = gateway(arguments, full)
+        assert (ended.returncode, ended.stderr) == (1, "the output cannot be written: No space left on device\n")
+
+
+def test_reader_that_has_left_gets_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = gateway(EXPLAIN, writer)
+        assert (ended.returncode, ended.stderr) == (1, "")
+    finally:
+        os.close(writer)
+
+
+def test_characters_that_the_encoding_lacks_are_escaped() -> None:
+    ended = gateway(EXPLAIN, subprocess.PIPE, encoding="latin-1")
+    assert ended.returncode == 0, ended.stderr
+    assert "\\u2713" in ended.stdout
