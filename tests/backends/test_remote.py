@@ -155,6 +155,26 @@ def test_unusual_but_valid_responses(tmp_path: Path) -> None:
     run(test)
 
 
+def test_a_body_of_any_size_comes_whole(tmp_path: Path) -> None:
+    sizes = [len(BODY), connections.JOINED_BYTES - 200, connections.JOINED_BYTES, 300_000, len(BODY)]
+    received: list[int] = []
+
+    async def noted(writer: asyncio.StreamWriter, body: bytes) -> None:
+        assert body.rstrip() == BODY
+        received.append(len(body))
+        writer.write(http(doubled()))
+
+    async def test(servers: list[RawServer]) -> None:
+        remote = await Remote(tmp_path, servers, connections=1).start()
+        before = servers[0].connections
+        servers[0].answer = noted
+        for size in sizes:
+            assert await remote.ask(body=BODY.ljust(size)) == [[[2.0, 4.0]]]
+        assert (received, servers[0].connections - before) == (sizes, 1)
+
+    run(test)
+
+
 def test_a_second_response_never_becomes_the_answer_to_the_next_request(tmp_path: Path) -> None:
     wrong = http(doubled(output={"data": [9.0, 9.0]}))
 

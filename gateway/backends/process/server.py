@@ -3,17 +3,17 @@
 import asyncio
 import contextlib
 import logging
-import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
 
-from gateway.backends.batch import Answer, Batch
+from gateway.backends.batch import Answer, Batch, deadline_exceeded
 from gateway.backends.batcher import Batcher
+from gateway.backends.process.ending_runs import EndingRuns
 from gateway.backends.process.frames import FrameReader, frame
 from gateway.backends.process.link import HELLO, VIOLATIONS, check_user, file_of
 from gateway.backends.process.protocol import (
@@ -31,13 +31,11 @@ from gateway.backends.process.protocol import (
     described,
 )
 from gateway.backends.process.served_call import ServedCall
-from gateway.backends.process.start import HUNG
 from gateway.backends.process.tensors import Named, TensorReader, TensorWriter
+from gateway.backends.signature import Feeds
 from gateway.errors import Overloaded
 from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
 
-POLL_S: Final = 0.02  # between two checks whether the run of a cancelled call has ended
-HUNG_POLLS: Final = 100  # after so many checks, a run that was told to end and goes on ends the process
 GREETED_WITHIN_S: Final = 5.0
 ACCEPT_AGAIN_S: Final = 0.1
 log: Final = logging.getLogger("gateway.backends")
@@ -56,10 +54,10 @@ class Server:
         self._listening = listening
         self._greeting = frame(GREETING, 0, orjson.dumps(greeting))
         self._counted: Batch | None = None
-        self._ending: list[_Ending] = []
-        self._polling = False
+        self.ending = EndingRuns()
         self._to_send: list[Connection] = []
         self._sending: asyncio.Handle | None = None
+        self._receiving = False
         self._welcoming: set[asyncio.Task[None]] = set()
         self.connections: set[Connection] = set()
         self.none_left: Callable[[], None] = lambda: None  # called when the last connection has ended
@@ -100,50 +98,38 @@ class Server:
         transport.write(self._greeting)
         self.connections.add(made)
 
-    def run_waiting(self) -> None:
-        """A connection has passed on what it has received. Calls of several may share a batch: then wait for them."""
+    def begin_receiving(self) -> None:
+        """A connection is about to pass on what it has received; `end_receiving` must follow."""
+        self._receiving = True
+
+    def end_receiving(self) -> None:
+        """It has passed it on. Calls of several connections may share a batch: then wait for them."""
         if self.batcher is not None and len(self.connections) == 1:
             self.batcher.run_waiting()
-        if self._sending is not None:
-            self._sending.cancel()
+        self._receiving = False
+        if self._to_send:
             self._send_all()
+
+    def runs_now(self, feeds: Feeds) -> Batcher | None:
+        """The batcher if a call that has come alone may run at once: nothing else runs or could share its batch."""
+        batcher = self.batcher
+        if batcher is None or len(self.connections) > 1 or batcher.must_queue(feeds) or not batcher.idle:
+            return None
+        return batcher
 
     def send_soon(self, connection: "Connection") -> None:
         """Have the connection send its frames at the end of what runs now."""
         self._to_send.append(connection)
-        if self._sending is None:
+        if self._sending is None and not self._receiving:
             self._sending = asyncio.get_running_loop().call_soon(self._send_all)
 
     def _send_all(self) -> None:
-        self._sending = None
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
         connections, self._to_send = self._to_send, []
         for connection in connections:
             connection.send_all()
-
-    def wait_for(self, batch: Batch, free: Callable[[], None]) -> None:
-        """Call `free` when the batch has ended; it may run on after a call in it is over."""
-        self._ending.append(_Ending(batch, free))
-        self._poll()
-
-    def _poll(self) -> None:
-        if self._ending and not self._polling:
-            self._polling = True
-            asyncio.get_running_loop().call_later(POLL_S, self._look)
-
-    def _look(self) -> None:
-        self._polling = False
-        ending, self._ending = self._ending, []
-        for one in ending:
-            if one.batch.ended_ns:
-                one.free()
-                continue
-            if one.batch.options is not None and one.batch.options.terminate:
-                one.polls += 1
-            if one.polls > HUNG_POLLS:
-                log.error("a run has not ended although it was told to: its process ends")
-                os._exit(HUNG)
-            self._ending.append(one)
-        self._poll()
 
     def counts(self, batch: Batch | None) -> bool:
         """Whether this is the first call for this batch; the answers of a batch are sent one after the other."""
@@ -155,15 +141,6 @@ class Server:
         self.connections.discard(connection)
         if not self.connections:
             self.none_left()
-
-
-@dataclass(slots=True)
-class _Ending:
-    """A batch that still runs although a call in it is over. `polls`: the number of checks since it was told to end."""
-
-    batch: Batch
-    free: Callable[[], None]
-    polls: int = 0
 
 
 class Connection(asyncio.Protocol):
@@ -195,14 +172,17 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Execute each frame. A worker that violates the protocol loses its connection."""
+        self._server.begin_receiving()
         try:
-            for kind, number, payload in self._frames.feed(data):
-                self._execute(kind, number, payload)
+            frames = list(self._frames.feed(data))
+            for kind, number, payload in frames:
+                self._execute(kind, number, payload, len(frames) == 1)
         except VIOLATIONS as error:
             log.error("a worker violates the protocol, and its connection is closed: %r", error)
             assert self._transport is not None
             self._transport.abort()
-        self._server.run_waiting()
+        finally:
+            self._server.end_receiving()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -211,16 +191,21 @@ class Connection(asyncio.Protocol):
             batch = call.batch
             call.cancel()
             if batch is not None and not batch.ended_ns:
-                self._server.wait_for(batch, lambda: None)
+                self._server.ending.wait_for(batch, lambda: None)
         self._memory.close()
         self.arena.close()
         self._server.ended(self)
 
-    def _execute(self, kind: int, number: int, payload: bytes) -> None:
+    def _execute(self, kind: int, number: int, payload: bytes, only: bool) -> None:
+        """Execute one frame. `only`: no other has come with it."""
         if kind == CALL:
             alone, deadline_ns, read, offset = CALL_HEAD.unpack_from(payload)
             self._free(read)
-            self._call(number, deadline_ns, alone, self._inputs.read(offset, payload[CALL_HEAD.size :], copy=False))
+            feeds = self._feeds(number, self._inputs.read(offset, payload[CALL_HEAD.size :], copy=False))
+            if only and not alone and (batcher := self._server.runs_now(feeds)) is not None:
+                self._run_now(number, feeds, deadline_ns, batcher)
+            else:
+                self._call(number, deadline_ns, alone, feeds)
         elif kind == RETURN:
             self._free(*COUNT.unpack(payload))
         elif kind == CANCEL:
@@ -238,10 +223,31 @@ class Connection(asyncio.Protocol):
             self._freed += 1
             self.arena.give_back(self._unread.popleft())
 
-    def _call(self, number: int, deadline_ns: int, alone: bool, inputs: Sequence[Named]) -> None:
+    def _feeds(self, number: int, inputs: Sequence[Named]) -> Feeds:
         feeds = {name: array for name, array in inputs if array is not None}
         if len(feeds) != len(inputs) or number in self._calls:
             raise ValueError(f"call {number} cannot be made")
+        return feeds
+
+    def _run_now(self, number: int, feeds: Feeds, deadline_ns: int, batcher: Batcher) -> None:
+        """Run a call at once, without a future, a batch and an iteration of the loop."""
+        began_ns = time.monotonic_ns()
+        if began_ns >= deadline_ns:
+            self._send(ERROR, number, described(deadline_exceeded()))
+            return
+        self._mark_alone(number)
+        try:
+            found: Answer | Exception = batcher.run_now(feeds, deadline_ns)
+        except Exception as error:
+            found = error
+        run_ns = time.monotonic_ns() - began_ns
+        self._mark_alone(0)
+        if isinstance(found, Answer):
+            self._answer(number, found, run_ns, counts=True)
+        else:
+            self._send(ERROR, number, described(found))
+
+    def _call(self, number: int, deadline_ns: int, alone: bool, feeds: Feeds) -> None:
         if self._server.batcher is None:
             self._send(ERROR, number, described(Overloaded("the version could not be loaded")))
             return
@@ -259,24 +265,25 @@ class Connection(asyncio.Protocol):
         error = None if call.cancelled() else call.exception()
         failed = error is not None or call.cancelled()
         if failed and batch is not None and not batch.ended_ns:
-            self._server.wait_for(batch, lambda: self._send(FREE, number))  # until then the run may read the inputs
+            # until it has ended, it may read the inputs
+            self._server.ending.wait_for(batch, lambda: self._send(FREE, number))
         elif call.cancelled():
             self._send(FREE, number)
         elif error is not None:
             assert isinstance(error, Exception)
             self._send(ERROR, number, described(error))
         else:
-            self._answer(number, batch, call.result())
+            run_ns = 0 if batch is None else batch.ended_ns - batch.started_ns
+            self._answer(number, call.result(), run_ns, counts=self._server.counts(batch))
 
-    def _answer(self, number: int, batch: Batch | None, answer: Answer) -> None:
+    def _answer(self, number: int, answer: Answer, run_ns: int, *, counts: bool) -> None:
+        """Write an answer to the memory and announce it. `counts`: it is its run's first."""
         written = self._outputs.write(list(zip(self._server.outputs, answer, strict=True)))
         if written is None:
             self._send(ERROR, number, described(Overloaded("there is no shared memory left for the answer")))
             return
         block, layout = written
         self._unread.append(block)
-        counts = self._server.counts(batch)
-        run_ns = 0 if batch is None else batch.ended_ns - batch.started_ns
         head = ANSWER_HEAD.pack(block.offset, answer.queued_ns, run_ns, answer.batch_rows, counts)
         self._send(ANSWER, number, head + layout)
 

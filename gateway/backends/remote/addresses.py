@@ -51,6 +51,9 @@ class Addresses:
         """The one with the fewest calls in flight, in turn among equals; None if all are ejected or in `but`.
         `patient`: an ejected one if there is no other.
         """
+        if len(self.all) == 1 and not but:  # nearly always
+            (only,) = self.all
+            return only if patient or not only.ejected else None
         self._turn += 1
         count = len(self.all)
         turned = [self.all[(self._turn + offset) % count] for offset in range(count)]

@@ -1,0 +1,177 @@
+"""What a version's process does with the calls of its one worker: a call that comes alone runs at once."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+import uvloop
+from onnxruntime import RunOptions
+
+from gateway.backends.batcher import Batcher
+from gateway.backends.batching_rules import BatchingRules
+from gateway.backends.loop_limits import LoopLimits
+from gateway.backends.onnx import Result
+from gateway.backends.process.alone import AloneWatch
+from gateway.backends.process.frames import Frame, FrameReader, frame
+from gateway.backends.process.protocol import ALONE, ANSWER, ANSWER_HEAD, CALL, CALL_HEAD, ERROR, raised
+from gateway.backends.process.server import Connection, Server
+from gateway.backends.process.tensors import TensorReader, TensorWriter
+from gateway.backends.signature import Feeds
+from gateway.errors import DeadlineExceeded, ModelFailed
+from gateway.shm.arena import Arena, ArenaView
+from gateway.shm.tally import Tally
+
+PATIENCE_S = 30.0
+Started = tuple[int, list[int]]  # rows of a run, and the mark of each worker meanwhile
+
+
+class Worker:
+    """A worker's end of a connection to `server`, in the same process."""
+
+    def __init__(self, server: Server) -> None:
+        self._arena = Arena()
+        self._writer = TensorWriter(self._arena)
+        self._frames = FrameReader()
+        self._own, self._theirs = socket.socketpair()
+        self._own.setblocking(False)
+        self.connection = Connection(ArenaView(os.dup(self._arena.file)), server)
+        server.connections.add(self.connection)
+        self._memory = ArenaView(os.dup(self.connection.arena.file))
+        self.answers = TensorReader(self._memory, ["y"])
+
+    async def start(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self.connection, sock=self._theirs)
+
+    def mark(self) -> int:
+        """The number of the call that is marked as alone in the process."""
+        (number,) = ALONE.unpack(self._memory.read(0, ALONE.size))
+        return int(number)
+
+    def call(self, number: int, deadline_ns: int) -> bytes:
+        """The frame of a call on one row of this number."""
+        written = self._writer.write([("x", np.full((1, 2), number, np.float32))])
+        assert written is not None
+        block, layout = written
+        return frame(CALL, number, CALL_HEAD.pack(False, deadline_ns, 0, block.offset) + layout)
+
+    async def asked(self, data: bytes, answers: int) -> list[Frame]:
+        """The frames that come back."""
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._own, data)
+        found: list[Frame] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while len(found) < answers:
+                found += self._frames.feed(await loop.sock_recv(self._own, 1 << 16))
+        return found
+
+    def end(self) -> None:
+        self._own.close()
+        self._memory.close()
+        self._arena.close()
+
+
+class Bench:
+    """A process with workers, whose runs note their rows and the workers' marks meanwhile. A run of 13 fails."""
+
+    def __init__(self) -> None:
+        self.runs: list[Started] = []
+        self.workers: list[Worker] = []
+        rules = BatchingRules(max_rows=8, max_delay_s=0.0, concurrency=1)
+        self._batcher = Batcher(self._run, rules, Tally(), None, True, limits=LoopLimits())
+        self._batcher.set_watch(AloneWatch())
+        self._listening = socket.socket()
+        self.server = Server(self._listening, {}, self._batcher, ["y"])
+
+    def _run(self, feeds: Feeds, options: RunOptions | None) -> list[Result]:
+        self.runs.append((len(feeds["x"]), [worker.mark() for worker in self.workers]))
+        if feeds["x"][0, 0] == 13:
+            raise ModelFailed("unlucky")
+        return [feeds["x"] * 2]
+
+    async def end(self) -> None:
+        """End all connections."""
+        self._listening.close()
+        ended = asyncio.Event()
+        self.server.none_left = ended.set
+        for worker in self.workers:
+            worker.end()
+        await asyncio.wait_for(ended.wait(), PATIENCE_S)
+
+    async def worker(self) -> Worker:
+        worker = Worker(self.server)
+        await worker.start()
+        self.workers.append(worker)
+        return worker
+
+
+def on_uvloop(scenario: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        bench = Bench()
+        try:
+            await scenario(bench)
+        finally:
+            await bench.end()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def later_ns() -> int:
+    return time.monotonic_ns() + int(PATIENCE_S * 1e9)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_call_that_comes_alone_is_marked_while_it_runs_and_answered(workers: int) -> None:
+    async def scenario(bench: Bench) -> None:
+        first, *others = [await bench.worker() for _ in range(workers)]
+        for number in (5, 6):
+            ((kind, answered, payload),) = await first.asked(first.call(number, later_ns()), 1)
+            assert (kind, answered) == (ANSWER, number)
+            offset, _, run_ns, rows, counts = ANSWER_HEAD.unpack_from(payload)
+            assert (rows, counts) == (1, True)
+            assert run_ns > 0
+            ((_, y),) = first.answers.read(offset, payload[ANSWER_HEAD.size :], copy=True)
+            assert y is not None
+            assert y.tolist() == [[2 * number, 2 * number]]
+            assert first.mark() == 0
+        assert bench.runs == [(1, [number] + [0] * len(others)) for number in (5, 6)]
+
+    on_uvloop(scenario)
+
+
+def test_calls_that_come_together_share_a_batch() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        found = await worker.asked(b"".join(worker.call(number, later_ns()) for number in (1, 2, 3)), 3)
+        assert [(kind, number) for kind, number, _ in found] == [(ANSWER, 1), (ANSWER, 2), (ANSWER, 3)]
+        counted = [ANSWER_HEAD.unpack_from(payload)[3:] for _, _, payload in found]
+        assert counted == [(3, True), (3, False), (3, False)]
+        assert bench.runs == [(3, [0])]
+
+    on_uvloop(scenario)
+
+
+def test_failure_of_a_call_that_comes_alone_is_reported_and_its_mark_removed() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        ((kind, number, payload),) = await worker.asked(worker.call(13, later_ns()), 1)
+        assert (kind, number, worker.mark()) == (ERROR, 13, 0)
+        error = raised(payload)
+        assert (type(error), str(error)) == (ModelFailed, "unlucky")
+
+    on_uvloop(scenario)
+
+
+def test_call_whose_deadline_has_passed_is_not_run() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        ((kind, number, payload),) = await worker.asked(worker.call(4, time.monotonic_ns()), 1)
+        assert (kind, number, type(raised(payload))) == (ERROR, 4, DeadlineExceeded)
+        assert bench.runs == []
+
+    on_uvloop(scenario)
