@@ -81,9 +81,9 @@ class KeyBounds:
         """
         self.clear()
         for low, high, keys in rows:
-            numbers = _unpacked(keys) if isinstance(keys, str) else np.array(keys, np.int64)
+            numbers = unpacked_keys(keys) if isinstance(keys, str) else np.array(keys, np.int64)
             self._restored.append(((low, high), numbers))
-            self._packed.append([low, high, keys if isinstance(keys, str) else _packed(keys)])
+            self._packed.append([low, high, keys if isinstance(keys, str) else packed_keys(keys)])
             self._events += len(numbers)
 
     def _seal(self) -> None:
@@ -94,7 +94,7 @@ class KeyBounds:
         self._latest = {}
 
     def _pack(self, known: dict[int, Bounds]) -> None:
-        self._packed += [[*bounds, _packed(keys)] for bounds, keys in _by_bounds(known)]
+        self._packed += [[*bounds, packed_keys(keys)] for bounds, keys in _by_bounds(known)]
         self._events += len(known)
 
 
@@ -106,11 +106,13 @@ def _by_bounds(known: dict[int, Bounds]) -> Iterable[tuple[Bounds, list[int]]]:
     return grouped.items()
 
 
-def _packed(keys: list[int]) -> str:
+def packed_keys(keys: list[int]) -> str:
+    """Keys as a text of two to three characters each."""
     steps = np.diff(np.sort(np.array(keys, np.int64)), prepend=0).astype("<u4")
     return base64.b64encode(zlib.compress(steps.tobytes(), 1)).decode()
 
 
-def _unpacked(text: str) -> npt.NDArray[np.int64]:
+def unpacked_keys(text: str) -> npt.NDArray[np.int64]:
+    """Return the keys of such a text, in ascending order."""
     steps = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u4")
     return np.cumsum(steps, dtype=np.int64)
