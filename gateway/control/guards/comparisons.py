@@ -61,8 +61,8 @@ class ComparisonResult:
 
     `log_e` (harm) and `log_safe` (safety) are natural logarithms of e-values. `log_safe` is None for predicted classes,
     which are never proved safe. `more_units`: further outcomes until the evidence of harm is enough, if the harm is as
-    it seems; None if it seems tolerable, or no means are compared. `notes`: outcomes that are clipped, or do not count; why safety is
-    no longer to be expected.
+    it seems; None if it seems tolerable, or no means are compared. `notes`: outcomes that are clipped, or do not count;
+    that too few sticky customers are left to show safety.
     """
 
     name: str

@@ -47,6 +47,7 @@ class FailureCounts:
         self._keyless: Counter[tuple[float, bool]] = Counter()
         self._failed = FailedKeys()
         self.safest: tuple[Attributed, FailedByChance] = ({}, {})
+        self._log_safest = 0.0
         self._log_e: tuple[float, float] | None = (0.0, 0.0)
 
     @property
@@ -99,7 +100,7 @@ class FailureCounts:
         """Reset the evidence; what is known of sticky keys is kept."""
         self._counts, self._keyless, self.safest = Counter(), Counter(), ({}, {})
         self._failed.clear()
-        self._log_e = (0.0, 0.0)
+        self._log_safest, self._log_e = 0.0, (0.0, 0.0)
 
     def reset(self) -> None:
         """Reset the evidence and what is known of sticky keys, for a new epoch."""
@@ -130,17 +131,16 @@ class FailureCounts:
         self._failed.restore(kept.get("failed", ()))
         keyless, failed = kept.get("safest", ((), ()))
         self.safest = _counter(keyless), _counter(failed)
+        self._log_safest = log_safety(*self.safest)
         self._log_e = None
 
     def _evidence(self) -> tuple[float, float]:
         if self._log_e is None:
             present: tuple[Attributed, FailedByChance] = dict(self._keyless), self._failed.counts
-            log_safe, before = log_safety(*present), log_safety(*self.safest)
-            if log_safe >= before or not present[1]:
-                self.safest = present
-            else:
-                log_safe = before
-            self._log_e = log_harm(self._counts, self._ratios), log_safe
+            log_safe = log_safety(*present)
+            if log_safe >= self._log_safest or not present[1]:
+                self.safest, self._log_safest = present, log_safe
+            self._log_e = log_harm(self._counts, self._ratios), self._log_safest
         return self._log_e
 
 

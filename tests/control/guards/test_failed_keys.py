@@ -1,0 +1,61 @@
+"""Failed keys: what each of them counts as, and that they are kept."""
+
+import json
+import random
+
+from gateway.control.guards.evidence import MOST_TOLD
+from gateway.control.guards.failed_keys import FailedKeys
+from gateway.routing.buckets import BUCKETS
+
+
+def failed(*failures: tuple[int, bool, int], most: int = 100) -> FailedKeys:
+    keys = FailedKeys(most)
+    for failure in failures:
+        keys.add(*failure)
+    return keys
+
+
+def test_all_failures_of_the_candidates_keys_count_and_the_first_of_stables() -> None:
+    keys = failed(*[(100_000, True, 5)] * 3, (100_000, True, 6), *[(100_000, False, 900_000)] * 3)
+    assert keys.counts == {(0.1, 3): 1, (0.1, 1): 1, (0.1, 0): 1}
+
+
+def test_key_counts_for_the_version_that_failed_first() -> None:
+    rises = failed((100_000, False, 150_000), (200_000, True, 150_000))
+    falls = failed((200_000, True, 150_000), (100_000, False, 150_000))
+    assert (rises.counts, falls.counts) == ({(0.1, 0): 1}, {(0.2, 1): 1})
+
+
+def test_key_of_the_candidate_counts_by_its_lowest_weight() -> None:
+    assert failed((100_000, True, 5), (200_000, True, 5)).counts == {(0.1, 2): 1}
+    assert failed((200_000, True, 5), (100_000, True, 5)).counts == {(0.1, 2): 1}
+
+
+def test_failures_beyond_the_most_that_are_told_add_nothing() -> None:
+    assert failed(*[(100_000, True, 5)] * 50).counts == {(0.1, MOST_TOLD): 1}
+
+
+def test_keys_beyond_the_most_are_no_evidence_and_those_known_go_on() -> None:
+    keys = failed((100_000, True, 5), (100_000, False, 900_000), (100_000, True, 6), (100_000, True, 5), most=2)
+    assert keys.counts == {(0.1, 2): 1, (0.1, 0): 1}
+
+
+def test_keys_are_restored_from_json_and_go_on() -> None:
+    generator = random.Random(0)
+    draws = []
+    for _ in range(2000):
+        weight, key = generator.choice((50_000, 500_000)), generator.choice((generator.randrange(BUCKETS), 7))
+        draws.append((weight, key < weight, key))
+    keys = failed(*draws[:1000], most=5000)
+    restored = FailedKeys()
+    restored.restore(json.loads(json.dumps(keys.to_json())))
+    assert restored.counts == keys.counts
+    assert restored.to_json() == keys.to_json()
+    for draw in draws[1000:] + draws[:1000]:
+        restored.add(*draw)
+        keys.add(*draw)
+    assert restored.counts == keys.counts
+    restored.clear()
+    assert restored.counts == {} and restored.to_json() == []
+    restored.add(*draws[0])
+    assert sum(restored.counts.values()) == 1
