@@ -37,7 +37,7 @@ COUNTED_AS: Final = {
     "complaints": "complaints",
     "mirror_disagreement": "disagreements",
 }
-RUN_OUT: Final = "most sticky customers that fail have done so: too few are left to show that it is safe"
+RUN_OUT: Final = "safety can hardly be shown any more: most sticky customers that fail have failed already"
 _DRIFTS: Final[Mapping[str, type[Drift]]] = {"predicted_class": Drift, "predicted_value": ValueDrift}
 FAILURES: Final = ComparisonSettings(name="failures", metric="failures")
 
