@@ -29,6 +29,7 @@ class Case:
     """`ratio`: how many times as often the candidate fails. `rate`: of stable's requests that fail. `heavy`: whether
     the customer of rank n sends 1/n as much as the first, else all send alike. `broken`: customers whose every request
     fails, whoever answers: "some" of them, or one of the "candidate" or of "stable" who sends a tenth of the traffic.
+    `pace`: failures a second and customer, at first; 0 if times are not told. `retries`: of each request that fails.
     """
 
     customers: int = 2000
@@ -37,6 +38,8 @@ class Case:
     rate: float = 0.2
     heavy: bool = False
     broken: str = ""
+    pace: float = 0.0
+    retries: int = 0
 
 
 WORSE: Final = [
@@ -51,8 +54,13 @@ def failures_until_safe(seed: int, case: Case, limit: int) -> int | None:
     """Failures until the candidate is called safe; None if it is not within `limit` of them."""
     ledger = FailureCounts()
     for count, draw in enumerate(_failing(seed, case, limit), 1):
-        ledger.add(*draw)
-        if count % PER_LOOK == 0 and reached(ledger.log_safe, ALPHA):
+        time_ns = round(count / (case.pace * case.customers) * 1e9) if case.pace else None
+        for _ in range(1 + case.retries):
+            ledger.add(*draw, time_ns)
+        if count % PER_LOOK:
+            continue
+        ledger.pass_time(time_ns or 0)
+        if reached(ledger.log_safe, ALPHA):
             return count
     return None
 

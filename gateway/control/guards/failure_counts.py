@@ -75,8 +75,10 @@ class FailureCounts:
         """Whether too few sticky keys are left for the evidence of safety to grow further: it has fallen far."""
         return bool(self.safest[1]) and log_safety(self._keyless, self._failed.counts) < self.log_safe - FALLEN
 
-    def add(self, weight_ppm: int, candidate: bool, key: int | None) -> None:
-        """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any."""
+    def add(self, weight_ppm: int, candidate: bool, key: int | None, time_ns: int | None = None) -> None:
+        """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any.
+        `time_ns`: by which its retries are known to be that; None if it has none.
+        """
         chance = weight_ppm / BUCKETS if key is None else self._chance(weight_ppm, candidate, key)
         if 0 < chance < 1:
             self._counts[chance, candidate] += 1
@@ -84,17 +86,22 @@ class FailureCounts:
         elif 0 < weight_ppm < BUCKETS:
             self.repeated[candidate] += 1
         if 0 < weight_ppm < BUCKETS:
-            self._add_for_safety(weight_ppm, candidate, key)
+            self._add_for_safety(weight_ppm, candidate, key, time_ns)
             self._log_e = None
 
-    def _add_for_safety(self, weight_ppm: int, candidate: bool, key: int | None) -> None:
+    def _add_for_safety(self, weight_ppm: int, candidate: bool, key: int | None, time_ns: int | None) -> None:
         if key is None:
             self._keyless[weight_ppm / BUCKETS, candidate] += 1
         else:
-            self._failed.add(weight_ppm, candidate, key)
+            self._failed.add(weight_ppm, candidate, key, time_ns)
 
     def _chance(self, weight_ppm: int, candidate: bool, key: int) -> float:
         return 0.0 if self._once and key in self._known else self._known.learn(weight_ppm, candidate, key)
+
+    def pass_time(self, time_ns: int) -> None:
+        """Count for safety what counts by now."""
+        if self._failed.pass_time(time_ns):
+            self._log_e = None
 
     def restart(self) -> None:
         """Reset the evidence; what is known of sticky keys is kept."""
@@ -128,7 +135,7 @@ class FailureCounts:
         self._known.restore(kept["known"])
         # earlier gateways counted for safety what they did for harm: that starts over
         self._keyless = _counter(kept.get("keyless", ()))
-        self._failed.restore(kept.get("failed", ()))
+        self._failed.restore(kept.get("failed", {}))
         keyless, failed = kept.get("safest", ((), ()))
         self.safest = _counter(keyless), _counter(failed)
         self._log_safest = log_safety(*self.safest)

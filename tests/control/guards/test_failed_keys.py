@@ -7,6 +7,8 @@ from gateway.control.guards.evidence import MOST_TOLD
 from gateway.control.guards.failed_keys import FailedKeys
 from gateway.routing.buckets import BUCKETS
 
+NS = 10**9
+
 
 def failed(*failures: tuple[int, bool, int], most: int = 100) -> FailedKeys:
     keys = FailedKeys(most)
@@ -40,6 +42,33 @@ def test_keys_beyond_the_most_are_no_evidence_and_those_known_go_on() -> None:
     assert keys.counts == {(0.1, 2): 1, (0.1, 0): 1}
 
 
+def test_failures_within_five_seconds_of_the_first_of_them_are_one() -> None:
+    keys = FailedKeys()
+    for at_s in (100, 103, 99, 104.9, 105, 109, 110.5):
+        keys.add(100_000, True, 5, round(at_s * NS))
+        keys.pass_time(round(at_s * NS))
+    assert keys.counts == {(0.1, 3): 1}
+
+
+def test_key_of_stable_counts_after_the_time_of_four_bursts() -> None:
+    keys, restored = FailedKeys(), FailedKeys()
+    keys.add(100_000, False, 900_000, 100 * NS)
+    keys.add(200_000, True, 900_000, 101 * NS)  # it has failed already
+    restored.restore(json.loads(json.dumps(keys.to_json())))
+    for one in (keys, restored):
+        assert not one.pass_time(119 * NS) and not one.counts
+        assert one.pass_time(120 * NS) and one.counts == {(0.1, 0): 1}
+        assert not one.pass_time(121 * NS)
+
+
+def test_burst_goes_on_after_a_restore() -> None:
+    keys, restored = FailedKeys(), FailedKeys()
+    keys.add(100_000, True, 5, 100 * NS)
+    restored.restore(json.loads(json.dumps(keys.to_json())))
+    restored.add(100_000, True, 5, 102 * NS)
+    assert restored.counts == {(0.1, 1): 1}
+
+
 def test_keys_are_restored_from_json_and_go_on() -> None:
     generator = random.Random(0)
     draws = []
@@ -56,6 +85,6 @@ def test_keys_are_restored_from_json_and_go_on() -> None:
         keys.add(*draw)
     assert restored.counts == keys.counts
     restored.clear()
-    assert restored.counts == {} and restored.to_json() == []
+    assert restored.counts == {} and restored.to_json() == FailedKeys().to_json()
     restored.add(*draws[0])
     assert sum(restored.counts.values()) == 1

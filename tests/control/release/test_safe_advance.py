@@ -15,10 +15,12 @@ SAFE = {**RAMP, "weights": [20, 50, 100], "advance": "safe"}
 FORECAST = "evidence of safety (with advance: no-violation, an interval with requests and without violations)"
 
 
-def failures(weight_ppm: int, *, candidate: range = range(0), stable: range = range(0)) -> list[FailureEvent]:
+def failures(
+    weight_ppm: int, *, at_s: float = 0, candidate: range = range(0), stable: range = range(0)
+) -> list[FailureEvent]:
     """One of each customer: those of the candidate from bucket 0 on, those of stable from 900,000 on."""
     return [
-        FailureEvent(0, 0, 1, weight_ppm, buckets is candidate, FailureKind.FAILURE, first + number)
+        FailureEvent(round(at_s * 1e9), 0, 1, weight_ppm, buckets is candidate, FailureKind.FAILURE, first + number)
         for buckets, first in ((candidate, 0), (stable, 900_000))
         for number in buckets
     ]
@@ -32,7 +34,7 @@ def ramping() -> Running:
 
 def restarted(running: Running) -> Running:
     memory = json.loads(json.dumps(dump(running.controller, running.now_s)))
-    again = Running(running.settings, load(running.settings, memory, 5.0), 5.0)
+    again = Running(running.settings, load(running.settings, memory, running.now_s), running.now_s)
     again.answer(2)
     return again
 
@@ -53,10 +55,31 @@ def test_customers_of_a_worse_candidate_who_have_all_failed_do_not_show_it_safe(
     """The first failures alone are what a harmless candidate's are: 100 and 400 at 20%."""
     running = ramping()
     running.answer(2)
-    once = failures(200_000, candidate=range(100))
-    running.tick(failures=[*once, *once, *once, *failures(200_000, stable=range(400))])
+    often = [event for at_s in (0, 10, 20) for event in failures(200_000, at_s=at_s, candidate=range(100))]
+    running.tick(failures=[*often, *failures(200_000, stable=range(400))])
     assert running.kinds() == []
     assert running.controller.assessment().failures.verdict == "inconclusive"
+
+
+def test_retries_are_one_failure() -> None:
+    running = ramping()
+    running.answer(2)
+    retried = [event for at_s in (0, 1, 4) for event in failures(200_000, at_s=at_s, candidate=range(50))]
+    running.tick(failures=[*retried, *failures(200_000, stable=range(400))])
+    assert running.kinds() == ["Advance"]
+
+
+def test_customers_of_stable_count_later_than_those_of_the_candidate_also_over_a_restart() -> None:
+    running = ramping()
+    running.answer(2)
+    running.tick(failures=failures(200_000, at_s=running.now_s, candidate=range(50), stable=range(400)))
+    assert running.controller.assessment().failures.log_safe == 0
+    again = restarted(running)
+    for one in (running, again):
+        one.calmly(18)
+        assert one.kinds() == []
+        one.calmly(3)
+        assert one.kinds() == ["Advance"]
 
 
 def test_evidence_and_its_height_survive_a_restart() -> None:
@@ -92,7 +115,7 @@ def test_status_says_when_too_few_customers_are_left() -> None:
     running = ramping()
     running.tick(failures=failures(200_000, candidate=range(10), stable=range(80)))
     assert progress(running.controller, running.now_s, 0.01).blocked_on == FORECAST
-    running.tick(failures=failures(200_000, candidate=range(25)))
+    running.tick(failures=failures(200_000, at_s=10, candidate=range(25)))
     said = "safety can hardly be shown any more: most sticky customers that fail have failed already"
     assert running.controller.assessment().failures.notes == (said,)
     assert progress(running.controller, running.now_s, 0.01).blocked_on == f"{FORECAST}; {said}"
