@@ -53,8 +53,8 @@ def log_safety(failures: Attributed, keys: FailedByChance = NO_KEYS) -> float:
     however often it is used, whatever its rate and however that drifts; so the next key to fail is the candidate's with
     the chance of its weight. At a higher ratio more of the candidate's have failed at any time, and the evidence is
     less. What is returned is the mean over all such choices, which is known: none of n failures counts with a chance of
-    (1 - 1 / TOLERATED_RATIO)^n. Failures that come in bursts are less evidence than they could be; that a few keys
-    fail more often, and no others, is not seen.
+    (1 - 1 / TOLERATED_RATIO)^n. That takes failures to come independently (see `FailedKeys` for bursts), and customers
+    to use the candidate no less once it has failed; that a few keys fail more often, and no others, is not seen.
     """
     against = _log_likelihood(failures, TOLERATED_RATIO)
     return log_mean(

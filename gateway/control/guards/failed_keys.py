@@ -9,12 +9,12 @@ the candidate's key cannot fail anew, which would make the candidate seem better
 keys of stable count later by as much as several bursts (that as many of them in a row do not count is rare).
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.control.guards.evidence import MOST_TOLD, FailedByChance
-from gateway.evidence.key_bounds import packed_keys, unpacked_keys
+from gateway.evidence.key_pairs import KeyPairs
 from gateway.routing.buckets import BUCKETS
 
 MOST_KEYS: Final = 200_000  # some 20 MB; failures of further keys are no evidence
@@ -28,11 +28,10 @@ class FailedKeys:
 
     def __init__(self, most: int = MOST_KEYS) -> None:
         self._most = most
-        self._records: dict[int, _Record] = {}
+        self._records = KeyPairs()
         self._numbers: Counter[_Record] = Counter()
         self._bursts: dict[int, int] = {}  # the candidate's keys whose latest may go on, and when it began
         self._later: list[tuple[int, int]] = []  # when a key of stable begins to count; its weight in ppm
-        self._restored: Sequence[Sequence[Any]] = ()  # what need not be unpacked until a key fails
 
     @property
     def counts(self) -> FailedByChance:
@@ -44,7 +43,6 @@ class FailedKeys:
         Of a key that stable has failed nothing more counts; nor does stable's failure of a key that the candidate has
         failed.
         """
-        self._unpack()
         known = self._records.get(key)
         if known is None:
             if len(self._records) < self._most:
@@ -66,37 +64,36 @@ class FailedKeys:
 
     def clear(self) -> None:
         """Forget all."""
-        self._records, self._numbers, self._restored = {}, Counter(), ()
-        self._bursts, self._later = {}, []
+        self._records.clear()
+        self._numbers, self._bursts, self._later = Counter(), {}, []
 
     def to_json(self) -> dict[str, Any]:
-        """Return `keys`: rows of (weight in ppm, failures, how many count, the keys, packed); `bursts` and `later`."""
-        return {"keys": self._rows(), "bursts": [*self._bursts.items()], "later": self._later}
+        """Return `keys` as `KeyPairs.to_packed`; how many `count`: rows of (weight in ppm, failures, keys);
+        `bursts` and `later`.
+        """
+        return {
+            "keys": self._records.to_packed(),
+            "count": [[*record, number] for record, number in self._numbers.items()],
+            "bursts": [*self._bursts.items()],
+            "later": self._later[:],
+        }
 
     def restore(self, kept: Mapping[str, Any]) -> None:
-        """Restore the output of `to_json`, nothing from an empty one. Costs little until a key fails: hosts that follow
-        a leader do so often.
-        """
+        """Restore the output of `to_json`, nothing from an empty one. Costs little until a key fails."""
         self.clear()
-        self._restored = kept.get("keys", ())
-        self._numbers += Counter({(weight_ppm, failures): count for weight_ppm, failures, count, _ in self._restored})
+        self._records.restore(kept.get("keys", ()))
+        self._numbers = Counter(
+            {(weight_ppm, failures): number for weight_ppm, failures, number in kept.get("count", ())}
+        )
         self._bursts = {key: began_ns for key, began_ns in kept.get("bursts", ())}
         self._later = [(due_ns, weight_ppm) for due_ns, weight_ppm in kept.get("later", ())]
-
-    def _rows(self) -> list[list[Any]]:
-        if self._restored:
-            return [[*row[:2], self._numbers[row[0], row[1]], row[3]] for row in self._restored]
-        grouped: defaultdict[_Record, list[int]] = defaultdict(list)
-        for key, record in self._records.items():
-            grouped[record].append(key)
-        return [[*record, self._numbers[record], packed_keys(keys)] for record, keys in grouped.items()]
 
     def _begin(self, record: _Record, key: int, time_ns: int | None) -> None:
         if record[1] or time_ns is None:
             self._set(key, record)
             self._is_of_burst(key, time_ns)
         else:
-            self._records[key] = record
+            self._records.set(key, record)
             self._later.append((time_ns + STABLE_LATER_NS, record[0]))
 
     def _is_of_burst(self, key: int, time_ns: int | None) -> bool:
@@ -110,10 +107,5 @@ class FailedKeys:
         return False
 
     def _set(self, key: int, record: _Record) -> None:
-        self._records[key] = record
+        self._records.set(key, record)
         self._numbers[record] += 1
-
-    def _unpack(self) -> None:
-        for weight_ppm, failures, _, keys in self._restored:
-            self._records.update(dict.fromkeys(unpacked_keys(keys).tolist(), (weight_ppm, failures)))
-        self._restored = ()
