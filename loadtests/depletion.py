@@ -21,7 +21,7 @@ REQUESTS: Final = 4000  # drawn at once
 PER_LOOK: Final = 25  # failures
 BROKEN_SHARE: Final = 0.01  # of the customers, those who always fail, whoever answers
 RAMP: Final = (0.05, 0.25, 0.5)  # weights
-PER_CUSTOMER: Final = 4  # failures, on average, that a run lasts
+PER_CUSTOMER: Final = 3  # failures, on average, that a run lasts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,9 @@ class Case:
 
 
 WORSE: Final = [
-    Case(customers=customers, weight=weight, ratio=ratio, heavy=heavy, broken=broken)
-    for customers, weight, ratio, heavy, broken in product(
-        (500, 2000), (0.1, 0.5), (TOLERATED_RATIO, 1.6), (False, True), ("", "some")
+    Case(customers=customers, weight=weight, ratio=ratio, heavy=heavy, broken=broken, pace=pace)
+    for customers, weight, ratio, heavy, broken, pace in product(
+        (500, 2000), (0.1, 0.5), (TOLERATED_RATIO, 1.6), (False, True), ("", "some"), (0.0, 0.1)
     )
 ]
 

@@ -18,8 +18,8 @@ from gateway.evidence.key_pairs import KeyPairs
 from gateway.routing.buckets import BUCKETS
 
 MOST_KEYS: Final = 200_000  # some 20 MB; failures of further keys are no evidence
-BURST_NS: Final = 5 * 10**9
-STABLE_LATER_NS: Final = 4 * BURST_NS  # that none of more than four bursts counts has a chance of 1 in 243
+BURST_NS: Final = 4 * 10**9
+STABLE_LATER_NS: Final = 3 * BURST_NS  # that none of more than three bursts counts has a chance of 1 in 81
 _Record = tuple[int, int]  # weight in ppm by which the key counts; failures if it is the candidate's, 0 if stable's
 
 

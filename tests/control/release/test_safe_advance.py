@@ -64,7 +64,7 @@ def test_customers_of_a_worse_candidate_who_have_all_failed_do_not_show_it_safe(
 def test_retries_are_one_failure() -> None:
     running = ramping()
     running.answer(2)
-    retried = [event for at_s in (0, 1, 4) for event in failures(200_000, at_s=at_s, candidate=range(50))]
+    retried = [event for at_s in (0, 1, 3) for event in failures(200_000, at_s=at_s, candidate=range(50))]
     running.tick(failures=[*retried, *failures(200_000, stable=range(400))])
     assert running.kinds() == ["Advance"]
 
@@ -76,7 +76,7 @@ def test_customers_of_stable_count_later_than_those_of_the_candidate_also_over_a
     assert running.controller.assessment().failures.log_safe == 0
     again = restarted(running)
     for one in (running, again):
-        one.calmly(18)
+        one.calmly(10)
         assert one.kinds() == []
         one.calmly(3)
         assert one.kinds() == ["Advance"]
