@@ -61,7 +61,7 @@ def test_harmless_candidate_with_many_customers_is_called_safe_as_soon_as_by_fir
 def test_retries_do_not_keep_a_harmless_candidate_from_being_called_safe() -> None:
     """Three failures at a time; 20 a second, so that stable's begin to count after 240."""
     case = Case(customers=20_000, weight=0.5, ratio=1.0, pace=0.001, retries=2)
-    assert all(failures_until_safe(seed, case, 2000) for seed in range(10))
+    assert all(failures_until_safe(seed, case, 3000) for seed in range(10))
 
 
 @pytest.mark.parametrize("broken", ["candidate", "stable"])
