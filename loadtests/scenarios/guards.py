@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from loadtests import simulation, spread
+from loadtests import depletion, simulation, spread
 from loadtests.report import RESULTS, write
 from loadtests.simulation import ALPHA, BASE_RATE, failures_to_stop, run_all, upper_limit
 
@@ -21,10 +21,13 @@ MISTAKES: Final = {
     "stopped, three comparisons together": simulation.together,
     "paused, classes predicted alike": simulation.drifting,
     "called safe, fails 1.5 times as often": simulation.called_safe,
+    "called safe, sticky, 1.5 and 1.6 times": depletion.worse_called_safe,
+    "called safe, the same under a ramp": depletion.worse_called_safe_in_a_ramp,
 }
 NAIVE: Final = {
     "stopped, sticky, counted naively": simulation.naive,
     "stopped, sticky, twelve hosts' counts added": spread.added_up,
+    "called safe, sticky, by first failures": depletion.worse_called_safe_by_firsts,
 }
 RUNS: Final = 5000
 HARMFUL_RUNS: Final = 1001

@@ -5,7 +5,8 @@ import random
 import orjson
 import pytest
 
-from gateway.evidence.key_bounds import SEALED, KeyBounds
+from gateway.evidence.key_bounds import KeyBounds
+from gateway.evidence.key_pairs import SEALED
 
 
 def test_first_event_of_a_key_has_the_weight_as_its_chance_and_the_next_none() -> None:

@@ -37,6 +37,7 @@ COUNTED_AS: Final = {
     "complaints": "complaints",
     "mirror_disagreement": "disagreements",
 }
+RUN_OUT: Final = "safety can hardly be shown any more: most sticky customers that fail have failed already"
 _DRIFTS: Final[Mapping[str, type[Drift]]] = {"predicted_class": Drift, "predicted_value": ValueDrift}
 FAILURES: Final = ComparisonSettings(name="failures", metric="failures")
 
@@ -60,7 +61,8 @@ class ComparisonResult:
 
     `log_e` (harm) and `log_safe` (safety) are natural logarithms of e-values. `log_safe` is None for predicted classes,
     which are never proved safe. `more_units`: further outcomes until the evidence of harm is enough, if the harm is as
-    it seems; None if it seems tolerable, or no means are compared. `notes`: outcomes that are clipped, or do not count.
+    it seems; None if it seems tolerable, or no means are compared. `notes`: outcomes that are clipped, or do not count;
+    that too few sticky customers are left to show safety.
     """
 
     name: str
@@ -129,6 +131,8 @@ class ComparisonEvidence:
     def is_empty(self) -> bool:
         """Whether it has no data since the last restart."""
         process = self.process
+        if isinstance(process, FailureCounts):
+            return process.is_empty
         return not any(process.blocks if isinstance(process, Drift) else process.counts)
 
 
@@ -163,6 +167,7 @@ class Guards:
             elif isinstance(process, FailureCounts):
                 for failure in FAILURES_BY_METRIC[comparison.settings.metric](seen, epoch_began_ns):
                     process.add(*failure)
+                process.pass_time(seen.time_ns)
             elif seen.classes is not None:
                 process.observe(seen.classes)
 
@@ -251,10 +256,16 @@ class Guards:
             log_e=process.log_e,
             log_safe=log_safe,
             more_units=process.more_units(enough) if isinstance(process, MeanEvidence) else None,
-            notes=self._notes(settings, process) if isinstance(process, MeanEvidence) else (),
+            notes=self._notes(settings, process, verdict),
         )
 
-    def _notes(self, settings: ComparisonSettings, process: MeanEvidence) -> tuple[str, ...]:
+    def _notes(
+        self, settings: ComparisonSettings, process: FailureCounts | MeanEvidence | Drift, verdict: GuardVerdict
+    ) -> tuple[str, ...]:
+        if isinstance(process, FailureCounts):
+            return (RUN_OUT,) if verdict is GuardVerdict.INCONCLUSIVE and process.runs_out else ()
+        if isinstance(process, Drift):
+            return ()
         clipped = clipped_words(process.clipped, sum(process.counts))
         return tuple(filter(None, (clipped, self._outcomes.limits_reached(settings.outcome))))
 

@@ -14,13 +14,18 @@ import numpy.typing as npt
 
 Ratios = Sequence[float]
 Attributed = Mapping[tuple[float, bool], int]  # (chance of the candidate, whether it was it) -> failures
+FailedByChance = Mapping[tuple[float, int], int]  # (chance, failures of the candidate's key; 0: stable's) -> keys
 Classes = npt.NDArray[np.int64]  # rows predicted as each class
 
 FAILURE_RATIOS: Final = (1.5, 2.0, 3.0, 5.0, 10.0)
 FEEDBACK_RATIOS: Final = (1.1, 1.25, 1.5, 2.0, 3.0)
 HARMLESS_RATIOS: Final = (0.7, 0.85, 1.0)
 TOLERATED_RATIO: Final = 1.5
+MOST_TOLD: Final = 20  # failures of a key; that none of as many counts has a chance of 3e-10
 PAIRED_SHARE: Final = 0.5  # chance that the candidate is the wrong one of two that disagree on the same input
+
+
+NO_KEYS: Final[FailedByChance] = {}
 
 
 class Block(NamedTuple):
@@ -38,10 +43,26 @@ def log_harm(failures: Attributed, ratios: Ratios) -> float:
     return log_mean([_log_likelihood(failures, ratio) for ratio in ratios])
 
 
-def log_safety(failures: Attributed) -> float:
-    """Return the log evidence against "the candidate fails at least TOLERATED_RATIO times as often as stable"."""
+def log_safety(failures: Attributed, keys: FailedByChance = NO_KEYS) -> float:
+    """Return the log evidence against "the candidate fails at least TOLERATED_RATIO times as often as stable".
+
+    `failures`: of requests that were assigned on their own. `keys`: sticky keys that have failed since the evidence
+    began, each assigned once. Of them only a first failure is evidence, and the first failures of a worse version come
+    sooner, and so run out sooner. So a failure of the candidate counts with a chance of 1 / TOLERATED_RATIO, one of
+    stable always: at that ratio a key is then as likely to fail next, and to have failed already, with either version,
+    however often it is used, whatever its rate and however that drifts; so the next key to fail is the candidate's with
+    the chance of its weight. At a higher ratio more of the candidate's have failed at any time, and the evidence is
+    less. What is returned is the mean over all such choices, which is known: none of n failures counts with a chance of
+    (1 - 1 / TOLERATED_RATIO)^n. That takes failures to come independently (see `FailedKeys` for bursts), and customers
+    to use the candidate no less once it has failed; that a few keys fail more often, and no others, is not seen.
+    """
     against = _log_likelihood(failures, TOLERATED_RATIO)
-    return log_mean([_log_likelihood(failures, ratio) - against for ratio in HARMLESS_RATIOS])
+    return log_mean(
+        [
+            _log_likelihood(failures, ratio) - against + _log_first_failures(keys, ratio / TOLERATED_RATIO)
+            for ratio in HARMLESS_RATIOS
+        ]
+    )
 
 
 def log_drift(blocks: Iterable[Block]) -> float:
@@ -104,6 +125,19 @@ def _log_likelihood(failures: Attributed, ratio: float) -> float:
         count * ((math.log(ratio) if candidate else 0.0) - math.log1p(chance * (ratio - 1)))
         for (chance, candidate), count in failures.items()
     )
+
+
+def _log_first_failures(keys: FailedByChance, ratio: float) -> float:
+    """The log likelihood ratio of first failures that count `ratio` times as often for the candidate's keys."""
+    total = 0.0
+    for (chance, failed), number in keys.items():
+        none = math.log1p(chance * (ratio - 1))  # of stable's key: the inverse of its factor
+        if failed:
+            uncounted = (1 - 1 / TOLERATED_RATIO) ** failed
+            total += number * math.log(uncounted + (1 - uncounted) * ratio * math.exp(-none))
+        else:
+            total -= number * none
+    return total
 
 
 def _predicted_shares(classes: int, before: Classes | None) -> npt.NDArray[np.float64]:

@@ -1,16 +1,27 @@
 """Counts failures by variant and by the chance of the candidate: the input of `log_harm` and `log_safety`.
 
 A customer whose requests always fail is one piece of evidence, not one per request: with sticky traffic the customer
-was assigned at random, once. So a failure counts with the chance that its key left open (see `KeyBounds`).
+was assigned at random, once. So a failure counts with the chance that its key left open (see `KeyBounds`). For safety
+that is not enough, and the keys that have failed are counted from each restart on (see `FailedKeys`).
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from gateway.control.guards.evidence import FAILURE_RATIOS, Attributed, Ratios, log_harm, log_safety
+from gateway.control.guards.evidence import (
+    FAILURE_RATIOS,
+    Attributed,
+    FailedByChance,
+    Ratios,
+    log_harm,
+    log_safety,
+)
+from gateway.control.guards.failed_keys import FailedKeys
 from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
+
+FALLEN: Final = 3.0  # of the evidence of safety, from its height: twentyfold, more than chance does as a rule
 
 
 class FailureCounts:
@@ -21,6 +32,9 @@ class FailureCounts:
 
     `of_epoch`: those that count since the epoch began; `repeated`: those of stable's and of the candidate's sticky keys
     that do not, since it was known already whose they would be.
+
+    `safest`: the failures of requests without a key, and the failed keys, that `log_safe` was computed from. With keys
+    that is where it was highest of all looks since the last restart: as keys run out, it falls for any candidate.
     """
 
     def __init__(self, ratios: Ratios = FAILURE_RATIOS, *, once: bool = False) -> None:
@@ -30,12 +44,21 @@ class FailureCounts:
         self.of_epoch: Counter[tuple[float, bool]] = Counter()
         self.repeated = [0, 0]
         self._known = KeyBounds()
+        self._keyless: Counter[tuple[float, bool]] = Counter()
+        self._failed = FailedKeys()
+        self.safest: tuple[Attributed, FailedByChance] = ({}, {})
+        self._log_safest = 0.0
         self._log_e: tuple[float, float] | None = (0.0, 0.0)
 
     @property
     def counts(self) -> Attributed:
         """The failures counted since the last restart."""
         return self._counts
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no failure has counted since the last restart."""
+        return not (self._counts or self._failed.counts)
 
     @property
     def log_e(self) -> float:
@@ -47,23 +70,44 @@ class FailureCounts:
         """The evidence of safety."""
         return self._evidence()[1]
 
-    def add(self, weight_ppm: int, candidate: bool, key: int | None) -> None:
-        """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any."""
+    @property
+    def runs_out(self) -> bool:
+        """Whether too few sticky keys are left for the evidence of safety to grow further: it has fallen far."""
+        return bool(self.safest[1]) and log_safety(self._keyless, self._failed.counts) < self.log_safe - FALLEN
+
+    def add(self, weight_ppm: int, candidate: bool, key: int | None, time_ns: int | None = None) -> None:
+        """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any.
+        `time_ns`: by which its retries are known to be that; None if it has none.
+        """
         chance = weight_ppm / BUCKETS if key is None else self._chance(weight_ppm, candidate, key)
         if 0 < chance < 1:
             self._counts[chance, candidate] += 1
             self.of_epoch[chance, candidate] += 1
-            self._log_e = None
         elif 0 < weight_ppm < BUCKETS:
             self.repeated[candidate] += 1
+        if 0 < weight_ppm < BUCKETS:
+            self._add_for_safety(weight_ppm, candidate, key, time_ns)
+            self._log_e = None
+
+    def _add_for_safety(self, weight_ppm: int, candidate: bool, key: int | None, time_ns: int | None) -> None:
+        if key is None:
+            self._keyless[weight_ppm / BUCKETS, candidate] += 1
+        else:
+            self._failed.add(weight_ppm, candidate, key, time_ns)
 
     def _chance(self, weight_ppm: int, candidate: bool, key: int) -> float:
         return 0.0 if self._once and key in self._known else self._known.learn(weight_ppm, candidate, key)
 
+    def pass_time(self, time_ns: int) -> None:
+        """Count for safety what counts by now."""
+        if self._failed.pass_time(time_ns):
+            self._log_e = None
+
     def restart(self) -> None:
         """Reset the evidence; what is known of sticky keys is kept."""
-        self._counts = Counter()
-        self._log_e = (0.0, 0.0)
+        self._counts, self._keyless, self.safest = Counter(), Counter(), ({}, {})
+        self._failed.clear()
+        self._log_safest, self._log_e = 0.0, (0.0, 0.0)
 
     def reset(self) -> None:
         """Reset the evidence and what is known of sticky keys, for a new epoch."""
@@ -78,6 +122,9 @@ class FailureCounts:
             "of_epoch": _listed(self.of_epoch),
             "repeated": self.repeated[:],
             "known": self._known.to_json(),
+            "keyless": _listed(self._keyless),
+            "failed": self._failed.to_json(),
+            "safest": [_listed(part) for part in self.safest],
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
@@ -86,20 +133,30 @@ class FailureCounts:
         self.of_epoch = _counter(kept.get("of_epoch", kept["counts"]))  # earlier gateways did not keep them
         self.repeated = list(kept.get("repeated", (0, 0)))
         self._known.restore(kept["known"])
+        # earlier gateways counted for safety what they did for harm: that starts over
+        self._keyless = _counter(kept.get("keyless", ()))
+        self._failed.restore(kept.get("failed", {}))
+        keyless, failed = kept.get("safest", ((), ()))
+        self.safest = _counter(keyless), _counter(failed)
+        self._log_safest = log_safety(*self.safest)
         self._log_e = None
 
     def _evidence(self) -> tuple[float, float]:
         if self._log_e is None:
-            self._log_e = log_harm(self._counts, self._ratios), log_safety(self._counts)
+            present: tuple[Attributed, FailedByChance] = dict(self._keyless), self._failed.counts
+            log_safe = log_safety(*present)
+            if log_safe >= self._log_safest or not present[1]:
+                self.safest, self._log_safest = present, log_safe
+            self._log_e = log_harm(self._counts, self._ratios), self._log_safest
         return self._log_e
 
 
-def _listed(counts: Attributed) -> list[list[Any]]:
-    return [[chance, candidate, count] for (chance, candidate), count in counts.items()]
+def _listed(counts: Mapping[Any, int]) -> list[list[Any]]:
+    return [[chance, which, count] for (chance, which), count in counts.items()]
 
 
-def _counter(listed: Sequence[Sequence[Any]]) -> Counter[tuple[float, bool]]:
-    return Counter({(chance, candidate): count for chance, candidate, count in listed})
+def _counter(listed: Sequence[Sequence[Any]]) -> Counter[tuple[float, Any]]:
+    return Counter({(chance, which): count for chance, which, count in listed})
 
 
 def rows(counts: Attributed) -> Sequence[tuple[float, int, int]]:

@@ -20,7 +20,8 @@ TIME: Final = "time_ns"
 def evidence_record(
     time_ns: int, guards: Guards, assessment: Assessment, violated: tuple[Violation, ...]
 ) -> dict[str, Any]:
-    """Return the record, ready for JSON. E-values are log10; rows of failures are (chance, candidate's, stable's).
+    """Return the record, ready for JSON. E-values are log10; rows of failures are (chance, candidate's, stable's);
+    of failed sticky keys (chance, failures if it is the candidate's or else 0, keys): see `FailureCounts.safest`.
 
     `alpha_j` is the part of alpha available after the evidence's `restart`th start; a combined e-value that reaches
     1/alpha_j triggers the action.
@@ -89,7 +90,15 @@ def _seen(comparison: ComparisonEvidence) -> dict[str, Any]:
         return {"blocks": blocks_to_json(process.blocks)}
     if isinstance(process, MeanEvidence):
         return {"outcome": comparison.settings.outcome, "means": process.record()}
-    return {"ratios": list(RATIOS[comparison.settings.metric]), "failures": [list(row) for row in rows(process.counts)]}
+    keyless, keys = process.safest
+    return {
+        "ratios": list(RATIOS[comparison.settings.metric]),
+        "failures": [list(row) for row in rows(process.counts)],
+        "safest": {
+            "failures": [list(row) for row in rows(keyless)],
+            "keys": [[chance, failed, number] for (chance, failed), number in sorted(keys.items())],
+        },
+    }
 
 
 def _log_e(guard: Mapping[str, Any]) -> float:
@@ -101,7 +110,11 @@ def _log_e(guard: Mapping[str, Any]) -> float:
 
 
 def _log_safe(guard: Mapping[str, Any]) -> float:
-    return recomputed(guard["means"]).log_safe if "means" in guard else log_safety(attributed(guard["failures"]))
+    if "means" in guard:
+        return recomputed(guard["means"]).log_safe
+    counts = guard.get("safest", guard)  # earlier gateways counted for safety what they did for harm
+    keys = {(chance, failed): number for chance, failed, number in counts.get("keys", ())}
+    return log_safety(attributed(counts["failures"]), keys)
 
 
 def _log10(log: float) -> float:

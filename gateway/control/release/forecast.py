@@ -88,7 +88,8 @@ def _blocked_on(controller: Controller, assessment: Assessment, left_s: float | 
         case Stage.RAMPING if left_s:
             return f"the interval to end, in {left_s:.0f} s"
         case Stage.RAMPING if assessment.failures.verdict is not GuardVerdict.SAFE:
-            return "evidence of safety (with advance: no-violation, an interval with requests and without violations)"
+            without = "with advance: no-violation, an interval with requests and without violations"
+            return "; ".join((f"evidence of safety ({without})", *assessment.failures.notes))
         case _:
             return ""
 

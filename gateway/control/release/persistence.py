@@ -22,7 +22,7 @@ log: Final = logging.getLogger("gateway.control.release")
 
 
 def dump(controller: Controller, now_s: float) -> dict[str, Any]:
-    """Return the controller's state for `load`. Its size grows by some 7 bytes for each sticky key that has failed."""
+    """Return the controller's state for `load`. Its size grows by some 10 bytes for each sticky key that has failed."""
     return {
         **_fingerprint(controller.settings),
         "weight_ppm": controller.ramp.weights_ppm[controller.state.step] if controller.ramp else 0,
@@ -52,7 +52,7 @@ def load(
         for drift in DRIFTS:
             guards.pop(drift, None)
     if SLOW_REQUESTS in guards and _threshold(memory) != _threshold(said):
-        guards[SLOW_REQUESTS] = {**guards[SLOW_REQUESTS], "counts": [], "of_epoch": [], "repeated": [0, 0]}
+        guards[SLOW_REQUESTS] = {"counts": [], "known": guards[SLOW_REQUESTS]["known"]}
     controller.guards.restore(guards)
     if any(memory[key] != said[key] for key in ("split", "comparisons")):
         place.restart += 1

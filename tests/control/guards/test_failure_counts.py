@@ -1,5 +1,6 @@
 """Failure counts: what a sticky key contributes to the evidence, and that it contributes no more."""
 
+import json
 import math
 import random
 from itertools import pairwise
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.guards.evidence import FAILURE_RATIOS, log_harm
+from gateway.control.guards.evidence import FAILURE_RATIOS, log_harm, log_safety
 from gateway.control.guards.failure_counts import FailureCounts, attributed, rows
 from gateway.routing.buckets import BUCKETS
 
@@ -115,6 +116,63 @@ def test_key_adds_no_evidence_on_average_at_any_weights(weights: list[int], part
     assert mean == pytest.approx(1.0)
 
 
+def test_safety_counts_all_keys_anew_after_a_restart_and_harm_only_what_was_open() -> None:
+    ledger = FailureCounts()
+    for _ in range(2):
+        ledger.restart()
+        ledger.add(100_000, True, 5)
+        ledger.add(100_000, True, 5)
+        for key in range(30):
+            ledger.add(100_000, False, 900_000 + key)
+        ledger.add(100_000, False, None)
+    assert rows(ledger.counts) == [(0.1, 0, 1)]
+    assert ledger.log_safe == log_safety({(0.1, False): 1}, {(0.1, 2): 1, (0.1, 0): 30}) > 0
+    assert not ledger.is_empty
+    ledger.restart()
+    assert ledger.is_empty and ledger.log_safe == 0
+    ledger.add(100_000, True, 5)
+    assert not ledger.counts and not ledger.is_empty
+
+
+def test_evidence_of_safety_from_keys_stays_at_its_height_as_they_run_out() -> None:
+    ledger = FailureCounts()
+    for key in range(100):
+        ledger.add(500_000, False, 900_000 + key)
+    highest = ledger.log_safe
+    assert highest == log_safety({}, {(0.5, 0): 100}) > 0
+    assert not ledger.runs_out
+    for key in range(100):
+        ledger.add(500_000, True, key)
+    restored = FailureCounts()
+    restored.restore(json.loads(json.dumps(ledger.to_json())))
+    for one in (ledger, restored):
+        assert (one.log_safe, one.safest[1], one.runs_out) == (highest, {(0.5, 0): 100}, True)
+        one.restart()
+        assert (one.log_safe, one.runs_out) == (0, False)
+
+
+def test_evidence_of_safety_without_keys_falls_with_later_failures() -> None:
+    ledger = FailureCounts()
+    for _ in range(100):
+        ledger.add(500_000, False, None)
+    highest = ledger.log_safe
+    for _ in range(100):
+        ledger.add(500_000, True, None)
+    assert ledger.log_safe == log_safety({(0.5, False): 100, (0.5, True): 100}) < highest
+    assert not ledger.runs_out
+
+
+def test_state_of_an_earlier_gateway_starts_the_evidence_of_safety_anew() -> None:
+    ledger, restored = FailureCounts(), FailureCounts()
+    ledger.add(100_000, False, 900_000)
+    earlier = {name: ledger.to_json()[name] for name in ("counts", "of_epoch", "repeated", "known")}
+    restored.restore(earlier)
+    assert (restored.log_e, restored.log_safe) == (ledger.log_e, 0)
+    restored.add(100_000, False, 900_000)
+    assert rows(restored.counts) == [(0.1, 0, 1)]
+    assert restored.log_safe == log_safety({}, {(0.1, 0): 1})
+
+
 def test_failure_counts_are_restored_from_json() -> None:
     generator = random.Random(0)
     ledger, restored = FailureCounts(), FailureCounts()
@@ -123,7 +181,10 @@ def test_failure_counts_are_restored_from_json() -> None:
         key = generator.randrange(BUCKETS)
         ledger.add(weight, key < weight, generator.choice((None, key)))
     restored.restore(ledger.to_json())
-    assert restored.to_json() == ledger.to_json()
+    again = FailureCounts()
+    again.restore(restored.to_json())
+    assert again.to_json() == restored.to_json()
+    assert {**again.to_json(), "failed": {}} == {**ledger.to_json(), "failed": {}}
     assert (restored.log_e, restored.log_safe) == (ledger.log_e, ledger.log_safe)
     assert attributed(rows(ledger.counts)) == {
         (chance, candidate): ledger.counts.get((chance, candidate), 0)

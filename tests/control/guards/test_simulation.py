@@ -5,6 +5,14 @@ from statistics import median
 
 import pytest
 
+from loadtests.depletion import (
+    Case,
+    failures_until_safe,
+    firsts_until_safe,
+    worse_called_safe,
+    worse_called_safe_by_firsts,
+    worse_called_safe_in_a_ramp,
+)
 from loadtests.simulation import (
     ALPHA,
     at_most,
@@ -26,6 +34,45 @@ RUNS = 60
 @pytest.mark.parametrize("simulate", [plain, sticky, ramping, together, drifting, called_safe])
 def test_false_alarms_are_within_alpha(simulate: Callable[[int], bool]) -> None:
     assert is_explained_by_alpha(simulate)
+
+
+def test_candidates_that_fail_half_as_often_again_are_called_safe_within_alpha_though_customers_run_out() -> None:
+    assert is_explained_by_alpha(worse_called_safe)
+
+
+def test_the_same_by_first_failures_alone_exceeds_alpha() -> None:
+    assert not is_explained_by_alpha(worse_called_safe_by_firsts)
+
+
+def test_customers_who_have_failed_at_an_earlier_weight_do_not_make_a_worse_candidate_safe() -> None:
+    assert is_explained_by_alpha(worse_called_safe_in_a_ramp)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.5])
+def test_harmless_candidate_with_many_customers_is_called_safe_as_soon_as_by_first_failures(weight: float) -> None:
+    case = Case(customers=20_000, weight=weight, ratio=1.0)
+    found, firsts = (
+        median(until(seed, case, 3000) or 3000 for seed in range(20))
+        for until in (failures_until_safe, firsts_until_safe)
+    )
+    assert found <= 1.25 * firsts < 3000
+
+
+def test_retries_do_not_keep_a_harmless_candidate_from_being_called_safe() -> None:
+    """Three failures at a time; 20 a second, so that stable's begin to count after 240."""
+    case = Case(customers=20_000, weight=0.5, ratio=1.0, pace=0.001, retries=2)
+    assert all(failures_until_safe(seed, case, 3000) for seed in range(10))
+
+
+@pytest.mark.parametrize("broken", ["candidate", "stable"])
+def test_customer_whose_every_request_fails_does_not_keep_a_harmless_candidate_from_being_called_safe(
+    broken: str,
+) -> None:
+    one, none = (
+        [failures_until_safe(seed, Case(customers=20_000, ratio=1.0, broken=which), 8000) for seed in range(12)]
+        for which in (broken, "")
+    )
+    assert None not in (*one, *none)
 
 
 @pytest.mark.slow

@@ -1,0 +1,121 @@
+"""`advance: safe` with sticky customers, whose failures repeat: when a ramp goes on, and the record of why."""
+
+import json
+
+import pytest
+
+from gateway.control.release.actions import Advance
+from gateway.control.release.audit import recompute
+from gateway.control.release.forecast import progress
+from gateway.control.release.persistence import dump, load
+from gateway.shm.failure_events import FailureEvent, FailureKind
+from tests.control.release.running import ERRORS, RAMP, Running, release
+
+SAFE = {**RAMP, "weights": [20, 50, 100], "advance": "safe"}
+FORECAST = "evidence of safety (with advance: no-violation, an interval with requests and without violations)"
+
+
+def failures(
+    weight_ppm: int, *, at_s: float = 0, candidate: range = range(0), stable: range = range(0)
+) -> list[FailureEvent]:
+    """One of each customer: those of the candidate from bucket 0 on, those of stable from 900,000 on."""
+    return [
+        FailureEvent(round(at_s * 1e9), 0, 1, weight_ppm, buckets is candidate, FailureKind.FAILURE, first + number)
+        for buckets, first in ((candidate, 0), (stable, 900_000))
+        for number in buckets
+    ]
+
+
+def ramping() -> Running:
+    running = Running(release(ramp=SAFE, comparisons=[ERRORS]))
+    running.calmly(61)
+    return running
+
+
+def restarted(running: Running) -> Running:
+    memory = json.loads(json.dumps(dump(running.controller, running.now_s)))
+    again = Running(running.settings, load(running.settings, memory, running.now_s), running.now_s)
+    again.answer(2)
+    return again
+
+
+def test_customers_show_a_ramp_safe_and_count_again_at_the_next_step() -> None:
+    running = ramping()
+    running.answer(2)
+    running.tick(failures=failures(200_000, candidate=range(50), stable=range(400)))
+    assert running.weights == {"everyone": 500_000}
+    running.calmly(61)
+    assert running.kinds() == ["Advance"]  # what was shown at one step is not shown at the next
+    running.answer(2)
+    running.tick(failures=failures(500_000, candidate=range(100), stable=range(250)))
+    assert running.kinds() == ["Advance", "Advance"]
+
+
+def test_customers_of_a_worse_candidate_who_have_all_failed_do_not_show_it_safe() -> None:
+    """The first failures alone are what a harmless candidate's are: 100 and 400 at 20%."""
+    running = ramping()
+    running.answer(2)
+    often = [event for at_s in (0, 10, 20) for event in failures(200_000, at_s=at_s, candidate=range(100))]
+    running.tick(failures=[*often, *failures(200_000, stable=range(400))])
+    assert running.kinds() == []
+    assert running.controller.assessment().failures.verdict == "inconclusive"
+
+
+def test_retries_are_one_failure() -> None:
+    running = ramping()
+    running.answer(2)
+    retried = [event for at_s in (0, 1, 3) for event in failures(200_000, at_s=at_s, candidate=range(50))]
+    running.tick(failures=[*retried, *failures(200_000, stable=range(400))])
+    assert running.kinds() == ["Advance"]
+
+
+def test_customers_of_stable_count_later_than_those_of_the_candidate_also_over_a_restart() -> None:
+    running = ramping()
+    running.answer(2)
+    running.tick(failures=failures(200_000, at_s=running.now_s, candidate=range(50), stable=range(400)))
+    assert running.controller.assessment().failures.log_safe == 0
+    again = restarted(running)
+    for one in (running, again):
+        one.calmly(10)
+        assert one.kinds() == []
+        one.calmly(3)
+        assert one.kinds() == ["Advance"]
+
+
+def test_evidence_and_its_height_survive_a_restart() -> None:
+    running = ramping()
+    running.controller.state.step_started_s = running.now_s  # the interval begins again
+    running.tick(failures=failures(200_000, candidate=range(30), stable=range(400)))
+    running.tick(failures=failures(200_000, candidate=range(30, 70)))
+    again = restarted(running)
+    before, after = (one.controller.assessment().failures for one in (running, again))
+    assert (after.verdict, after.log_safe) == (before.verdict, before.log_safe) == ("safe", before.log_safe)
+    for one in (running, again):
+        one.tick(failures=failures(200_000, candidate=range(70, 80), stable=range(1200)))
+    before, after = (one.controller.assessment().failures for one in (running, again))
+    assert after.log_safe == before.log_safe > 10
+
+
+def test_advance_can_be_recomputed_from_its_record() -> None:
+    running = ramping()
+    running.answer(2)
+    for _ in range(2):
+        running.tick(failures=failures(200_000, candidate=range(20), stable=range(400)))
+    (advance,) = (action for action in running.actions if isinstance(action, Advance))
+    record = json.loads(json.dumps(advance.evidence))
+    (errors,) = record["guards"]
+    assert errors["safest"] == {"failures": [], "keys": [[0.2, 0, 400], [0.2, 1, 20]]}
+    assert recompute(record).safe["errors"] == pytest.approx(errors["log10_safe"])
+    assert errors["log10_safe"] >= 2
+    del errors["safest"]  # as earlier gateways wrote it
+    assert recompute(record).safe["errors"] > errors["log10_safe"]
+
+
+def test_status_says_when_too_few_customers_are_left() -> None:
+    running = ramping()
+    running.tick(failures=failures(200_000, candidate=range(10), stable=range(80)))
+    assert progress(running.controller, running.now_s, 0.01).blocked_on == FORECAST
+    running.tick(failures=failures(200_000, at_s=10, candidate=range(25)))
+    said = "safety can hardly be shown any more: most sticky customers that fail have failed already"
+    assert running.controller.assessment().failures.notes == (said,)
+    assert progress(running.controller, running.now_s, 0.01).blocked_on == f"{FORECAST}; {said}"
