@@ -2,11 +2,19 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.evidence.intervals import ALPHA, EffectSums
 
 MOST_FORECAST: Final = 10_000_000  # outcomes more; beyond it no number is named
+
+
+class FeedbackShare(NamedTuple):
+    """The shares, from 0 to 1, of the predictions that are at least `age_s` old for which feedback has come."""
+
+    candidate: float
+    stable: float
+    age_s: float = 0.0
 
 
 class EffectVerdict(StrEnum):
@@ -31,10 +39,11 @@ class Effect:
     `stable_mean`: theirs; None without any. `clipped`: outcomes outside of the range. `harm`: `increase`, `decrease` or
     empty if nobody has said which it is. `tolerance`: the harm that is accepted. `more_units`: further outcomes of
     both versions that would tell, if the difference is as it seems; None if it is known, or cannot be said.
-    `feedback_ratio`: how many times as often feedback comes for the candidate as for stable, if that is certain.
-    `not_counted`: in words, which outcomes do not count since there is no room for them. `counted`: what outcomes are
-    called. `is_ratio`: what is compared is how often it happens, without a mean: the effect is the part more, such as
-    0.5 for one and a half times as often.
+    `feedback_ratio`: how many times as often feedback comes for the candidate as for stable, if that is certain;
+    `feedback_share`: for which part of their predictions, None if that is not known. `not_counted`: in words, which
+    outcomes do not count since there is no room for them. `counted`: what outcomes are called. `is_ratio`: what is
+    compared is how often it happens, without a mean: the effect is the part more, such as 0.5 for one and a half times
+    as often.
     """
 
     outcome: str
@@ -54,6 +63,7 @@ class Effect:
     tolerance: float
     more_units: int | None
     feedback_ratio: float | None = None
+    feedback_share: FeedbackShare | None = None
     not_counted: str = ""
     counted: str = "outcomes"
     is_ratio: bool = False
@@ -94,7 +104,12 @@ class Effect:
         """Whether feedback comes as often for both; empty if that is not certain."""
         if self.feedback_ratio is None:
             return ""
-        return f"feedback comes {self.feedback_ratio:.3g} times as often for the candidate as for stable"
+        share = self.feedback_share
+        if share is None:
+            return f"feedback comes {self.feedback_ratio:.3g} times as often for the candidate as for stable"
+        candidate, stable = (f"{100 * one:.3g}%" for one in (share.candidate, share.stable))
+        age = f" at least {share.age_s:g} s old" if share.age_s else ""
+        return f"feedback has come for {candidate} of the candidate's and {stable} of stable's predictions{age}"
 
 
 def effect_of(
@@ -106,6 +121,7 @@ def effect_of(
     tolerance: float = 0.0,
     slices: int = 1,
     feedback_ratio: float | None = None,
+    feedback_share: FeedbackShare | None = None,
     not_counted: str = "",
 ) -> Effect:
     """Return what the sums say. `slices`: how many routes are looked at together, for each of which alpha is smaller
@@ -132,6 +148,7 @@ def effect_of(
         tolerance=tolerance,
         more_units=_more_units(sums, interval, harm, tolerance),
         feedback_ratio=feedback_ratio,
+        feedback_share=feedback_share,
         not_counted=not_counted,
     )
 

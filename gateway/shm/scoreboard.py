@@ -13,7 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.shm.segment import SharedSegment
-from gateway.shm.tally import BLOCK, HELD, LAST, LATENCY, OUTCOME, RUNNING, TRIP, TRIPS, WAITING, Tally, Totals
+from gateway.shm.tally import (
+    BLOCK,
+    HELD,
+    LAST,
+    LATENCY,
+    OUTCOME,
+    RUNNING,
+    SPAN,
+    TRIP,
+    TRIPS,
+    WAITING,
+    Tally,
+    Totals,
+    randomised_in,
+)
 
 VERSIONS: Final = 8192  # slots: versions served at once, including those that a reload adds or that still drain
 
@@ -38,7 +52,7 @@ HEARTBEATS: Final = 17  # heartbeats of the worker's event loop, counted; 0: it 
 LOADING: Final = 18  # the slot of the version that is being loaded, plus 1; 0: none
 LATE_SENDS: Final = 19  # answers of candidates that were sent when control's heartbeat or the lease had ended
 HEAD: Final = 24
-_LAYOUT: Final = 0x5342_0004_0000 + BLOCK
+_LAYOUT: Final = 0x5342_0004_0000 + SPAN
 
 
 class Scoreboard:
@@ -49,12 +63,12 @@ class Scoreboard:
         self.workers = workers
         table = np.frombuffer(segment.words, np.int64)
         self._heads = table[: workers * HEAD].reshape(workers, HEAD)
-        self._blocks = table[workers * HEAD :].reshape(VERSIONS, workers, BLOCK)
+        self._blocks = table[workers * HEAD :].reshape(VERSIONS, workers, SPAN)
 
     @classmethod
     def create(cls, path: Path, workers: int) -> "Scoreboard":
         """Create the board, with memory for the heads only. Called by control. Raises SettingsError if that fails."""
-        return cls(SharedSegment.create(path, workers * (HEAD + VERSIONS * BLOCK), _LAYOUT, workers * HEAD), workers)
+        return cls(SharedSegment.create(path, workers * (HEAD + VERSIONS * SPAN), _LAYOUT, workers * HEAD), workers)
 
     @classmethod
     def attach(cls, path: Path, workers: int) -> "Scoreboard":
@@ -63,7 +77,7 @@ class Scoreboard:
 
     def open(self, slot: int) -> None:
         """Allocate memory for a version in `slot`, with all counters 0; raises SettingsError if memory is short."""
-        self.segment.reserve(self._first(0, slot), self.workers * BLOCK)
+        self.segment.reserve(self._first(0, slot), self.workers * SPAN)
         self._blocks[slot] = 0
 
     def held(self, slot: int) -> bool:
@@ -72,7 +86,7 @@ class Scoreboard:
 
     def restore(self, slot: int, totals: "Totals") -> None:
         """Let a version that comes back continue from its earlier totals. No worker may know the slot yet."""
-        self._blocks[slot, 0] = totals.words
+        self._blocks[slot, 0, :BLOCK] = totals.words
 
     def tally(self, worker: int, slot: int) -> Tally:
         """Return the Tally on which `worker` counts for the version in `slot`."""
@@ -81,7 +95,7 @@ class Scoreboard:
     def words(self, worker: int, slot: int) -> "memoryview[int]":
         """Return the words of one version and worker."""
         first = self._first(worker, slot)
-        return self.segment.words[first : first + BLOCK]
+        return self.segment.words[first : first + SPAN]
 
     def head(self, worker: int) -> "memoryview[int]":
         """Return the worker's own words, indexed by INFLIGHT and so on: present values and cumulative counts."""
@@ -104,7 +118,13 @@ class Scoreboard:
 
     def totals(self, slot: int) -> Totals:
         """Return the counters of the version in `slot`, added up over workers."""
-        return Totals(self._blocks[slot].sum(axis=0))
+        return Totals(self._blocks[slot, :, :BLOCK].sum(axis=0))
+
+    def randomised(self, slot: int, epoch: int) -> tuple[int, int]:
+        """Return how many predictions of the candidate's release in `slot` were assigned at random in this epoch,
+        stable's and the candidate's.
+        """
+        return randomised_in(epoch, self._blocks[slot])
 
     def request_counts(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return how many requests each of these versions has had, over all outcomes and workers."""
@@ -127,4 +147,4 @@ class Scoreboard:
         return TRIPS[int(self._blocks[slot, worker, TRIP])]
 
     def _first(self, worker: int, slot: int) -> int:
-        return self.workers * HEAD + (slot * self.workers + worker) * BLOCK
+        return self.workers * HEAD + (slot * self.workers + worker) * SPAN

@@ -55,7 +55,10 @@ _CLASS: Final = _MIRROR + len(MIRRORED)
 _BATCH: Final = _CLASS + STRATA * CLASSES  # count, ns for each size from 1 on
 HELD: Final = _BATCH + 2 * LARGEST_BATCH  # objects of the worker that may still count here
 RUNNING: Final = HELD + 1  # of a candidate: runs under way in the worker's threads
-BLOCK: Final = RUNNING + 1
+BLOCK: Final = RUNNING + 1  # words of Totals: hosts of a fleet compare their layout by it
+_EPOCH: Final = BLOCK  # of a candidate: the epoch of the next two, and behind them what only `Tally` and the board use
+_RANDOMISED: Final = _EPOCH + 1  # predictions of stable, then of the candidate
+SPAN: Final = _RANDOMISED + 2
 _VARIANT_WORDS: Final = {  # first word of a variant's outcomes and of its latencies, and its index
     variant: (OUTCOME + index * len(OUTCOMES), LATENCY + index * BUCKETS, index)
     for index, variant in enumerate(VARIANTS)
@@ -69,7 +72,7 @@ class Tally:
     __slots__ = ("__weakref__", "_words")
 
     def __init__(self, words: "memoryview[int] | None" = None) -> None:
-        self._words = memoryview(array("q", bytes(8 * BLOCK))) if words is None else words
+        self._words = memoryview(array("q", bytes(8 * SPAN))) if words is None else words
 
     def success(self, variant: str, ns: int, ended_ns: int) -> None:
         """Count a request answered with a prediction after `ns`, at `ended_ns` on the monotonic clock."""
@@ -121,6 +124,16 @@ class Tally:
             if index >= 0:
                 words[first + (index if index < CLASSES else CLASSES - 1)] += 1
 
+    def randomised(self, epoch: int, candidate: bool) -> None:
+        """Count a prediction of this candidate's release that was assigned at random in `epoch`, by whose it is."""
+        words = self._words
+        if words[_EPOCH] != epoch:
+            if words[_EPOCH] > epoch:  # it was under way when its epoch ended
+                return
+            words[_RANDOMISED] = words[_RANDOMISED + 1] = 0  # first: control reads meanwhile
+            words[_EPOCH] = epoch
+        words[_RANDOMISED + candidate] += 1
+
     def queued(self, ns: int) -> None:
         """Count a request that has waited `ns` for its batch."""
         words = self._words
@@ -148,7 +161,15 @@ class Tally:
 
     def read(self) -> "Totals":
         """Return a copy of this worker's counters."""
-        return Totals(np.array(self._words, np.int64))
+        return Totals(np.array(self._words[:BLOCK], np.int64))
+
+
+def randomised_in(epoch: int, words: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """The predictions, stable's and the candidate's, that `Tally.randomised` has counted in this epoch. `words`: those
+    of each worker, [workers, SPAN].
+    """
+    stable, candidate = words[words[:, _EPOCH] == epoch, _RANDOMISED:].sum(axis=0).tolist()
+    return stable, candidate
 
 
 class Totals:

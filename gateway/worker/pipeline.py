@@ -148,9 +148,8 @@ class Pipeline:
     def submit(self, call: Call) -> BatchItem:
         """Queue the call with its version's batcher, where it may share a batch."""
         deadline_ns = call.deadline_ns
-        # the rest of the time is for stable in this worker
         if call.decision.variant is CANDIDATE or call.version is call.served.baseline:
-            deadline_ns = call.started_ns + call.candidate_timeout_ns
+            deadline_ns = call.started_ns + call.candidate_timeout_ns  # the rest is for stable in this worker
         return call.version.infer(call.feeds, deadline_ns)
 
     def rescue(self, call: Call, submitted: "asyncio.Future[Answer]") -> BatchItem | None:
@@ -274,8 +273,10 @@ class Pipeline:
         if self.recorder.must_record:
             self.recorder.record_or_raise(call, reply)
         version.tally.success(variant, duration_ns, ended_ns)
+        drawn = served.compared and 0 < decision.weight_ppm < BUCKETS and not rescued
+        if drawn:
+            served.candidate.tally.randomised(call.epoch, variant is CANDIDATE)
         if classes:
-            drawn = 0 < decision.weight_ppm < BUCKETS and not rescued
             version.tally.classified(served.strata.get(route, UNSTRATIFIED) if drawn else UNSTRATIFIED, classes)
         if (
             served.mirror_ppm

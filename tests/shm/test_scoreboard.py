@@ -37,6 +37,27 @@ def test_replacement_worker_continues_the_counters_of_the_dead_one(tmp_path: Pat
     assert control.totals(0).success == (3, 3)
 
 
+def test_randomised_predictions_are_added_up_over_workers_in_one_epoch(tmp_path: Path) -> None:
+    control = Scoreboard.create(tmp_path / "board", 2)
+    control.open(3)
+    tallies = [Scoreboard.attach(tmp_path / "board", 2).tally(worker, 3) for worker in (0, 1)]
+    for epoch, worker, candidate in [
+        (1, 0, True),
+        (1, 1, True),
+        (1, 1, False),
+        (2, 1, False),
+        (1, 1, True),
+        (2, 1, True),
+    ]:
+        tallies[worker].randomised(epoch, candidate)
+    assert control.randomised(3, 1) == (0, 1), "the other worker has begun the next epoch"
+    tallies[0].randomised(2, False)
+    assert (control.randomised(3, 2), control.randomised(3, 1)) == ((2, 1), (0, 0))
+    assert control.totals(3).success == (0, 0)
+    control.open(3)
+    assert control.randomised(3, 2) == (0, 0)
+
+
 @pytest.mark.parametrize(("ns", "bucket"), [(0, 0), (100_000, 0), (100_001, 1), (10**10, 26), (10**10 + 1, 27)])
 def test_duration_is_counted_in_the_first_bucket_it_does_not_exceed(ns: int, bucket: int) -> None:
     tally = Tally()

@@ -1,7 +1,8 @@
 """This host's own log of one release: what no digest in the store has counted yet, in bounded memory."""
 
 import itertools
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gateway.control.fleet.counters import counts_of, has_fallen
 from gateway.control.fleet.entries import Entry
@@ -23,6 +24,7 @@ class HostLog:
         self._sent = 0  # number of the last entry that the store may have
         self._sample: Sample | None = None  # the latest
         self._run = 0  # of counters that do not fall
+        self._randomised: Mapping[str, Any] = {}
 
     @property
     def lost(self) -> int:
@@ -42,8 +44,11 @@ class HostLog:
         self._log = log._replace(entries=(*log.entries, *entries[:room]), lost=lost)
         return lost == log.lost
 
-    def count(self, sample: Sample) -> None:
-        """Take in the present counters. If they have fallen, as when a version is loaded anew, a run begins."""
+    def count(self, sample: Sample, randomised: Mapping[str, Any] = {}) -> None:
+        """Take in the present counters. If they have fallen, as when a version is loaded anew, a run begins.
+        `randomised`: see `randomised_counts`.
+        """
+        self._randomised = randomised
         if self._sample is None or has_fallen(sample, self._sample):
             self._run += 1
         self._sample = sample
@@ -62,7 +67,7 @@ class HostLog:
     def record(self, settings: str, versions: tuple[int, int]) -> Log:
         """The record for the store."""
         log, sample = self._log, self._sample
-        counts = {} if sample is None else counts_of(sample, versions, self._run)
+        counts = {} if sample is None else {**counts_of(sample, versions, self._run), **self._randomised}
         return log._replace(entries=log.entries[:MOST_SENT], settings=settings, counts=counts)
 
     def sent(self, record: Log) -> None:

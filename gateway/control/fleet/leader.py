@@ -9,6 +9,7 @@ from gateway.control.fleet import evidence
 from gateway.control.fleet.entries import Batch, KnownFeedback, batch, is_ripe, recent
 from gateway.control.fleet.evidence import Digest, News, Release
 from gateway.control.fleet.leadership import in_contact, leads, may_take_over
+from gateway.control.fleet.randomised import randomised_of
 from gateway.control.fleet.release_place import Place
 from gateway.control.guards.window import Sample
 from gateway.control.release.actions import Action, Advance, Stop
@@ -136,7 +137,11 @@ class Leader:
         found = batch(news.entries, self._known)
         self._obey(one, found)
         seen = replace(
-            place.observation(one, sums), failures=found.failures, feedback=found.feedback, pairs=found.pairs
+            place.observation(one, sums),
+            failures=found.failures,
+            feedback=found.feedback,
+            pairs=found.pairs,
+            randomised=randomised_of(release.logs, base.settings, epoch),
         )
         try:
             actions = one.controller.step(place.now_s(), seen)

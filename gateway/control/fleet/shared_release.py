@@ -23,10 +23,12 @@ from gateway.control.fleet.evidence import Digest, Log, Release
 from gateway.control.fleet.host_log import HostLog
 from gateway.control.fleet.leader import Leader, Plan
 from gateway.control.fleet.leadership import Written, became, in_contact, leads
+from gateway.control.fleet.randomised import randomised_counts
 from gateway.control.fleet.release_codec import ReleaseReader, encoded_digest, encoded_log
 from gateway.control.fleet.release_place import Place, fingerprint
 from gateway.control.fleet.store import Document, RecordChange, Snapshot, Transaction
 from gateway.control.guards.failure_sources import earlier_marks
+from gateway.control.guards.observation import Randomised
 from gateway.control.guards.window import Sample
 from gateway.control.release.actions import Stop
 from gateway.control.release.managed_release import ManagedRelease
@@ -95,7 +97,7 @@ class SharedRelease:
         """Whether this host runs the controller, as far as it knows."""
         return in_contact(self._place.host, self._place.now_ns()) and leads(self._place.host, self.digest)
 
-    def collect(self, one: ManagedRelease, epoch: int, sample: Sample) -> None:
+    def collect(self, one: ManagedRelease, epoch: int, sample: Sample, randomised: Randomised) -> None:
         """Take over what the release has buffered, in the switchboard's `epoch`, and its counters."""
         if one is not self.one:
             self._configure(one)
@@ -106,7 +108,7 @@ class SharedRelease:
         entries += [pair_entry(pair) for pair in pairs if pair.mark not in earlier_marks(epoch)]
         if entries:
             self._log.add(entries)
-        self._log.count(sample)
+        self._log.count(sample, randomised_counts(randomised, fleet_epoch))
 
     def command(self, event: Event, by: str) -> None:
         """Ask the leader for it. Raises Conflict if the stage as it is known here does not allow it."""

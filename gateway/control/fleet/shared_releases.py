@@ -14,6 +14,7 @@ from gateway.control.fleet.release_codec import digest_of
 from gateway.control.fleet.release_place import Place
 from gateway.control.fleet.shared_release import SharedRelease
 from gateway.control.fleet.store import Document, StoreUnavailable
+from gateway.control.guards.observation import Randomised
 from gateway.control.guards.window import Sample
 from gateway.control.release.managed_release import ManagedRelease
 from gateway.control.release.sharing import Sharing
@@ -54,9 +55,9 @@ class SharedReleases:
         self.problem = ""
         manager.sharing = self
 
-    def collect(self, one: ManagedRelease, epoch: int, sample: Sample) -> None:
+    def collect(self, one: ManagedRelease, epoch: int, sample: Sample, randomised: Randomised) -> None:
         """See Sharing."""
-        self._of(one).collect(one, epoch, sample)
+        self._of(one).collect(one, epoch, sample, randomised)
 
     def command(self, one: ManagedRelease, event: Event, by: str) -> None:
         """See Sharing."""

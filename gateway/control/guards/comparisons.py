@@ -22,6 +22,7 @@ from gateway.settings.metric_names import SLOW_REQUESTS
 
 OUTCOMES: Final = "outcomes"  # beside the metrics in a kept state
 EFFECTS: Final = "effects"
+SHARES: Final = "feedback_shares"
 HARM_TEXTS: Final = {
     "failures": "the candidate fails more often than stable",
     "slow_requests": "the candidate is slow more often than stable",
@@ -157,7 +158,8 @@ class Guards:
     def ingest(self, seen: Observation, epoch_began_ns: int) -> None:
         """Add the observation's new events, in order of arrival, except those of requests decided in earlier epochs."""
         outcomes = [event for event in seen.feedback if is_of_epoch(event, seen, epoch_began_ns)]
-        new = self._outcomes.ingest(outcomes, seen.time_ns)
+        new = self._outcomes.ingest(outcomes, seen.time_ns, seen.randomised)
+        self._outcomes.hear(event for event in seen.unheard if is_of_epoch(event, seen, epoch_began_ns))
         self._effects.add(new, seen.time_ns)
         for comparison in self.comparisons:
             process = comparison.process
@@ -170,6 +172,11 @@ class Guards:
                 process.pass_time(seen.time_ns)
             elif seen.classes is not None:
                 process.observe(seen.classes)
+
+    @property
+    def heard_until_ns(self) -> int:
+        """Up to when, in ns since 1970, it has taken in feedback; 0 if it has not begun to."""
+        return self._outcomes.feedback_shares.until_ns
 
     def effects(self) -> tuple[Effect, ...]:
         """What is known since the epoch began: how many times as often failures and their like come, then each outcome:
@@ -212,11 +219,13 @@ class Guards:
     def to_json(self) -> dict[str, Any]:
         """Return the state of each comparison, by metric, and of the outcomes."""
         kept = {comparison.settings.metric: comparison.process.to_json() for comparison in self.comparisons}
-        return {**kept, OUTCOMES: self._outcomes.to_json(), EFFECTS: self._effects.to_json()}
+        found, shares = self._outcomes.to_json(), self._outcomes.feedback_shares.to_json()
+        return {**kept, OUTCOMES: found, EFFECTS: self._effects.to_json(), SHARES: shares}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Restore the output of `to_json`, for the metrics that are still compared."""
         self._outcomes.restore(kept.get(OUTCOMES, {}))
+        self._outcomes.feedback_shares.restore(kept.get(SHARES))
         self._effects.restore(kept.get(EFFECTS, {}))
         for comparison in self.comparisons:
             if comparison.settings.metric in kept:

@@ -59,6 +59,7 @@ class Effects:
                 tolerance=self._compared[name].tolerance or 0.0 if name in self._compared else 0.0,
                 slices=1 if route is None else max(self._routes, len(routes) - 1),
                 feedback_ratio=outcomes.feedback_ratio(name) if route is None else None,
+                feedback_share=outcomes.feedback_share(name) if route is None else None,
                 not_counted=outcomes.limits_reached(name) if route is None else "",
             )
             for name in sorted(self._sums, key=lambda one: one not in self._always)

@@ -47,11 +47,18 @@ class ClassCounts:
     stable: Classes
 
 
+Randomised = Mapping[str, tuple[int, int]]
+"""Predictions that were assigned at random in the present epoch so far, stable's and the candidate's, by who counted
+them: a source counts from 0, and what it says never falls.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """The observation of one tick. `time_ns` is since 1970; `epoch` and `stopped` come from the switchboard.
 
-    `failures`, `feedback` and `pairs` hold only events since the last observation.
+    `failures`, `feedback` and `pairs` hold only events since the last observation. `unheard`: feedback that an earlier
+    process has received and not counted, which is no evidence. `randomised`: None if a host does not tell.
     """
 
     time_ns: int
@@ -62,3 +69,5 @@ class Observation:
     feedback: Sequence[FeedbackEvent] = ()
     pairs: Sequence[MirrorPair] = ()
     classes: ClassCounts | None = None
+    randomised: Randomised | None = None
+    unheard: Sequence[FeedbackEvent] = ()

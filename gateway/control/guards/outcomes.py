@@ -19,8 +19,10 @@ import orjson
 
 from gateway.control.guards.evidence import log_harm, reached
 from gateway.control.guards.failure_counts import attributed, rows
-from gateway.control.guards.observation import FeedbackEvent
+from gateway.control.guards.feedback_shares import FeedbackShares
+from gateway.control.guards.observation import FeedbackEvent, Randomised
 from gateway.evidence.differences import OutcomeShares
+from gateway.evidence.effect import FeedbackShare
 from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
 from gateway.settings.guards import ComparisonSettings
@@ -45,6 +47,13 @@ class NewUnits:
     candidate: list[bool] = field(default_factory=list)
     chances: list[float] = field(default_factory=list)
     routes: list[str] = field(default_factory=list)
+
+    def add_one(self, event: FeedbackEvent, outcome: str, chance: float) -> None:
+        """Add an outcome that was the candidate's with this chance."""
+        self.values.append(event.outcomes[outcome])
+        self.candidate.append(event.candidate)
+        self.chances.append(chance)
+        self.routes.append(event.route)
 
     def add(self, later: "NewUnits") -> None:
         """Add those that have come later."""
@@ -130,9 +139,15 @@ class Outcomes:
                 part, delay_ns = part_of(one.outcome), round((one.feedback_delay or 0) * 1e9)
                 self._delays_ns[part] = max(self._delays_ns.get(part, 0), delay_ns)
         self._parts: dict[str, _Part] = {}
+        self.feedback_shares = FeedbackShares(self._delays_ns.values())
 
-    def ingest(self, events: Iterable[FeedbackEvent], time_ns: int) -> Mapping[str, NewUnits]:
-        """Take in events of this epoch, in order; return the new units by the outcome's name."""
+    def ingest(
+        self, events: Iterable[FeedbackEvent], time_ns: int, randomised: Randomised | None = None
+    ) -> Mapping[str, NewUnits]:
+        """Take in events of this epoch, in order; return the new units by the outcome's name. `randomised`: as in
+        Observation.
+        """
+        self.feedback_shares.observe(randomised, time_ns)
         new: defaultdict[str, NewUnits] = defaultdict(NewUnits)
         self._count_ripe(time_ns, new)  # which makes room
         for event in events:
@@ -141,11 +156,18 @@ class Outcomes:
                 if part is None:
                     continue
                 if not part.delay_ns:
-                    _count(part, event, outcomes, new)
+                    self._count(name, part, event, outcomes, new)
                 else:
                     part.wait(event, outcomes)
         self._count_ripe(time_ns, new)
         return new
+
+    def hear(self, events: Iterable[FeedbackEvent]) -> None:
+        """Take in events of this epoch for the shares alone."""
+        for event in events:
+            for name, _ in by_part(tuple(event.outcomes)):
+                if self._part(name) is not None:
+                    self.feedback_shares.hear(name, event.decided_ns, event.candidate)
 
     def limits_reached(self, outcome: str) -> str:
         """In words, which outcomes do not count since there is no room for them; empty if all do."""
@@ -165,6 +187,12 @@ class Outcomes:
             return None
         return _likeliest_ratio(part.counts)
 
+    def feedback_share(self, outcome: str) -> FeedbackShare | None:
+        """For which share of both versions' predictions the outcome has come; None if that cannot be known."""
+        name = part_of(outcome)
+        part = self._parts.get(name)
+        return None if part is None or part.dropped else self.feedback_shares.read(name, part.delay_ns)
+
     def restart(self) -> None:
         """Start the shares over, for a new step of the ramp; what is known of sticky keys is kept."""
         for part in self._parts.values():
@@ -173,9 +201,10 @@ class Outcomes:
     def reset(self) -> None:
         """Start over, for a new epoch."""
         self._parts = {}
+        self.feedback_shares.reset()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state for a file."""
+        """Return the state for a file, without that of `feedback_shares`."""
         return {
             name: {
                 "known": part.keys.to_packed(),
@@ -201,9 +230,18 @@ class Outcomes:
             part.dropped = state["dropped"]
 
     def _count_ripe(self, time_ns: int, new: Mapping[str, NewUnits]) -> None:
-        for part in self._parts.values():
+        for name, part in self._parts.items():
             for event, outcomes in part.ripe(time_ns):
-                _count(part, event, outcomes, new)
+                self._count(name, part, event, outcomes, new)
+
+    def _count(
+        self, name: str, part: _Part, event: FeedbackEvent, outcomes: tuple[str, ...], new: Mapping[str, NewUnits]
+    ) -> None:
+        self.feedback_shares.hear(name, event.decided_ns, event.candidate)
+        chance = part.chance(event)
+        if 0 < chance < 1:
+            for outcome in outcomes:
+                new[outcome].add_one(event, outcome, chance)
 
     def _part(self, name: str) -> _Part | None:
         """One that is always counted, or among the first of the others."""
@@ -236,18 +274,6 @@ def by_part(outcomes: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...
         part = part_of(name)
         found[part] = (*found.get(part, ()), name)
     return tuple(found.items())
-
-
-def _count(part: _Part, event: FeedbackEvent, outcomes: tuple[str, ...], new: Mapping[str, NewUnits]) -> None:
-    chance = part.chance(event)
-    if not 0 < chance < 1:
-        return
-    for name in outcomes:
-        units = new[name]
-        units.values.append(event.outcomes[name])
-        units.candidate.append(event.candidate)
-        units.chances.append(chance)
-        units.routes.append(event.route)
 
 
 def _likeliest_ratio(counts: Mapping[tuple[float, bool], int]) -> float:

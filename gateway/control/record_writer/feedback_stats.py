@@ -24,6 +24,7 @@ from gateway.settings.model import Kind
 MOST_VERSIONS: Final = 2000  # kept: those with the latest feedback
 MAX_BUFFERED: Final = 100_000  # most items buffered for the guards: more push the oldest out, but are counted
 CHUNK_BYTES: Final = 1 << 20
+UNHEARD_NS: Final = 60 * 10**9  # the guards' state is saved more often than that
 Key = tuple[str, int, str]  # model, version, variant
 log: Final = logging.getLogger("gateway.control.record_writer")
 
@@ -46,6 +47,15 @@ class MirroredTruth(NamedTuple):
 
     candidate_wrong: bool
     stable_wrong: bool
+
+
+class _Recorded(NamedTuple):
+    """New feedback in the records of an earlier process."""
+
+    time_ns: int
+    model: str
+    prediction_id: str
+    outcomes: Mapping[str, float]
 
 
 class Place(NamedTuple):
@@ -73,12 +83,14 @@ class FeedbackStats:
         self._memory = FeedbackMemory()
         self._discordant: RecentValues[int | float] = RecentValues()
         self._new: deque[CreditedFeedback] = deque(maxlen=MAX_BUFFERED)
+        self._unheard: deque[_Recorded] = deque(maxlen=MAX_BUFFERED)
 
     def load(self, folder: Path, counted: Place = START) -> Place:
         """Read the latest feedback of earlier runs at the start, to recognise repetitions; return where it ends.
 
         `counted`: up to where `by_version` has it counted already; what comes later is counted now, in the sums alone:
-        this process has not received it. It is no new evidence for the guards, whose state is kept elsewhere.
+        this process has not received it. It is no new evidence for the guards, whose state is kept elsewhere; what came
+        last, `take_unheard` returns.
         """
         end = counted
         paths, lines = _newest(folder)
@@ -95,6 +107,8 @@ class FeedbackStats:
                     change = self._memory.put(record)
                     if change is not None and place >= counted:
                         self._count(record, change)
+                    if change is not None:
+                        self._remember(record, change)
                 end = max(end, Place(place.segment, offset + len(line)))
         self.by_version.update({key: VersionFeedback(credit.sums) for key, credit in self.by_version.items()})
         return end
@@ -127,6 +141,26 @@ class FeedbackStats:
         while self._new:
             taken.append(self._new.popleft())
         return taken
+
+    def take_unheard(self, heard_ns: Mapping[str, int]) -> Iterator[CreditedFeedback]:
+        """Yield new feedback that an earlier process had received in its last seconds, once, in order. `heard_ns`: by
+        model, up to when it has been counted; 0: of this model none is asked for.
+        """
+        while self._unheard:
+            one = self._unheard.popleft()
+            if 0 < heard_ns.get(one.model, 0) < one.time_ns:
+                with contextlib.suppress(InvalidRequest):  # signed by a key that has been removed
+                    token = self._signer.read(one.prediction_id)
+                    yield CreditedFeedback(token, one.time_ns, one.outcomes, None)
+
+    def _remember(self, record: Mapping[str, Any], change: Change) -> None:
+        """Keep what may not have been counted by who received it."""
+        model, time_ns = record.get("model"), record.get("time_ns")
+        new = {name: value for name, value in change.received.items() if name not in change.before}
+        if new and type(model) is str and type(time_ns) is int:
+            self._unheard.append(_Recorded(time_ns, model, record["prediction_id"], new))
+            while self._unheard[0].time_ns < time_ns - UNHEARD_NS:
+                self._unheard.popleft()
 
     def _count(self, record: Mapping[str, Any], change: Change) -> Token | None:
         """Count what has changed; return the prediction's token, None if an earlier run's key has signed it, which has

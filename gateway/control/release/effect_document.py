@@ -16,7 +16,8 @@ class EffectDocument(TypedDict):
     `asymptotic`: only for many outcomes, since the metric's range is unknown. `candidate`, `stable`: the means.
     `candidate_units`, `stable_units`: outcomes, one a request or one a sticky key. `verdict`: better, no worse, worse,
     not known yet; or higher and lower, if `higher_is_better` is null. `clipped`: outcomes
-    outside of the range. `words`: the verdict, what is missing, and what does not count.
+    outside of the range. `words`: the verdict, what is missing, what does not count, and for which share of
+    both versions' predictions feedback has come, if it comes more often for one.
     """
 
     metric: str

@@ -1,12 +1,12 @@
 """One managed release: buffers its failure events and feedback until its controller's next step."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway.control.guards.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
-from gateway.control.guards.window import FeedbackCounts, MetricWindow
-from gateway.control.record_writer.feedback_stats import CreditedFeedback
+from gateway.control.guards.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation, Randomised
+from gateway.control.guards.window import FeedbackCounts, MetricWindow, Sample
+from gateway.control.record_writer.feedback_stats import CreditedFeedback, Key
 from gateway.control.record_writer.outcome_sums import CORRECT, WRONG, VersionFeedback
 from gateway.control.release.controller import Controller, outcomes_read
 from gateway.routing.buckets import BUCKETS
@@ -25,7 +25,8 @@ class ManagedRelease:
     """A release with a candidate, its controller and its window, and the events received since the last step.
 
     `slot`: its slot on the switchboard. `live`: routes whose weights control sets, in the order of the board's words.
-    `declared`: business metrics in model.yaml. `outcomes`: those whose means limits and conditions read.
+    `declared`: business metrics in model.yaml. `unheard`: see Observation. `outcomes`: those whose means limits and
+    conditions read.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ManagedRelease:
     failures: list[FailureEvent] = field(default_factory=list)
     feedback: list[FeedbackEvent] = field(default_factory=list)
     pairs: list[MirrorPair] = field(default_factory=list)
+    unheard: list[FeedbackEvent] = field(default_factory=list)
     outcomes: Sequence[str] = field(init=False)
 
     @property
@@ -48,6 +50,11 @@ class ManagedRelease:
 
     def __post_init__(self) -> None:
         self.outcomes = outcomes_read(self.settings)
+
+    @property
+    def heard_until_ns(self) -> int:
+        """Up to when, in ns since 1970, the controller has taken in feedback; 0 if it has not begun to."""
+        return self.controller.guards.heard_until_ns
 
     def weights_ppm(self) -> list[int]:
         """Return the weights that the controller wants for the live routes, in ppm, in their order."""
@@ -69,20 +76,27 @@ class ManagedRelease:
         if item.mirrored is not None and not candidate:
             self.pairs.append(MirrorPair(*item.mirrored, token.mark, token.nonce))
         if item.outcomes and 0 < token.weight_ppm < BUCKETS:
-            key = token.bucket if token.sticky else None
-            self.feedback.append(
-                FeedbackEvent(
-                    time_ns=item.time_ns,
-                    decided_ns=token.time_ns,
-                    weight_ppm=token.weight_ppm,
-                    candidate=candidate,
-                    key=key,
-                    outcomes=item.outcomes,
-                    mark=token.mark,
-                    nonce=token.nonce,
-                    route=token.route,
-                )
-            )
+            self.feedback.append(_event(item))
+
+    def add_unheard(self, item: CreditedFeedback) -> None:
+        """Buffer feedback that an earlier process has received and not counted, by the rules of `add_feedback`."""
+        before = len(self.feedback)
+        self.add_feedback(replace(item, mirrored=None))
+        self.unheard += self.feedback[before:]
+        del self.feedback[before:]
+
+    def sample(
+        self, feedback: Mapping[Key, VersionFeedback], stable: Totals, candidate: Totals, inflight: int
+    ) -> Sample:
+        """Return the present counters for the window. `feedback`: of all versions."""
+        return Sample(
+            stable,
+            candidate,
+            feedback_counts(feedback.get((self.name, self.settings.stable, Variant.STABLE)), self.outcomes),
+            feedback_counts(feedback.get((self.name, self.candidate, Variant.CANDIDATE)), self.outcomes),
+            inflight,
+            stable.waiting + candidate.waiting,
+        )
 
     @property
     def has_evidence(self) -> bool:
@@ -95,9 +109,19 @@ class ManagedRelease:
         self.failures, self.feedback, self.pairs = [], [], []
         return taken
 
-    def observation(self, time_ns: int, epoch: int, stopped: bool, stable: Totals, candidate: Totals) -> Observation:
+    def observation(
+        self,
+        time_ns: int,
+        epoch: int,
+        stopped: bool,
+        stable: Totals,
+        candidate: Totals,
+        *,
+        randomised: Randomised | None = None,
+    ) -> Observation:
         """Return the observation for the controller's next step and clear the buffers."""
         failures, feedback, pairs = self.take_evidence()
+        unheard, self.unheard = self.unheard, []
         classes = class_counts(stable, candidate)
         return Observation(
             time_ns=time_ns,
@@ -108,7 +132,24 @@ class ManagedRelease:
             feedback=feedback,
             pairs=pairs,
             classes=classes,
+            randomised=randomised,
+            unheard=unheard,
         )
+
+
+def _event(item: CreditedFeedback) -> FeedbackEvent:
+    token = item.token
+    return FeedbackEvent(
+        time_ns=item.time_ns,
+        decided_ns=token.time_ns,
+        weight_ppm=token.weight_ppm,
+        candidate=token.variant is Variant.CANDIDATE,
+        key=token.bucket if token.sticky else None,
+        outcomes=item.outcomes,
+        mark=token.mark,
+        nonce=token.nonce,
+        route=token.route,
+    )
 
 
 def class_counts(stable: Totals, candidate: Totals) -> ClassCounts:

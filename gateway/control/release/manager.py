@@ -6,6 +6,7 @@ A tick every 50 ms: evidence and feedback in, counters at every second one; weig
 import itertools
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +14,14 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.control.guards.window import MetricWindow, Sample
+from gateway.control.guards.window import MetricWindow
 from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.release.carry_out import ActionRunner, StopNow
 from gateway.control.release.controller import Controller, outcomes_named, windows_s
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.file_writer import FileWriter
 from gateway.control.release.forecast import Progress, progress
-from gateway.control.release.managed_release import UNDECLARED, ManagedRelease, feedback_counts, live_routes
+from gateway.control.release.managed_release import UNDECLARED, ManagedRelease, live_routes
 from gateway.control.release.persistence import STATES_FILE, dump, load, read_states
 from gateway.control.release.sharing import Sharing
 from gateway.control.release.stages import Event
@@ -69,6 +70,7 @@ class ReleaseManager:
         self._states = read_states(self._file)
         self._stale: dict[str, None] = {}  # releases stepped since their state was last dumped, in order
         self._saved_s = -math.inf
+        self._run = secrets.token_hex(4)  # whose counts on the scoreboard are told from those of other processes
         self.sharing: Sharing | None = None  # in a fleet
 
     @property
@@ -138,6 +140,8 @@ class ReleaseManager:
         self._scheduler = StepScheduler(self._board, self._scoreboard, list(managed.values()), pairs)
         named = {name: outcomes_named(one) | declared.get(name, UNDECLARED) for name, one in served.items()}
         self._records.feedback.keep_named(named)
+        for item in self._records.feedback.take_unheard({name: one.heard_until_ns for name, one in managed.items()}):
+            managed[item.token.model].add_unheard(item)
         self._write(now_s)
 
     def steps(self) -> Iterator[None]:
@@ -259,11 +263,13 @@ class ReleaseManager:
     def _step(self, one: ManagedRelease, now_s: float, time_ns: int) -> bool:
         epoch, stopped = self._board.epoch(one.slot), self._board.stopped(one.slot)
         stable, candidate = self._totals(one.name, one.settings.stable), self._totals(one.name, one.candidate)
-        sample = self._sample(one, stable, candidate)
+        sample = one.sample(self._records.feedback.by_version, stable, candidate, self._scoreboard.total(INFLIGHT))
+        counts = self._scoreboard.randomised(self._versions.of(one.name, one.candidate), epoch)
+        randomised = {f"{self._run}.{epoch}": counts}
         if self.sharing is not None:
-            self.sharing.collect(one, epoch, sample)
+            self.sharing.collect(one, epoch, sample, randomised)
             return False
-        seen = one.observation(time_ns, epoch, stopped, stable, candidate)
+        seen = one.observation(time_ns, epoch, stopped, stable, candidate, randomised=randomised)
         one.window.sample(now_s, sample)
         actions = one.controller.step(now_s, seen)
         self.actions.run(one, actions)
@@ -274,17 +280,6 @@ class ReleaseManager:
         """Set the weights of the live routes, unless they are closed until all workers serve the new configuration."""
         if one.slot not in self._closed:
             self._board.set_weights(one.slot, weights_ppm)
-
-    def _sample(self, one: ManagedRelease, stable: Totals, candidate: Totals) -> Sample:
-        counts = self._records.feedback.by_version
-        return Sample(
-            stable,
-            candidate,
-            feedback_counts(counts.get((one.name, one.settings.stable, Variant.STABLE)), one.outcomes),
-            feedback_counts(counts.get((one.name, one.candidate, Variant.CANDIDATE)), one.outcomes),
-            self._scoreboard.total(INFLIGHT),
-            stable.waiting + candidate.waiting,
-        )
 
     def _totals(self, name: str, version: int) -> Totals:
         return self._scoreboard.totals(self._versions.of(name, version))

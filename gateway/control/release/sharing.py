@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from gateway.control.guards.observation import Randomised
 from gateway.control.guards.window import Sample
 from gateway.control.release.managed_release import ManagedRelease
 from gateway.control.release.stages import Event
@@ -11,8 +12,10 @@ from gateway.control.release.stages import Event
 class Sharing(Protocol):
     """Takes the place of the controllers' steps on this host."""
 
-    def collect(self, one: ManagedRelease, epoch: int, sample: Sample) -> None:
-        """Take what the release has seen since the last call. `epoch`: the switchboard's; `sample`: counters by now."""
+    def collect(self, one: ManagedRelease, epoch: int, sample: Sample, randomised: Randomised) -> None:
+        """Take what the release has seen since the last call. `epoch`: the switchboard's; `sample`, `randomised`: the
+        counters by now.
+        """
 
     def command(self, one: ManagedRelease, event: Event, by: str) -> None:
         """Let the leader apply a person's hold, continue or promotion. Raises Conflict if it cannot be done."""

@@ -21,7 +21,7 @@ class ServedModel:
     """One model in service: its release, the versions that the release names, and what stops the candidate."""
 
     __slots__ = (
-        "_constants", "_generation", "baseline", "breaker", "compared", "failures_compared", "header_keys",
+        "_constants", "_generation", "baseline", "breaker", "candidate", "compared", "failures_compared", "header_keys",
         "kept", "mirror_ppm", "modality", "name", "names", "overridable", "release", "rescue_after_ns", "slow_after_ns",
         "stable", "strata", "switch", "time_budget", "versions",
     )  # fmt: skip
@@ -44,6 +44,7 @@ class ServedModel:
         self.kept = kept  # stable before the last promotion: gets no requests, and is ready for an undo
         self.stable = versions[release.stable]
         self.baseline = self.stable.baseline
+        self.candidate = versions[release.candidate or release.stable]  # stable if there is none
         self.modality = self.stable.facts.settings.modality
         self.header_keys = tuple((header, header.encode()) for header in sorted(release.headers))
         self.switch = shared_state.switch(name, release.candidate)

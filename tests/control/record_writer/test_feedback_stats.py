@@ -409,6 +409,30 @@ def test_feedback_of_a_former_run_is_counted_once_and_is_no_new_evidence(tmp_pat
     assert len(ledger.take_new()) == 1
 
 
+def test_feedback_that_a_former_run_may_not_have_counted_is_asked_for_once(tmp_path: Path) -> None:
+    ids = [prediction(number) for number in range(4)]
+
+    def line(number: int, time_s: int, **fields: Any) -> bytes:
+        return judged(ids[number], True, time_ns=time_s * 10**9, model="digits", **fields)
+
+    ledger = FeedbackStats(SIGNER)
+    old, more, corrected = line(1, 10), line(2, 90, reward=3.0), line(2, 91, reward=4.0)
+    other = judged(prediction(4), True, time_ns=95 * 10**9, model="other")
+    folder = recorded(tmp_path, old + line(2, 85), line(3, 80) + more + more + corrected + other)
+    ledger.load(folder, Place(2, 10**6))
+    found = [*ledger.take_unheard({"digits": 84 * 10**9, "other": 0})]
+    assert [(one.token.nonce, one.time_ns // 10**9, one.outcomes) for one in found] == [
+        (2, 85, {"wrong": 0.0, "loss": 0.0}),
+        (2, 90, {"reward": 3.0}),
+    ]
+    assert [*ledger.take_unheard({"digits": 1})] == [] == ledger.take_new()
+    ledger.load(folder)
+    assert not [*ledger.take_unheard({"digits": 1})], "it is all known"
+    again = FeedbackStats(SIGNER)
+    again.load(folder)
+    assert [one.time_ns // 10**9 for one in again.take_unheard({"digits": 1})] == [85, 80, 90], "the last minute"
+
+
 def test_feedback_that_is_counted_already_is_only_recognised(tmp_path: Path) -> None:
     first, second, third = (judged(prediction(number), True) for number in range(3))
     ledger = FeedbackStats(SIGNER)
