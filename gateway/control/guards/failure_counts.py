@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.control.guards.epoch_counts import EpochCounts, RouteCounts, counter, listed
 from gateway.control.guards.evidence import FAILURE_RATIOS, Attributed, Ratios, log_harm, log_safety
 from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
+from gateway.shm.failure_events import NO_ROUTE
 
 
 class FailureCounts:
@@ -19,16 +21,14 @@ class FailureCounts:
     `ratios`: the increases that `log_harm` tests for. `once`: a sticky key counts once in an epoch, and not again after
     the ramp has risen: where the chance does not say where the key's bucket may be. Evidence is in natural logarithms.
 
-    `of_epoch`: those that count since the epoch began; `repeated`: those of stable's and of the candidate's sticky keys
-    that do not, since it was known already whose they would be.
+    `of_epoch`: all since the epoch began; `by_route`: on each of the release's `routes`.
     """
 
-    def __init__(self, ratios: Ratios = FAILURE_RATIOS, *, once: bool = False) -> None:
+    def __init__(self, ratios: Ratios = FAILURE_RATIOS, *, once: bool = False, routes: Sequence[str] = ()) -> None:
         self._ratios = ratios
         self._once = once
         self._counts: Counter[tuple[float, bool]] = Counter()
-        self.of_epoch: Counter[tuple[float, bool]] = Counter()
-        self.repeated = [0, 0]
+        self.of_epoch, self.by_route = EpochCounts(), RouteCounts(routes)
         self._known = KeyBounds()
         self._log_e: tuple[float, float] | None = (0.0, 0.0)
 
@@ -47,15 +47,16 @@ class FailureCounts:
         """The evidence of safety."""
         return self._evidence()[1]
 
-    def add(self, weight_ppm: int, candidate: bool, key: int | None) -> None:
-        """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any."""
+    def add(self, weight_ppm: int, candidate: bool, key: int | None, route: int = NO_ROUTE) -> None:
+        """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any.
+        `route`: the `route_id` of the one that took it.
+        """
         chance = weight_ppm / BUCKETS if key is None else self._chance(weight_ppm, candidate, key)
         if 0 < chance < 1:
             self._counts[chance, candidate] += 1
-            self.of_epoch[chance, candidate] += 1
             self._log_e = None
-        elif 0 < weight_ppm < BUCKETS:
-            self.repeated[candidate] += 1
+        self.of_epoch.add(weight_ppm, candidate, chance)
+        self.by_route.add(route, weight_ppm, candidate, chance)
 
     def _chance(self, weight_ppm: int, candidate: bool, key: int) -> float:
         return 0.0 if self._once and key in self._known else self._known.learn(weight_ppm, candidate, key)
@@ -68,23 +69,24 @@ class FailureCounts:
     def reset(self) -> None:
         """Reset the evidence and what is known of sticky keys, for a new epoch."""
         self.restart()
-        self.of_epoch, self.repeated = Counter(), [0, 0]
+        self.of_epoch = EpochCounts()
+        self.by_route.reset()
         self._known.clear()
 
     def to_json(self) -> dict[str, Any]:
         """Return the state for a file."""
         return {
-            "counts": _listed(self._counts),
-            "of_epoch": _listed(self.of_epoch),
-            "repeated": self.repeated[:],
+            "counts": listed(self._counts),
+            **self.of_epoch.to_json(),
+            "routes": self.by_route.to_json(),
             "known": self._known.to_json(),
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Restore the output of `to_json`."""
-        self._counts = _counter(kept["counts"])
-        self.of_epoch = _counter(kept.get("of_epoch", kept["counts"]))  # earlier gateways did not keep them
-        self.repeated = list(kept.get("repeated", (0, 0)))
+        self._counts = counter(kept["counts"])
+        self.of_epoch.restore(kept)
+        self.by_route.restore(kept.get("routes", {}))
         self._known.restore(kept["known"])
         self._log_e = None
 
@@ -92,14 +94,6 @@ class FailureCounts:
         if self._log_e is None:
             self._log_e = log_harm(self._counts, self._ratios), log_safety(self._counts)
         return self._log_e
-
-
-def _listed(counts: Attributed) -> list[list[Any]]:
-    return [[chance, candidate, count] for (chance, candidate), count in counts.items()]
-
-
-def _counter(listed: Sequence[Sequence[Any]]) -> Counter[tuple[float, bool]]:
-    return Counter({(chance, candidate): count for chance, candidate, count in listed})
 
 
 def rows(counts: Attributed) -> Sequence[tuple[float, int, int]]:

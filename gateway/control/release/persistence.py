@@ -52,7 +52,13 @@ def load(
         for drift in DRIFTS:
             guards.pop(drift, None)
     if SLOW_REQUESTS in guards and _threshold(memory) != _threshold(said):
-        guards[SLOW_REQUESTS] = {**guards[SLOW_REQUESTS], "counts": [], "of_epoch": [], "repeated": [0, 0]}
+        guards[SLOW_REQUESTS] = {
+            **guards[SLOW_REQUESTS],
+            "counts": [],
+            "of_epoch": [],
+            "repeated": [0, 0],
+            "routes": {},
+        }
     controller.guards.restore(guards)
     if any(memory[key] != said[key] for key in ("split", "comparisons")):
         place.restart += 1
