@@ -33,6 +33,12 @@ def test_event_of_a_gateway_that_knew_no_routes_is_of_no_known_one() -> None:
     assert unpack_all(packed) == [FailureEvent(1, 2, 3, 50_000, True, FailureKind.SLOW, 77, NO_ROUTE)]
 
 
+def test_ids_of_routes_are_known_of_an_unknown_one_and_of_each_other() -> None:
+    names = [f"route {number}" for number in range(1000)]
+    assert len({NO_ROUTE, *map(route_id, names)}) == 1001
+    assert route_id("everyone") == 983_566_612, "the same on all hosts, in all releases"
+
+
 def test_truncated_event_is_refused() -> None:
     packed = FailureEvent(1, 2, 3, 4, True, FailureKind.FAILURE, None).pack()
     with pytest.raises(ValueError, match="31 bytes are no whole number"):

@@ -77,15 +77,13 @@ class RouteCounts:
         return {name: one.to_json() for name, one in self._named().items()}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
-        """Restore the output of `to_json`, for the routes that are still there."""
-        self.reset()
-        for name in self.routes if kept else ():
-            if name in kept:
-                self._counts[route_id(name)] = EpochCounts()
-                self._counts[route_id(name)].restore(kept[name])
+        """Restore the output of `to_json`."""
+        self._counts = {route_id(name): EpochCounts() for name in kept}
+        for name, one in kept.items():
+            self._counts[route_id(name)].restore(one)
 
     def _named(self) -> dict[str, EpochCounts]:
-        """The counts by the route's name, in the order of the release. Two with the same id are not told apart."""
+        """The counts of the routes that the release has, in its order. Two with the same id are not told apart."""
         if not self._counts:
             return {}
         ids = Counter(map(route_id, self.routes))

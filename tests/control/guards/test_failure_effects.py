@@ -82,7 +82,9 @@ def test_a_sticky_key_counts_once_on_the_route_of_its_first_failure() -> None:
     count(ledger, "few", 100_000, 0, 1, keys=range(200_000, 200_040))
     count(ledger, "many", 100_000, 0, 2, keys=range(200_000, 200_010))  # the same
     count(ledger, "many", 100_000, 0, 1, keys=range(300_000, 300_030))
+    count(ledger, "none", 100_000, 0, 1, keys=range(300_000, 300_030))  # the same
     effects = found(ledger)
+    assert list(effects) == [None, "few", "many"], "nothing can be said of the third"
     assert (effects["few"].stable_units, effects["few"].not_counted) == (40, "")
     assert effects["many"].stable_units == 30 and effects["many"].not_counted.startswith("20 more of sticky keys")
     count(ledger, "many", 500_000, 1, 0, keys=[200_000])  # its bucket is beyond the first 100,000
@@ -132,7 +134,7 @@ def test_counts_by_route_survive_a_restart_until_the_epoch_ends() -> None:
     for one in (edited, restored):
         one.restore(ledger.to_json())
     assert found(restored) == found(ledger) and list(found(ledger)) == [None, "few", "many"]
-    assert list(found(edited)) == [None, "many"], "the others are gone"
+    assert list(found(edited)) == [None, "many"] and list(edited.to_json()["routes"]) == ["many"]
     for one in (ledger, restored):
         count(one, "few", 100_000, 1, 0)
         assert found(one)["few"].candidate_units == 4
