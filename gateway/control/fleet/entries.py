@@ -196,8 +196,8 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
                     fresh = [names for one, names in _items(nonce, named) if first(one)]
                     new = {name: named[name] for names in fresh for name in names}
                     if new:
-                        route = last if isinstance(last, str) else ""
-                        event = FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, route)
+                        name = last if isinstance(last, str) else ""
+                        event = FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, name)
                         feedback.append(event)
                 case [kind, int(nonce), bool(candidate_wrong), bool(stable_wrong), *last] if (
                     kind == PAIR and (route := _route(last)) is not None and first(f"{nonce}{PAIR}")
