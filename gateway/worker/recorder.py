@@ -14,7 +14,7 @@ from gateway.records.sampling import SHARE_RESOLUTION, sample_share
 from gateway.records.token import Signer, epoch_mark
 from gateway.routing.buckets import chance_beside_baseline
 from gateway.settings.gateway import RecordsSettings
-from gateway.shm.failure_events import FailureEvent, FailureKind
+from gateway.shm.failure_events import FailureEvent, FailureKind, route_id
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import (
     DROPPED,
@@ -181,7 +181,8 @@ class Recorder:
         weight_ppm = decision.weight_ppm
         if kind is FailureKind.SLOW and call.served.baseline is not None:
             weight_ppm = chance_beside_baseline(weight_ppm)
-        event = FailureEvent(time.time_ns(), call.served.switch.slot, call.epoch, weight_ppm, candidate, kind, key)
+        slot, route = call.served.switch.slot, route_id(decision.route)
+        event = FailureEvent(time.time_ns(), slot, call.epoch, weight_ppm, candidate, kind, key, route)
         if not self._events.append(event.pack()):
             self._head[EVENTS_DROPPED] += 1
 

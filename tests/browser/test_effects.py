@@ -69,6 +69,7 @@ def test_console_shows_whether_the_candidate_is_better(judged: GatewayProcess, s
     for title in ("By route", "Feedback by route", "Recall by class"):
         card.get_by_text(title, exact=True).click()
     expect(card.get_by_role("img", name="revenue on staff: +")).to_be_visible()
+    expect(card.get_by_role("img", name="slow requests on staff: ")).to_be_visible()
     expect(card.get_by_role("region", name="digits: feedback by route")).to_contain_text("staff")
     expect(card.get_by_role("region", name="digits: recall by class")).to_contain_text("100%")
     assert problems(screen) == []

@@ -14,7 +14,7 @@ from gateway.control.guards.observation import FeedbackEvent, MirrorPair
 from gateway.control.guards.outcomes import by_part
 from gateway.control.release.stages import Event
 from gateway.settings.model import MAX_OUTCOME
-from gateway.shm.failure_events import FailureEvent, FailureKind
+from gateway.shm.failure_events import NO_ROUTE, FailureEvent, FailureKind
 
 Entry = list[Any]
 FAILURE, FEEDBACK, PAIR, COMMAND = "failure", "feedback", "pair", "command"
@@ -22,6 +22,7 @@ LETTERS: Final = {"": "t", "reward": "r"}  # for parts of the feedback in the it
 MOST_KNOWN: Final = 50_000  # predictions whose feedback a host recognises, of one model: 15 MB
 MOST_RECENT: Final = 512  # of them, those whose items the digest names for the next leader
 MOST_RECENT_ITEMS: Final = 4096
+WITH_ROUTE: Final = ((FAILURE, 8), (PAIR, 5))  # entries of this length end with a route
 DIGITS: Final = "0123456789"
 
 
@@ -46,7 +47,8 @@ class Batch(NamedTuple):
 def failure_entry(event: FailureEvent, epoch: int) -> Entry:
     """`epoch`: the fleet's."""
     kind = event.kind == FailureKind.SLOW
-    return [FAILURE, epoch, event.time_ns, event.weight_ppm, event.candidate, kind, event.key]
+    entry = [FAILURE, epoch, event.time_ns, event.weight_ppm, event.candidate, kind, event.key]
+    return with_route(entry, event.route)
 
 
 def feedback_entry(event: FeedbackEvent) -> Entry:
@@ -56,12 +58,22 @@ def feedback_entry(event: FeedbackEvent) -> Entry:
 
 def pair_entry(pair: MirrorPair) -> Entry:
     """Without the mark."""
-    return [PAIR, pair.nonce, pair.candidate_wrong, pair.stable_wrong]
+    return with_route([PAIR, pair.nonce, pair.candidate_wrong, pair.stable_wrong], pair.route)
 
 
 def command_entry(event: Event, by: str, epoch: int) -> Entry:
     """What a person asks of the ramp. `epoch`: the fleet's."""
     return [COMMAND, str(event), by, epoch]
+
+
+def without_route(entry: Entry) -> tuple[Entry, int]:
+    """The entry as gateways of the release before know it, and the route that they do not."""
+    return (entry[:-1], entry[-1]) if (entry[0], len(entry)) in WITH_ROUTE else (entry, NO_ROUTE)
+
+
+def with_route(entry: Entry, route: int) -> Entry:
+    """The entry with its route, if that is known and it has one."""
+    return [*entry, route] if route and entry and (entry[0], len(entry) + 1) in WITH_ROUTE else entry
 
 
 def is_ripe(entry: Entry, epoch: int) -> bool:
@@ -118,7 +130,7 @@ def feedback_ids(entries: Iterable[Entry]) -> Iterator[str]:
         match entry:
             case [kind, int(nonce), _, _, _, _, _, outcomes, last] if kind == FEEDBACK:
                 yield from (one for one, _ in _items(nonce, _named(outcomes, last)))
-            case [kind, int(nonce), _, _] if kind == PAIR:
+            case [kind, int(nonce), _, _, *_] if kind == PAIR:
                 yield f"{nonce}{PAIR}"
 
 
@@ -141,6 +153,11 @@ def _named(outcomes: Any, last: Any) -> dict[str, float]:
 
 def _bounded(value: float) -> float:
     return float(max(-MAX_OUTCOME, min(MAX_OUTCOME, value)))
+
+
+def _route(last: Sequence[Any]) -> int | None:
+    """The route at the end of an entry; None if there is something else."""
+    return NO_ROUTE if not last else last[0] if len(last) == 1 and type(last[0]) is int else None
 
 
 def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
@@ -167,9 +184,10 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
                     bool(candidate),
                     bool(slow),
                     int() | None as key,
-                ] if kind == FAILURE:
+                    *last,
+                ] if kind == FAILURE and (route := _route(last)) is not None:
                     what = FailureKind.SLOW if slow else FailureKind.FAILURE
-                    failures.append(FailureEvent(time_ns, 0, epoch, weight, candidate, what, key))
+                    failures.append(FailureEvent(time_ns, 0, epoch, weight, candidate, what, key, route))
                 case [
                     kind, int(nonce), int(time_ns), int(decided_ns), int(weight), bool(candidate),
                     int() | None as key, outcomes, last,
@@ -178,13 +196,13 @@ def batch(entries: Iterable[Entry], known: KnownFeedback) -> Batch:
                     fresh = [names for one, names in _items(nonce, named) if first(one)]
                     new = {name: named[name] for names in fresh for name in names}
                     if new:
-                        route = last if isinstance(last, str) else ""
-                        event = FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, route)
+                        name = last if isinstance(last, str) else ""
+                        event = FeedbackEvent(time_ns, decided_ns, weight, candidate, key, new, 0, nonce, name)
                         feedback.append(event)
-                case [kind, int(nonce), bool(candidate_wrong), bool(stable_wrong)] if kind == PAIR and first(
-                    f"{nonce}{PAIR}"
+                case [kind, int(nonce), bool(candidate_wrong), bool(stable_wrong), *last] if (
+                    kind == PAIR and (route := _route(last)) is not None and first(f"{nonce}{PAIR}")
                 ):
-                    pairs.append(MirrorPair(candidate_wrong, stable_wrong))
+                    pairs.append(MirrorPair(candidate_wrong, stable_wrong, route=route))
                 case [kind, event, str(by), int(epoch)] if kind == COMMAND:
                     commands.append(Command(Event(event), by, epoch))
         except ValueError:

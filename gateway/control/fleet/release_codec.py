@@ -1,4 +1,8 @@
-"""A model's release as bytes in the store, all JSON: the digest as the core, and each host's log as a record."""
+"""A model's release as bytes in the store, all JSON: the digest as the core, and each host's log as a record.
+
+The routes of a log's entries stand beside them: gateways of the release before know no longer entries, and would pass
+them over, but read of a record only what they know.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -6,10 +10,12 @@ from typing import Any, Final, Protocol
 import orjson
 
 from gateway.control.fleet.codec import typed
+from gateway.control.fleet.entries import with_route, without_route
 from gateway.control.fleet.evidence import Digest, Log, Release
 
 DIGEST: Final = (int, str, str, int, dict, dict, dict, list, int)
 LOG: Final = (int, list, str, dict, int)
+ROUTES: Final = "routes"
 
 
 class Stored(Protocol):
@@ -28,7 +34,10 @@ def encoded_digest(digest: Digest) -> bytes:
 
 def encoded_log(log: Log) -> bytes:
     """A host's record."""
-    return orjson.dumps(log._asdict())
+    bare = [without_route(entry) for entry in log.entries]
+    document = log._replace(entries=tuple(entry for entry, _ in bare))._asdict()
+    routes = [route for _, route in bare]
+    return orjson.dumps(document | ({ROUTES: routes} if any(routes) else {}))
 
 
 class ReleaseReader:
@@ -72,4 +81,7 @@ def _known(before: tuple[bytes, Log] | None, record: bytes) -> tuple[bytes, Log]
     document = orjson.loads(record)
     log = Log(*typed([document[name] for name in Log._fields], LOG))
     entries = tuple(typed(list(log.entries), [list] * len(log.entries)))
+    if routes := document.get(ROUTES):
+        known = typed(list(routes), [int] * len(entries))
+        entries = tuple(with_route(entry, route) for entry, route in zip(entries, known, strict=True))
     return record, log._replace(entries=entries)

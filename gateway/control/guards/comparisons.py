@@ -1,24 +1,25 @@
 """The statistical comparisons of a candidate with stable: each one's evidence, and the combined assessment of all."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from gateway.control.guards.drift import Drift
 from gateway.control.guards.effects import Effects
-from gateway.control.guards.evidence import TOLERATED_RATIO, alpha_of, log_combined, reached
-from gateway.control.guards.failure_counts import FailureCounts, rows
+from gateway.control.guards.evidence import alpha_of, log_combined, reached
+from gateway.control.guards.failure_counts import FailureCounts
+from gateway.control.guards.failure_effects import failure_effects
 from gateway.control.guards.failure_sources import FAILURES_BY_METRIC, RATIOS, is_of_epoch
 from gateway.control.guards.mean_evidence import MeanEvidence
 from gateway.control.guards.observation import Observation
 from gateway.control.guards.outcomes import Outcomes
 from gateway.control.guards.value_drift import ValueDrift
 from gateway.evidence.effect import Effect, clipped_words
-from gateway.evidence.ratio import ratio_effect
+from gateway.routing.release import DEFAULT_ROUTE
 from gateway.settings.guards import Action, ComparisonSettings, GuardsSettings
-from gateway.settings.metric_names import SLOW_REQUESTS
+from gateway.settings.metric_names import MIRROR_DISAGREEMENT, SLOW_REQUESTS
 
 OUTCOMES: Final = "outcomes"  # beside the metrics in a kept state
 EFFECTS: Final = "effects"
@@ -31,12 +32,6 @@ HARM_TEXTS: Final = {
     "mirror_disagreement": "where the two disagree on the same input, the candidate is wrong more often",
     "predicted_class": "the candidate's distribution of predicted classes differs from stable's",
     "predicted_value": "the candidate's distribution of predicted numbers differs from stable's",
-}
-COUNTED_AS: Final = {
-    "failures": "failures",
-    "slow_requests": "slow requests",
-    "complaints": "complaints",
-    "mirror_disagreement": "disagreements",
 }
 RUN_OUT: Final = "safety can hardly be shown any more: most sticky customers that fail have failed already"
 _DRIFTS: Final[Mapping[str, type[Drift]]] = {"predicted_class": Drift, "predicted_value": ValueDrift}
@@ -138,22 +133,25 @@ class ComparisonEvidence:
 
 
 class Guards:
-    """All comparisons of a release. `routes`: how many it has. `declared`: outcomes that count whatever others come.
+    """All comparisons of a release. `routes`: their names. `declared`: outcomes that count whatever others come.
 
     Failures are always compared, because `advance: safe` needs that; they trigger an action only if configured.
     """
 
-    def __init__(self, settings: GuardsSettings, routes: int = 1, declared: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, settings: GuardsSettings, routes: Sequence[str] = (), declared: frozenset[str] = frozenset()
+    ) -> None:
         self._alpha = settings.alpha
         configured = settings.comparisons
         actions = [comparison.action for comparison in configured]
         self.comparisons = [
-            ComparisonEvidence(comparison, 1 / actions.count(comparison.action), _process(comparison))
+            ComparisonEvidence(comparison, 1 / actions.count(comparison.action), _process(comparison, routes))
             for comparison in configured
         ]
-        self._outcomes, self._effects = Outcomes(configured, declared), Effects(configured, routes, declared)
+        self._outcomes = Outcomes(configured, declared)
+        self._effects = Effects(configured, max(len(routes), 1), declared)
         if all(comparison.metric != FAILURES.metric for comparison in configured):
-            self.comparisons.append(ComparisonEvidence(FAILURES, 0.0, _process(FAILURES)))
+            self.comparisons.append(ComparisonEvidence(FAILURES, 0.0, _process(FAILURES, routes)))
 
     def ingest(self, seen: Observation, epoch_began_ns: int) -> None:
         """Add the observation's new events, in order of arrival, except those of requests decided in earlier epochs."""
@@ -179,16 +177,15 @@ class Guards:
         return self._outcomes.feedback_shares.until_ns
 
     def effects(self) -> tuple[Effect, ...]:
-        """What is known since the epoch began: how many times as often failures and their like come, then each outcome:
-        over the whole release, then by route.
+        """What is known since the epoch began: how many times as often failures and their like come, then each outcome;
+        each over the whole release, then by route.
         """
-        ratios = []
-        for comparison in self.comparisons:
-            process, metric = comparison.process, comparison.settings.metric
-            if isinstance(process, FailureCounts) and process.of_epoch:
-                counted, (stable, candidate) = tuple(rows(process.of_epoch)), process.repeated
-                tolerance = TOLERATED_RATIO - 1
-                ratios.append(ratio_effect(counted, metric, COUNTED_AS[metric], tolerance, (stable, candidate)))
+        ratios = [
+            effect
+            for comparison in self.comparisons
+            if isinstance(comparison.process, FailureCounts)
+            for effect in failure_effects(comparison.process, comparison.settings.metric)
+        ]
         return *ratios, *self._effects.read(self._outcomes)
 
     def assess(self, restart: int) -> Assessment:
@@ -283,9 +280,13 @@ def _power(log: float) -> str:
     return f"10^{log / math.log(10):.1f}"
 
 
-def _process(settings: ComparisonSettings) -> FailureCounts | MeanEvidence | Drift:
+def _process(settings: ComparisonSettings, routes: Sequence[str]) -> FailureCounts | MeanEvidence | Drift:
     if settings.outcome:
         return MeanEvidence(settings)
     drift = _DRIFTS.get(settings.metric)
     once = settings.metric == SLOW_REQUESTS  # their chance may be that beside the baseline: no bound of a key's bucket
-    return drift() if drift else FailureCounts(RATIOS[settings.metric], once=once)
+    if settings.metric == MIRROR_DISAGREEMENT:
+        routes = tuple(
+            dict.fromkeys((*routes, DEFAULT_ROUTE))
+        )  # mirrored are those of all weights, and those that no route takes
+    return drift() if drift else FailureCounts(RATIOS[settings.metric], once=once, routes=routes)

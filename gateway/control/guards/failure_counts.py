@@ -6,9 +6,10 @@ that is not enough, and the keys that have failed are counted from each restart 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
+from gateway.control.guards.epoch_counts import EpochCounts, RouteCounts, counter, listed
 from gateway.control.guards.evidence import (
     FAILURE_RATIOS,
     Attributed,
@@ -20,6 +21,7 @@ from gateway.control.guards.evidence import (
 from gateway.control.guards.failed_keys import FailedKeys
 from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
+from gateway.shm.failure_events import NO_ROUTE
 
 FALLEN: Final = 3.0  # of the evidence of safety, from its height: twentyfold, more than chance does as a rule
 
@@ -30,19 +32,17 @@ class FailureCounts:
     `ratios`: the increases that `log_harm` tests for. `once`: a sticky key counts once in an epoch, and not again after
     the ramp has risen: where the chance does not say where the key's bucket may be. Evidence is in natural logarithms.
 
-    `of_epoch`: those that count since the epoch began; `repeated`: those of stable's and of the candidate's sticky keys
-    that do not, since it was known already whose they would be.
+    `of_epoch`: all since the epoch began; `by_route`: on each of the release's `routes`.
 
     `safest`: the failures of requests without a key, and the failed keys, that `log_safe` was computed from. With keys
     that is where it was highest of all looks since the last restart: as keys run out, it falls for any candidate.
     """
 
-    def __init__(self, ratios: Ratios = FAILURE_RATIOS, *, once: bool = False) -> None:
+    def __init__(self, ratios: Ratios = FAILURE_RATIOS, *, once: bool = False, routes: Sequence[str] = ()) -> None:
         self._ratios = ratios
         self._once = once
         self._counts: Counter[tuple[float, bool]] = Counter()
-        self.of_epoch: Counter[tuple[float, bool]] = Counter()
-        self.repeated = [0, 0]
+        self.of_epoch, self.by_route = EpochCounts(), RouteCounts(routes)
         self._known = KeyBounds()
         self._keyless: Counter[tuple[float, bool]] = Counter()
         self._failed = FailedKeys()
@@ -75,16 +75,24 @@ class FailureCounts:
         """Whether too few sticky keys are left for the evidence of safety to grow further: it has fallen far."""
         return bool(self.safest[1]) and log_safety(self._keyless, self._failed.counts) < self.log_safe - FALLEN
 
-    def add(self, weight_ppm: int, candidate: bool, key: int | None, time_ns: int | None = None) -> None:
+    def add(
+        self,
+        weight_ppm: int,
+        candidate: bool,
+        key: int | None,
+        time_ns: int | None = None,
+        route: int = NO_ROUTE,
+    ) -> None:
         """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any.
-        `time_ns`: by which its retries are known to be that; None if it has none.
+        `time_ns`: by which its retries are known to be that; None if it has none. `route`: the `route_id` of the one
+        that took it.
         """
         chance = weight_ppm / BUCKETS if key is None else self._chance(weight_ppm, candidate, key)
         if 0 < chance < 1:
             self._counts[chance, candidate] += 1
-            self.of_epoch[chance, candidate] += 1
-        elif 0 < weight_ppm < BUCKETS:
-            self.repeated[candidate] += 1
+            self._log_e = None
+        self.of_epoch.add(weight_ppm, candidate, chance)
+        self.by_route.add(route, weight_ppm, candidate, chance)
         if 0 < weight_ppm < BUCKETS:
             self._add_for_safety(weight_ppm, candidate, key, time_ns)
             self._log_e = None
@@ -112,32 +120,33 @@ class FailureCounts:
     def reset(self) -> None:
         """Reset the evidence and what is known of sticky keys, for a new epoch."""
         self.restart()
-        self.of_epoch, self.repeated = Counter(), [0, 0]
+        self.of_epoch = EpochCounts()
+        self.by_route.reset()
         self._known.clear()
 
     def to_json(self) -> dict[str, Any]:
         """Return the state for a file."""
         return {
-            "counts": _listed(self._counts),
-            "of_epoch": _listed(self.of_epoch),
-            "repeated": self.repeated[:],
+            "counts": listed(self._counts),
+            **self.of_epoch.to_json(),
+            "routes": self.by_route.to_json(),
             "known": self._known.to_json(),
-            "keyless": _listed(self._keyless),
+            "keyless": listed(self._keyless),
             "failed": self._failed.to_json(),
-            "safest": [_listed(part) for part in self.safest],
+            "safest": [listed(part) for part in self.safest],
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Restore the output of `to_json`."""
-        self._counts = _counter(kept["counts"])
-        self.of_epoch = _counter(kept.get("of_epoch", kept["counts"]))  # earlier gateways did not keep them
-        self.repeated = list(kept.get("repeated", (0, 0)))
+        self._counts = counter(kept["counts"])
+        self.of_epoch.restore(kept)
+        self.by_route.restore(kept.get("routes", {}))
         self._known.restore(kept["known"])
         # earlier gateways counted for safety what they did for harm: that starts over
-        self._keyless = _counter(kept.get("keyless", ()))
+        self._keyless = counter(kept.get("keyless", ()))
         self._failed.restore(kept.get("failed", {}))
         keyless, failed = kept.get("safest", ((), ()))
-        self.safest = _counter(keyless), _counter(failed)
+        self.safest = counter(keyless), counter(failed)
         self._log_safest = log_safety(*self.safest)
         self._log_e = None
 
@@ -149,14 +158,6 @@ class FailureCounts:
                 self.safest, self._log_safest = present, log_safe
             self._log_e = log_harm(self._counts, self._ratios), self._log_safest
         return self._log_e
-
-
-def _listed(counts: Mapping[Any, int]) -> list[list[Any]]:
-    return [[chance, which, count] for (chance, which), count in counts.items()]
-
-
-def _counter(listed: Sequence[Sequence[Any]]) -> Counter[tuple[float, Any]]:
-    return Counter({(chance, which): count for chance, which, count in listed})
 
 
 def rows(counts: Attributed) -> Sequence[tuple[float, int, int]]:

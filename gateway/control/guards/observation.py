@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gateway.control.guards.evidence import Classes
 from gateway.control.guards.window import MetricWindow
-from gateway.shm.failure_events import FailureEvent
+from gateway.shm.failure_events import NO_ROUTE, FailureEvent
 
 
 class FeedbackEvent(NamedTuple):
@@ -30,13 +30,14 @@ class FeedbackEvent(NamedTuple):
 
 class MirrorPair(NamedTuple):
     """Whether each version was wrong on the same mirrored input, whose truth is known. `mark`, `nonce` as in
-    FeedbackEvent.
+    FeedbackEvent; `route` as in FailureEvent.
     """
 
     candidate_wrong: bool
     stable_wrong: bool
     mark: int = 0
     nonce: int = 0
+    route: int = NO_ROUTE
 
 
 @dataclass(frozen=True, slots=True)

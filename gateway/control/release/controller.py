@@ -50,7 +50,7 @@ class Controller:
         split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
         ramped = any(route.weight == "ramp" for route in split.routes)
         self.settings = settings
-        self.guards = Guards(guards, len(split.routes), declared)
+        self.guards = Guards(guards, [route.name for route in split.routes], declared)
         self.state = ReleaseState()
         self.ramp = settings.ramp if ramped else None
         self._limits = guards.limits

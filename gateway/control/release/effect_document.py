@@ -9,8 +9,9 @@ class EffectDocument(TypedDict):
 
     With the form `ratio` (of `failures`, `slow_requests`, `complaints`, `mirror_disagreement`) it is how much more
     often that comes for the candidate: 0.5 for one and a half times as often, 999 for 1,000 times or more. There are no
-    means then; the units are what has come, of a sticky key the first. What comes to it again widens the
-    interval but for a `low` above 0, which is that of first ones: of how many customers, not of how many requests.
+    means then; the units are what has come, of a sticky key the first, on the route that took it. What comes to it
+    again widens the interval but for a `low` above 0, which is that of first ones: of how many customers, not of how
+    many requests. Of a release's routes those are there on which most has come, at most 20.
 
     `low` to `high` holds the true difference with a chance of `level` at all times at once, null if not known yet;
     `asymptotic`: only for many outcomes, since the metric's range is unknown. `candidate`, `stable`: the means.

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,23 +19,13 @@ log: Final = logging.getLogger("gateway.control.release")
 
 
 def effect_documents(effects: Iterable[Effect]) -> list[EffectDocument]:
-    """Return the effects: how often failures and their like come, then in the terms of the measures, first on all
-    traffic, then by route.
+    """Return the effects on all traffic, then by route: how often failures and their like come, then in the terms of
+    the measures.
     """
-    ratios: list[EffectDocument] = []
-    by_route: dict[str | None, dict[str, Effect]] = {None: {}}
+    by_route: dict[str | None, list[Effect]] = {None: []}
     for one in effects:
-        if one.is_ratio:
-            ratios.append(_document(one, RATIO_NAMES[one.outcome]))
-            continue
-        by_route.setdefault(one.route, {})[one.outcome] = one
-    ratios.sort(key=lambda one: list(RATIO_NAMES).index(one["metric"]))
-    return ratios + [
-        _document(found[outcome], shown)
-        for found in by_route.values()
-        for outcome, shown in measure_names({name: _seen(one) for name, one in found.items()}).items()
-        if shown.kind not in LEFT_OUT
-    ]
+        by_route.setdefault(one.route, []).append(one)
+    return [document for found in by_route.values() for document in _documents(found)]
 
 
 def known_record(effects: Sequence[Effect]) -> dict[str, Any]:
@@ -57,6 +47,18 @@ def record_of(read: Callable[[], Sequence[Effect]]) -> dict[str, Any]:
     except Exception:
         log.exception("the effects are left out of the record of a decision")
         return {}
+
+
+def _documents(effects: Sequence[Effect]) -> Iterator[EffectDocument]:
+    """The effects on the same traffic."""
+    ratios = {one.outcome: one for one in effects if one.is_ratio}
+    means = {one.outcome: one for one in effects if not one.is_ratio}
+    for outcome, shown in RATIO_NAMES.items():
+        if outcome in ratios:
+            yield _document(ratios[outcome], shown)
+    for outcome, shown in measure_names({name: _seen(one) for name, one in means.items()}).items():
+        if shown.kind not in LEFT_OUT:
+            yield _document(means[outcome], shown)
 
 
 def _certainty(effect: Effect) -> float:

@@ -13,7 +13,7 @@ from gateway.routing.buckets import BUCKETS
 from gateway.routing.release import Variant
 from gateway.settings.metric_names import COMPLAINTS
 from gateway.settings.routing import ReleaseSettings
-from gateway.shm.failure_events import FailureEvent
+from gateway.shm.failure_events import FailureEvent, route_id
 from gateway.shm.tally import UNSTRATIFIED, Totals
 
 UNDECLARED: Final[frozenset[str]] = frozenset()
@@ -74,7 +74,7 @@ class ManagedRelease:
         if token.rescued or token.variant is Variant.PINNED or token.version != version:
             return
         if item.mirrored is not None and not candidate:
-            self.pairs.append(MirrorPair(*item.mirrored, token.mark, token.nonce))
+            self.pairs.append(MirrorPair(*item.mirrored, token.mark, token.nonce, route_id(token.route)))
         if item.outcomes and 0 < token.weight_ppm < BUCKETS:
             self.feedback.append(_event(item))
 

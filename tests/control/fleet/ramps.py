@@ -28,7 +28,7 @@ from gateway.routing.release import Variant
 from gateway.settings.gateway import RecordsSettings
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.boards import Boards
-from gateway.shm.failure_events import FailureEvent, FailureKind
+from gateway.shm.failure_events import NO_ROUTE, FailureEvent, FailureKind
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.slots import Slots
@@ -138,10 +138,18 @@ class RampHost(Host):
         assert totals is not None
         return totals.outcomes("candidate")[Outcome.OK]
 
-    def fail(self, count: int = 1, key: int | None = None, *, candidate: bool = True, weight_ppm: int = 50_000) -> None:
+    def fail(
+        self,
+        count: int = 1,
+        key: int | None = None,
+        *,
+        candidate: bool = True,
+        weight_ppm: int = 50_000,
+        route: int = NO_ROUTE,
+    ) -> None:
         slot = self.slot(f"{MODEL}/2")
         epoch = self.board.epoch(slot)
-        event = FailureEvent(time.time_ns(), slot, epoch, weight_ppm, candidate, FailureKind.FAILURE, key)
+        event = FailureEvent(time.time_ns(), slot, epoch, weight_ppm, candidate, FailureKind.FAILURE, key, route)
         for _ in range(count):
             assert self.events.append(event.pack())
 

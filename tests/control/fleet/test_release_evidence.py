@@ -33,7 +33,7 @@ from gateway.control.fleet.timing import Timing
 from gateway.control.guards.observation import FeedbackEvent, MirrorPair
 from gateway.control.guards.window import FeedbackCounts, Sample
 from gateway.control.release.stages import Event
-from gateway.shm.failure_events import FailureEvent, FailureKind
+from gateway.shm.failure_events import NO_ROUTE, FailureEvent, FailureKind, route_id
 from gateway.shm.tally import Tally
 
 START = Digest(1, "a", state={})
@@ -145,9 +145,9 @@ def test_a_leader_that_writes_nothing_is_replaced() -> None:
     assert may_take_over(host(), LED_BY_B, "s", NOW, TIMING, silent=True)
 
 
-FAILED = FailureEvent(5, 0, 1, 10_000, True, FailureKind.SLOW, 77)
+FAILED = FailureEvent(5, 0, 1, 10_000, True, FailureKind.SLOW, 77, route_id("everyone"))
 JUDGED = FeedbackEvent(6, 5, 10_000, False, None, {"wrong": 1.0, "reward": 0.5}, 9, (1 << 64) - 1, "everyone")
-PAIRED = MirrorPair(True, False, 9, 12)
+PAIRED = MirrorPair(True, False, 9, 12, route_id("everyone"))
 
 
 def test_entries_come_back_from_json_as_they_were() -> None:
@@ -159,6 +159,38 @@ def test_entries_come_back_from_json_as_they_were() -> None:
     assert found.feedback == (JUDGED._replace(mark=0),)
     assert found.pairs == (PAIRED._replace(mark=0, nonce=0),)
     assert found.commands == ((Event.HOLD, "ann", 3),)
+
+
+def test_gateways_of_the_release_before_read_every_entry_in_the_form_that_they_know() -> None:
+    """They take what has another length for no entry."""
+    entries = failure_entry(FAILED, 3), pair_entry(PAIRED), feedback_entry(JUDGED), command_entry(Event.HOLD, "ann", 3)
+    written = orjson.loads(encoded_log(Log(4, entries, counts={})))
+    assert written["entries"] == orjson.loads(orjson.dumps([
+        ["failure", 3, 5, 10_000, True, True, 77], ["pair", 12, True, False], *entries[2:],
+    ]))  # fmt: skip
+    assert {name: written[name] for name in Log._fields if name != "entries"} == {
+        "first": 4, "settings": "", "counts": {}, "lost": 0
+    }  # fmt: skip
+    assert written["routes"] == [FAILED.route, PAIRED.route, 0, 0]
+
+
+def test_entries_of_gateways_of_the_release_before_count_without_a_route() -> None:
+    earlier = {"first": 1, "settings": "s", "counts": {}, "lost": 0, "entries": [
+        ["failure", 3, 5, 10_000, True, True, 77], ["pair", 12, True, False],
+    ]}  # fmt: skip
+    log = ReleaseReader().read(snapshot(b"", a=orjson.dumps(earlier))).logs["a"]
+    counted = batch(log.entries, KnownFeedback())
+    assert counted.failures == (FAILED._replace(epoch=3, route=NO_ROUTE),)
+    assert [pair.route for pair in counted.pairs] == [NO_ROUTE] and counted.ids == ("12pair",)
+    assert list(feedback_ids(log.entries)) == ["12pair"] == list(feedback_ids([pair_entry(PAIRED)]))
+
+
+@pytest.mark.parametrize("routes", [[1], [1, "2"], [1, 2, 3], {"1": 2}, [1, True]])
+def test_damaged_routes_are_refused(routes: Any) -> None:
+    written = orjson.loads(encoded_log(Log(1, (failure_entry(FAILED, 3), pair_entry(PAIRED)), counts={})))
+    record = orjson.dumps(written | {"routes": routes})
+    with pytest.raises(ValueError, match="data in the fleet's store is damaged"):
+        ReleaseReader().read(snapshot(b"", a=record))
 
 
 def test_feedback_counts_once_for_each_part_of_a_prediction() -> None:
@@ -218,11 +250,12 @@ def test_feedback_in_logs_of_earlier_gateways_is_read() -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [[], [1], ["failure"], ["failure", 1, 2, 3, 4, 5, 6], ["failure", "1", 2, 3, True, False, None], ["feedback", 1],
+    [[], [1], ["failure"], ["failure", 1, 2, 3, 4, 5, 6], ["failure", "1", 2, 3, True, False, None],
+     ["failure", 1, 2, 3, True, False, None, "7"], ["failure", 1, 2, 3, True, False, None, 7, 8], ["feedback", 1],
      ["feedback", 1, 2, 3, 4, 5, 6, 7, 8], ["feedback", "1", 2, 3, 4, True, None, True, None],
      ["feedback", 1, 2, 3, 4, True, None, {"wrong": 1.0}, 0.5],
      ["feedback", 1, 2, 3, 4, True, None, {"wrong": "1"}, ""],
-     ["pair", 1, 2, 3],
+     ["pair", 1, 2, 3], ["pair", 1, True, False, None], ["pair", 1, True, False, 7, 8],
      ["command", "dance", "ann"], ["command", "hold", 7], ["what", 1]],
 )  # fmt: skip
 def test_what_is_no_entry_is_left_out(entry: list[Any]) -> None:

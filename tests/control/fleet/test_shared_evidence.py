@@ -8,11 +8,13 @@ import pytest
 from gateway.control.guards.failure_counts import FailureCounts
 from gateway.control.guards.mean_evidence import MeanEvidence
 from gateway.control.release.stages import Stage
-from tests.control.fleet.ramps import MODEL, RampHost, new_ramp, release
+from gateway.shm.failure_events import NO_ROUTE, route_id
+from tests.control.fleet.ramps import MODEL, ROUTES, RampHost, new_ramp, release
 from tests.control.fleet.servers import RedisServer, asynchronous
 from tests.control.fleet.test_shared_ramp import leader, others
 
 LIMIT = {"name": "many", "metric": "candidate.error_rate", "above": 0.5, "window": "60s", "min_requests": 30}
+TWO_ROUTES = [{"name": "pilot", "match": [{"customer": "pilot"}], "weight": 1}, *ROUTES]
 WRONG = {"name": "wrong", "metric": "wrong_feedback"}
 
 
@@ -61,14 +63,15 @@ async def test_a_customer_who_always_fails_counts_once_wherever_it_fails(redis: 
 
 @asynchronous
 async def test_evidence_is_that_of_one_ledger_whatever_is_lost_on_the_way(redis: RedisServer, tmp_path: Path) -> None:
-    draw = random.Random(7)
-    async with new_ramp(redis, tmp_path, "a", "b", "c") as fleet:
-        total = 0
+    """Also by route, but for those of a host of the release before, which does not say the route."""
+    draw, single = random.Random(7), FailureCounts(routes=[route["name"] for route in TWO_ROUTES])
+    async with new_ramp(redis, tmp_path, "a", "b", "c", settings=release(TWO_ROUTES)) as fleet:
         for tick in range(24):
             for host in fleet.present:
-                count = draw.randrange(4)
-                host.fail(count, candidate=False, weight_ppm=10_000)
-                total += count
+                for _ in range(draw.randrange(4)):
+                    route = NO_ROUTE if host.name == "c" else route_id(draw.choice(["pilot", "everyone"]))
+                    host.fail(candidate=False, weight_ppm=10_000, route=route)
+                    single.add(10_000, False, None, route=route)
                 host.wire.replies_to_lose = draw.random() < 0.3
                 host.wire.cut_documents = draw.random() < 0.2
             if tick == 8:
@@ -79,12 +82,13 @@ async def test_evidence_is_that_of_one_ledger_whatever_is_lost_on_the_way(redis:
         for host in fleet.present:
             host.wire.replies_to_lose, host.wire.cut_documents = 0, False
         await fleet.ticks(8, traffic=False)
-        single = FailureCounts()
-        for _ in range(total):
-            single.add(10_000, False, None)
         assert counted(leader(fleet)) == dict(single.counts)
-        (process,) = [one.process for one in leader(fleet).guards.comparisons]
-        assert process.log_e == pytest.approx(single.log_e)
+        for host in fleet.present:  # all have the leader's counts
+            (process,) = [one.process for one in host.guards.comparisons]
+            assert process.log_e == pytest.approx(single.log_e)
+            assert sorted(process.to_json()["routes"].items()) == sorted(single.by_route.to_json().items())
+        by_route = {name: of.counts.total() for name, of in single.by_route.shown()}
+        assert by_route.keys() == {"pilot", "everyone"} and sum(by_route.values()) < single.counts[0.01, False]
         assert leader(fleet).digest.lost == 0
 
 

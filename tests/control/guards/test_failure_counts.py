@@ -68,9 +68,9 @@ def test_failures_of_keys_that_are_no_evidence_are_counted_apart() -> None:
     ledger.add(100_000, False, 999_999)
     ledger.restart()
     restored.restore(ledger.to_json())
-    assert ledger.repeated == restored.repeated == [1, 2]
+    assert ledger.of_epoch.repeated == restored.of_epoch.repeated == [1, 2]
     ledger.reset()
-    assert ledger.repeated == [0, 0]
+    assert ledger.of_epoch.repeated == [0, 0]
 
 
 def test_those_of_the_epoch_go_on_after_a_restart_and_in_another_process() -> None:
@@ -81,13 +81,13 @@ def test_those_of_the_epoch_go_on_after_a_restart_and_in_another_process() -> No
     restored = FailureCounts()
     restored.restore(ledger.to_json())
     for one in (ledger, restored):
-        assert (rows(one.counts), rows(one.of_epoch)) == ([(0.2, 0, 1)], [(0.1, 1, 0), (0.2, 0, 1)])
+        assert (rows(one.counts), rows(one.of_epoch.counts)) == ([(0.2, 0, 1)], [(0.1, 1, 0), (0.2, 0, 1)])
     restored.reset()
-    assert not restored.of_epoch
+    assert not restored.of_epoch.counts
     earlier = ledger.to_json()
     del earlier["of_epoch"]
     restored.restore(earlier)
-    assert rows(restored.of_epoch) == [(0.2, 0, 1)]
+    assert rows(restored.of_epoch.counts) == [(0.2, 0, 1)]
 
 
 def test_forget_discards_the_history_of_keys() -> None:

@@ -87,6 +87,18 @@ def test_effects_are_listed_on_all_traffic_and_then_by_route() -> None:
     ]  # fmt: skip
 
 
+def test_how_often_failures_come_on_a_route_is_listed_with_the_route() -> None:
+    failures = of("failures", is_ratio=True, candidate_mean=None)
+    slow = replace(failures, outcome="slow_requests")
+    on_b = [replace(one, route="b") for one in (slow, failures)]
+    found = effect_documents([failures, *on_b, slow, WRONG, of("wrong", route="a"), of("wrong", route="b")])
+    assert [(one["route"], one["metric"]) for one in found] == [
+        (None, "failures"), (None, "slow_requests"), (None, "accuracy"),
+        ("b", "failures"), ("b", "slow_requests"), ("b", "accuracy"), ("a", "accuracy"),
+    ]  # fmt: skip
+    assert [one["route"] for one in known_record([failures, *on_b])["effects"]] == [None, "b", "b"]
+
+
 def test_record_keeps_what_is_known_and_of_the_routes_only_what_is_certain() -> None:
     kept = known_record([UNSURE, of("wrong", UNSURE, route="a"), of("wrong", route="b")])["effects"]
     assert [(one["route"], one["verdict"]) for one in kept] == [(None, "not known yet"), ("b", "better")]

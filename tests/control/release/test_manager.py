@@ -302,7 +302,7 @@ def test_limit_on_the_mean_of_an_outcome(bench: Bench, above: float, done: list[
 
 def test_mirrored_pairs_count_at_any_weight(bench: Bench) -> None:
     mirrored = {"name": "mirrored", "metric": "mirror_disagreement"}
-    bench.serve(release([], comparisons=[mirrored], mirror={"weight": 100}))
+    bench.serve(release(comparisons=[mirrored], mirror={"weight": 100}))
     bench.tick()
     for nonce in range(24):
         copied = {"prediction_id": bench.token(nonce, Variant.STABLE, 0), "agreement": False, "predicted": 4}
@@ -310,6 +310,8 @@ def test_mirrored_pairs_count_at_any_weight(bench: Bench) -> None:
         bench.records.feedback.add(line_of(feedback(copied["prediction_id"], correct=True)))
     bench.tick()
     assert bench.done == [("stop", "mirrored")]
+    found = {one.route: one.candidate_units for one in bench.release_manager.effects(MODEL)}
+    assert found == {None: 24, "everyone": 24}, "nothing of those that no route takes"
 
 
 def tell(bench: Bench, weight_ppm: int) -> None:

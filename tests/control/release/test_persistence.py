@@ -9,8 +9,8 @@ import pytest
 
 from gateway.control.release.persistence import dump, forget_states, load, read_states
 from gateway.control.release.stages import Event, ReleaseState, Stage
-from gateway.shm.failure_events import FailureEvent, FailureKind
-from tests.control.release.running import ERRORS, RAMP, Running, counts, release
+from gateway.shm.failure_events import FailureEvent, FailureKind, route_id
+from tests.control.release.running import ERRORS, EVERYONE, RAMP, Running, counts, release
 
 DRIFT = {"name": "drift", "metric": "predicted_class"}
 LIMIT = {"name": "hard", "metric": "candidate.error_rate", "above": "5%", "window": "10s", "action": "pause"}
@@ -167,11 +167,18 @@ def test_changed_comparisons_restart_the_evidence_with_less_alpha() -> None:
 @pytest.mark.parametrize(("threshold", "counted"), [("10ms", 5), ("20ms", None)])
 def test_what_was_slow_by_another_threshold_is_no_effect(threshold: str, counted: int | None) -> None:
     slow = {"name": "slow", "metric": "slow_requests", "threshold": "10ms"}
-    running = Running(release(comparisons=[slow]))
-    running.tick(failures=[one._replace(kind=FailureKind.SLOW) for one in running.failed(2, 3)])
-    again = restarted(running, release(comparisons=[{**slow, "threshold": threshold}], alpha="5%"))
-    found = {one.outcome: one.candidate_units + one.stable_units for one in again.controller.guards.effects()}
-    assert found.get("slow_requests") == counted
+    routes = [{"name": "pilot", "match": [{"customer": "pilot"}], "weight": 10}, *EVERYONE]
+    running = Running(release(routes, comparisons=[slow]))
+    of_pilot = {"kind": FailureKind.SLOW, "route": route_id("pilot")}
+    running.tick(failures=[one._replace(**of_pilot) for one in running.failed(2, 3)])
+    again = restarted(running, release(routes, comparisons=[{**slow, "threshold": threshold}], alpha="5%"))
+    again.tick(failures=running.failed(0, 1))
+    found = {one.route: one.candidate_units + one.stable_units for one in again.controller.guards.effects()
+             if one.outcome == "slow_requests"}  # fmt: skip
+    assert (found.get(None), found.get("pilot")) == (counted, counted)
+    again.tick(failures=[one._replace(**of_pilot) for one in running.failed(0, 1)])
+    (later,) = [one for one in again.controller.guards.effects() if one.route == "pilot"]
+    assert later.stable_units + later.candidate_units == (counted or 0) + 1
 
 
 def test_removed_guard_no_longer_pauses_the_ramp() -> None:

@@ -1,0 +1,190 @@
+"""How many times as often failures come on each route: at the route's own weights, kept in bounds, and no evidence."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from gateway.control.guards import epoch_counts
+from gateway.control.guards.comparisons import Guards
+from gateway.control.guards.failure_counts import FailureCounts, rows
+from gateway.control.guards.failure_effects import failure_effects
+from gateway.control.guards.observation import FeedbackEvent, MirrorPair, Observation
+from gateway.control.guards.window import MetricWindow
+from gateway.evidence.effect import Effect, EffectVerdict
+from gateway.evidence.ratio import ratio_effect
+from gateway.settings.guards import GuardsSettings
+from gateway.shm.failure_events import NO_ROUTE, route_id
+
+ROUTES = ("few", "many", "none")
+NO_KEY = (None,)
+
+
+def count(
+    ledger: FailureCounts,
+    route: str,
+    weight_ppm: int,
+    candidate: int,
+    stable: int,
+    keys: Sequence[int | None] = NO_KEY,
+) -> None:
+    """So many failures on a route of this weight, of each key."""
+    for is_candidate, times in ((True, candidate), (False, stable)):
+        for _ in range(times):
+            for key in keys:
+                ledger.add(weight_ppm, is_candidate, key, route=route_id(route) if route else NO_ROUTE)
+
+
+def found(ledger: FailureCounts, metric: str = "failures") -> dict[str | None, Effect]:
+    return {one.route: one for one in failure_effects(ledger, metric)}
+
+
+def test_each_route_is_compared_at_its_own_weight() -> None:
+    """The candidate fails as often as stable on both, though most of its failures are on the route of 50%."""
+    ledger = FailureCounts(routes=ROUTES)
+    count(ledger, "few", 100_000, 300, 2700)
+    count(ledger, "many", 500_000, 500, 500)
+    effects = found(ledger)
+    assert list(effects) == [None, "few", "many"], "nothing of a route without failures"
+    for effect in effects.values():
+        assert (effect.effect, effect.verdict) == (pytest.approx(0.0, abs=1e-6), EffectVerdict.NO_WORSE)
+    assert (effects["few"].candidate_units, effects["few"].stable_units) == (300, 2700)
+
+
+def test_a_route_that_is_worse_shows_it_and_the_others_do_not() -> None:
+    ledger = FailureCounts(routes=ROUTES)
+    count(ledger, "few", 100_000, 20, 30)
+    count(ledger, "many", 500_000, 60, 60)
+    effects = found(ledger)
+    assert effects["few"].verdict is EffectVerdict.WORSE
+    assert effects["few"].effect == pytest.approx(5.0)
+    assert effects["many"].verdict is EffectVerdict.UNKNOWN
+
+
+def test_alpha_is_divided_by_all_routes() -> None:
+    ledger = FailureCounts(routes=ROUTES)
+    count(ledger, "few", 100_000, 20, 30)
+    alone = ratio_effect(((0.1, 20, 30),), "failures", "failures", 0.5, alpha=0.05 / 3, route="few")
+    assert found(ledger) == {None: ratio_effect(((0.1, 20, 30),), "failures", "failures", 0.5), "few": alone}
+
+
+def test_weights_of_a_route_that_rises_count_each_by_itself() -> None:
+    ledger = FailureCounts(routes=ROUTES)
+    count(ledger, "few", 100_000, 20, 180)
+    ledger.restart()
+    count(ledger, "few", 500_000, 200, 200)
+    assert found(ledger)["few"].effect == pytest.approx(0.0, abs=1e-6)
+    assert found(ledger)["few"].candidate_units == 220
+
+
+def test_a_sticky_key_counts_once_on_the_route_of_its_first_failure() -> None:
+    ledger = FailureCounts(routes=ROUTES)
+    count(ledger, "few", 100_000, 0, 1, keys=range(200_000, 200_040))
+    count(ledger, "many", 100_000, 0, 2, keys=range(200_000, 200_010))  # the same
+    count(ledger, "many", 100_000, 0, 1, keys=range(300_000, 300_030))
+    count(ledger, "none", 100_000, 0, 1, keys=range(300_000, 300_030))  # the same
+    effects = found(ledger)
+    assert list(effects) == [None, "few", "many"], "nothing can be said of the third"
+    assert (effects["few"].stable_units, effects["few"].not_counted) == (40, "")
+    assert effects["many"].stable_units == 30 and effects["many"].not_counted.startswith("20 more of sticky keys")
+    count(ledger, "many", 500_000, 1, 0, keys=[200_000])  # its bucket is beyond the first 100,000
+    counts = dict(ledger.by_route.shown())["many"].counts
+    assert rows(counts) == [(0.1, 0, 30), (pytest.approx(400_000 / 900_000), 1, 0)]
+
+
+def test_release_with_one_route_shows_the_whole_alone() -> None:
+    ledger = FailureCounts(routes=["everyone"])
+    count(ledger, "everyone", 100_000, 5, 5)
+    assert list(found(ledger)) == [None] and ledger.to_json()["routes"] == {}
+
+
+def test_failures_whose_route_is_not_known_count_for_the_release_alone() -> None:
+    ledger = FailureCounts(routes=ROUTES)
+    for route in ("", "gone"):
+        count(ledger, route, 100_000, 5, 5)
+    assert list(found(ledger)) == [None] and found(ledger)[None].candidate_units == 10
+    assert ledger.to_json()["routes"] == {}, "nothing is kept"
+
+
+def test_names_that_cannot_be_told_apart_are_not_shown() -> None:
+    names = ("plumless", "buckeroo", "other")
+    assert route_id(names[0]) == route_id(names[1])
+    ledger = FailureCounts(routes=names)
+    for name in names:
+        count(ledger, name, 100_000, 5, 5)
+    assert list(found(ledger)) == [None, "other"]
+
+
+def test_routes_with_most_failures_are_shown_and_others_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch_counts, "MOST_COUNTED", 5)
+    monkeypatch.setattr(epoch_counts, "MOST_SHOWN", 2)
+    names = [f"route {number}" for number in range(8)]
+    ledger = FailureCounts(routes=names)
+    for number in (4, 7, 1, 2, 5, 6, 0, 3):
+        count(ledger, names[number], 100_000, 1, number)
+    assert list(found(ledger)) == [None, "route 5", "route 7"], "in the release's order"
+    assert sorted(ledger.to_json()["routes"]) == [names[number] for number in (1, 2, 4, 5, 7)]
+
+
+def test_counts_by_route_survive_a_restart_until_the_epoch_ends() -> None:
+    ledger = FailureCounts(routes=ROUTES)
+    count(ledger, "few", 100_000, 3, 9)
+    count(ledger, "many", 100_000, 1, 1, keys=[5, 5, 999_999])
+    edited, restored = FailureCounts(routes=("many", "new")), FailureCounts(routes=ROUTES)
+    for one in (edited, restored):
+        one.restore(ledger.to_json())
+    assert found(restored) == found(ledger) and list(found(ledger)) == [None, "few", "many"]
+    assert list(found(edited)) == [None, "many"] and list(edited.to_json()["routes"]) == ["many"]
+    for one in (ledger, restored):
+        count(one, "few", 100_000, 1, 0)
+        assert found(one)["few"].candidate_units == 4
+    restored.reset()
+    assert found(restored) == {} and restored.to_json()["routes"] == {}
+
+
+def test_state_of_an_earlier_gateway_has_no_counts_by_route() -> None:
+    ledger, restored = FailureCounts(routes=ROUTES), FailureCounts(routes=ROUTES)
+    count(ledger, "few", 100_000, 3, 9)
+    kept = ledger.to_json()
+    del kept["routes"]
+    restored.restore(kept)
+    assert list(found(restored)) == [None]
+    count(restored, "few", 100_000, 2, 0)
+    assert (found(restored)[None].candidate_units, found(restored)["few"].candidate_units) == (5, 2)
+
+
+def test_evidence_is_the_same_with_and_without_routes() -> None:
+    ledgers = [FailureCounts(routes=routes) for routes in ((), ("everyone",), ROUTES)]
+    for one in ledgers:
+        count(one, "few", 100_000, 5, 9, keys=[None, 5, 6, 7])
+        count(one, "many", 500_000, 5, 2, keys=[None, 400_000, 7])
+    assert len({(one.log_e, one.log_safe) for one in ledgers}) == 1 and ledgers[0].log_e != 0
+    assert ledgers[0].counts == ledgers[1].counts == ledgers[2].counts
+
+
+def guarded(**seen: Any) -> dict[tuple[str, str | None], Effect]:
+    """What guards on complaints and disagreements find in these events, of a release with two routes."""
+    named = [{"name": metric, "metric": metric} for metric in ("complaints", "mirror_disagreement")]
+    guards = Guards(GuardsSettings.model_validate({"comparisons": named}), ("one", "two"))
+    guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=MetricWindow(()), **seen), 0)
+    return {(one.outcome, one.route): one for one in guards.effects() if one.is_ratio}
+
+
+def test_complaints_are_of_the_route_of_their_prediction() -> None:
+    told = [("one", True)] * 4 + [("one", False)] * 3 + [("two", False)] * 2 + [("", True)]
+    effects = guarded(
+        feedback=[
+            FeedbackEvent(0, 0, 100_000, candidate, None, {"metrics.complaint": 1.0}, route=route)
+            for route, candidate in told
+        ]
+    )
+    units = {route: (one.candidate_units, one.stable_units) for (_, route), one in effects.items()}
+    assert units == {None: (5, 5), "one": (4, 3), "two": (0, 2)}
+
+
+def test_disagreements_are_of_any_route_and_of_the_traffic_that_no_route_takes() -> None:
+    wrong = [("one", True)] * 4 + [("one", False)] * 3 + [("default", True)] * 2 + [("pinned", False)]
+    effects = guarded(pairs=[MirrorPair(theirs, not theirs, route=route_id(route)) for route, theirs in wrong])
+    units = {route: (one.candidate_units, one.stable_units) for (_, route), one in effects.items()}
+    assert units == {None: (6, 4), "one": (4, 3), "default": (2, 0)}
+    assert effects["mirror_disagreement", "one"].alpha == pytest.approx(0.05 / 3)
