@@ -26,7 +26,7 @@ from gateway.shm.arena import Arena, ArenaError, Block
 from gateway.shm.tally import Tally
 from gateway.system.background_tasks import BACKOFF_S
 
-MAX_REPEATS: Final = 3  # of one call: it may kill the process in a way that does not name it
+MAX_REPEATS: Final = 4  # of one call: it may kill the process in a way that does not name it
 LINGER_S: Final = 60.0  # a replaced stable version still answers for candidates' calls under way
 log: Final = logging.getLogger("gateway.backends")
 
