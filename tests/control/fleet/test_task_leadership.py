@@ -22,12 +22,11 @@ from gateway.control.fleet.task_leadership import (
     is_confirmed,
     next_lead,
 )
-from gateway.control.fleet.timing import Timing
 from gateway.control.registry.lead import FleetLead
 from gateway.control.registry.news import RegistryNews
 from tests.control.fleet.servers import RedisServer, asynchronous, opened
+from tests.control.fleet.task_members import TIMING, TaskMember
 
-TIMING = Timing(1_000_000_000, 100_000_000)
 NOW = 10**15
 SAID = {"found": 1}
 LED_BY_B = Lead(number=7, leader="b", asks=2, said=SAID)
@@ -105,32 +104,6 @@ def test_what_is_stored_is_read_again_and_damage_is_refused() -> None:
             decoded(damaged)
 
 
-class _Member:
-    """A membership, as far as the task needs one, whose contact a test sets."""
-
-    timing = TIMING
-
-    def __init__(self, name: str, clock: list[int]) -> None:
-        self.host = HostState(name, f"host-{name}", open=True, settled=True, identity=Identity("r", "k"))
-        self._clock = clock
-
-    def now_ns(self) -> int:
-        return self._clock[0]
-
-    def see(self, names: dict[str, int]) -> None:
-        """A beat, which sees these members and their beats."""
-        now_ns, before = self.now_ns(), self.host.observed
-        found = {name: Member(beat, 0, False, f"host-{name}") for name, beat in names.items()}
-        observed = {
-            name: before[name] if name in before and before[name].beat == beat else Observed(beat, now_ns)
-            for name, beat in names.items()
-        }
-        steady_ns = self.host.steady_since_ns if now_ns < self.host.contact_until_ns else now_ns
-        self.host = self.host._replace(
-            steady_since_ns=steady_ns, members=found, observed=observed, contact_until_ns=now_ns + TIMING.lease_ns
-        )
-
-
 class _Store:
     """A store of one host; `meanwhile`: called once, between a write and its reply."""
 
@@ -151,7 +124,7 @@ class _Store:
 
 @asynchronous
 async def test_a_hint_that_comes_during_an_exchange_is_passed_on_with_the_next() -> None:
-    member, asks = _Member("a", [NOW]), []
+    member, asks = TaskMember("a", [NOW]), []
     member.see({"a": 1})
     task = TaskLeader("a task", _Store(lambda: task.ask()), member)
     task.ask()
@@ -163,7 +136,7 @@ async def test_a_hint_that_comes_during_an_exchange_is_passed_on_with_the_next()
 
 @asynchronous
 async def test_a_leader_says_again_what_another_one_has_replaced_in_the_meantime() -> None:
-    member, other = _Member("a", clock := [NOW]), _Member("b", clock)
+    member, other = TaskMember("a", clock := [NOW]), TaskMember("b", clock)
     store = _Store(lambda: None)
     task, second = TaskLeader("a task", store, member), TaskLeader("a task", store, other)
     lead, theirs = FleetLead(task), FleetLead(second)
@@ -200,7 +173,7 @@ async def test_at_no_time_do_two_hosts_act(tmp_path: Any, seed: int) -> None:
     leaders: list[str] = []
     with RedisServer(tmp_path / "redis") as server:
         async with opened(server.url) as one, opened(server.url) as two, opened(server.url) as three:
-            members = {name: _Member(name, clock) for name in "abc"}
+            members = {name: TaskMember(name, clock) for name in "abc"}
             tasks = {
                 name: TaskLeader("a task", store, members[name])
                 for name, store in zip("abc", (one, two, three), strict=True)
