@@ -165,6 +165,44 @@ async def test_a_leader_says_again_what_another_one_has_replaced_in_the_meantime
     assert lead.news() == found
 
 
+def test_what_a_store_has_lost_is_brought_back_but_for_who_leads() -> None:
+    lost = Lead(number=1, leader="b")
+    brought_back = LED_BY_B._replace(number=8)
+    assert next_lead(host("b"), lost, Heard(1, NOW), NOW, TIMING, said=None, asked=False, confirmed=True,
+                     newest=LED_BY_B._replace(leader="c")) == brought_back  # fmt: skip
+    assert next_lead(host("b"), brought_back, Heard(8, NOW), NOW, TIMING, said=None, asked=False, confirmed=True,
+                     newest=LED_BY_B) == brought_back  # fmt: skip
+    assert next_lead(host(), Lead(), Heard(0, NOW), NOW, TIMING, said=None, asked=False, confirmed=True,
+                     newest=LED_BY_B) == LED_BY_B._replace(number=9, leader="a")  # fmt: skip
+
+
+@asynchronous
+async def test_a_leader_is_told_when_another_host_brings_back_what_was_found_before(tmp_path: Any) -> None:
+    clock = [NOW]
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two:
+            members = {"a": TaskMember("a", clock), "b": TaskMember("b", clock)}
+            a, b = TaskLeader("a task", one, members["a"]), TaskLeader("a task", two, members["b"])
+            for member in members.values():
+                member.see({"a": 1, "b": 1})
+            await a.tick()
+            for _ in range(3):
+                a.say(SAID)
+                await a.tick()
+                await b.tick()
+            assert (a.leads, a.taken, b.taken, b.lead.said, a.settled) == (True, 1, 0, SAID, True)
+            server.wipe()
+            members["b"].see({"b": 2})  # a is gone, or so b thinks
+            members["a"].see({"a": 2, "b": 2})
+            empty = TaskLeader("a task", one, members["a"])
+            await empty.tick()
+            assert (empty.leads, empty.taken, empty.lead.said, empty.settled) == (True, 1, {}, False)
+            empty.say({"of": "old"})
+            await b.tick()
+            await empty.tick()
+            assert (empty.leads, empty.taken, empty.lead.said, empty.settled) == (True, 2, SAID, True)
+
+
 @pytest.mark.parametrize("seed", range(2))
 @asynchronous
 async def test_at_no_time_do_two_hosts_act(tmp_path: Any, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Hosts of a fleet that follow one registry, each with what it really uses, over one store: contact is what a test says.
+"""Hosts of a fleet that follow one registry, each with what it really uses, over one store; contact is set by a test.
 
 The registry and the repositories answer at once. A host that is away does not tick; its release is the fleet's again
 some turns after it is back, as it has the fleet's edits to make then.
@@ -37,7 +37,8 @@ class Release:
 
 class World:
     """The registry and what the fleet has agreed on. `writes`: champions that hosts have set, with who did;
-    `brought`: candidates that a host has proposed while it asked the registry, with who did.
+    `brought`: candidates that a host has proposed while it asked the registry, with who did. `by_hand`: versions that
+    did not come from the registry.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,7 @@ class World:
         self.release = Release()
         self.writes: list[tuple[str, int]] = []
         self.brought: list[tuple[str, int]] = []
+        self.by_hand: set[int] = set()
 
 
 class Host:
@@ -68,6 +70,7 @@ class Host:
             served={MODEL: self.release}, decision_log=log, registry=None,
             command_priority=SimpleNamespace(yield_to_commands=self._yield),
         )  # fmt: skip
+        self._control = control
         self._log = log
         self._log.last_sequence = 0
         client: Any = Client(self)
@@ -101,6 +104,11 @@ class Host:
             self._log.last_sequence += 1
             self._log.counts[MODEL, "stop"] += 1
             self.release.stopped[version] = self._log.last_sequence
+
+    @property
+    def note(self) -> str:
+        """What differs from the registry here."""
+        return str(self._control.registry.models[MODEL].note)
 
     async def tick(self) -> None:
         """Ask the registry, or follow the host that does, and end what that has begun."""
@@ -141,13 +149,13 @@ class Client:
 
 
 class Versions:
-    """The host's repository, in which all versions are the registry's."""
+    """The host's repository."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
 
     async def came_from(self, model: str, version: int | None, registered: str) -> bool:
-        return version is not None
+        return version is not None and version not in self._host.world.by_hand
 
     async def is_same(self, model: str, there: ModelVersion) -> bool:
         return True
