@@ -192,7 +192,7 @@ async def test_a_leader_is_told_when_another_host_brings_back_what_was_found_bef
                 await b.tick()
             assert (a.leads, a.taken, b.taken, b.lead.said, a.settled) == (True, 1, 0, SAID, True)
             server.wipe()
-            members["b"].see({"b": 2})  # a is gone, or so b thinks
+            members["b"].see({"a": 2, "b": 2})
             members["a"].see({"a": 2, "b": 2})
             empty = TaskLeader("a task", one, members["a"])
             await empty.tick()
