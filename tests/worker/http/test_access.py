@@ -102,6 +102,40 @@ def test_request_that_is_counted_for_the_key_s_customer_counts_once_for_the_othe
     access = Access(None, limiter, lambda: NOW_NS, count)
     shop = Identity("key", "shop", frozenset(), 0, delegates=True)
     for _ in range(3):
-        assert asyncio.run(access.counted(lambda: access.admit(shop, Attributes("acme")))).customer == "acme"
+        assert asyncio.run(access.counted(lambda: access.admit(shop, Attributes("acme"))))[0].customer == "acme"
     with pytest.raises(RateExceeded):
         asyncio.run(access.counted(lambda: access.admit(shop, Attributes("acme"))))
+
+
+def test_request_with_a_key_is_counted_once_its_body_says_how_long_that_may_take(tmp_path: Path) -> None:
+    key, _ = add_key(tmp_path / "keys.yaml", "shop", (Scope.PREDICT,), datetime.now(UTC), None)
+    rates, board = RateSettings.model_validate({"customers": {"shop": "1/s"}}), tmp_path / "board"
+    create_rate_counters(rates, board, 1)
+    shares = create_rate_shares(rates, board, 1)
+    assert shares is not None
+    limiter = attach_fleet_rate_limiter(rates, board, 1, 0, memoryview(bytearray(8 * HEAD)).cast("q"))
+    answers = [0, 5_000_000_000]
+
+    async def count(_: Quota) -> int:
+        return answers.pop(0)
+
+    access = Access(Keyring(tmp_path / "keys.yaml"), limiter, lambda: NOW_NS, count)
+    headers = {b"authorization": b"Bearer " + key.encode()}
+    shares.put(np.array([3]))
+    identity, uncounted = access.predict_uncounted(SCOPE, headers)
+    assert identity is not None and not uncounted, "its share says so at once"
+    shares.put(np.array([-1 - 7]))
+    for _ in range(2):
+        identity, uncounted = access.predict_uncounted(SCOPE, headers)
+        assert identity is not None and uncounted
+
+        def begin(identity: Identity = identity) -> Attributes:
+            return access.admit(identity, Attributes(None), uncounted=True)
+
+        if len(answers) == 2:
+            assert asyncio.run(access.counted(begin))[0].customer == "shop"
+        else:
+            with pytest.raises(RateExceeded):
+                asyncio.run(access.counted(begin))
+    with pytest.raises(RateExceeded):  # that it must wait is known before its body is read
+        access.predict_uncounted(SCOPE, headers)
