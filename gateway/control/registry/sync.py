@@ -293,6 +293,7 @@ class RegistrySync:
 
     def _publish(self) -> None:
         elsewhere = self._lead.elsewhere() or ("" if self._acted or not self._models else NOT_YET)
-        if (self._status.models, self._status.elsewhere) != (self._models, elsewhere):
-            self._status = replace(self._status, models=dict(self._models), elsewhere=elsewhere)
+        status = replace(self._status, elsewhere=elsewhere, followed=self._lead.followed and elsewhere != NOT_YET)
+        if (self._status, self._status.models) != (status, self._models):
+            self._status = replace(status, models=dict(self._models))
         self._control.registry = self._status
