@@ -28,8 +28,8 @@ class FleetMetrics:
     """The fleet as this host sees it. `open`: candidates may get traffic here. `lease_left_s`: 0 if closed or without
     contact. `store_errors` since the start. `unconfirmed`: how many releases have a stop that may not hold everywhere.
     `applied`: the revision of the fleet's stops and resumes that is in force here. `leads`: by model, whether this host
-    runs the controller of its release, and `led`, whether any member does. `drifting`: how many models have another entry
-    in the routing file of a host in contact.
+    runs the controller of its release, and `led`, whether any member does. `drifting`: how many models have another
+    entry in the routing file of a host in contact.
     """
 
     open: bool
