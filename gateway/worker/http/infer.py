@@ -78,7 +78,7 @@ class InferEndpoint:
         headers = headers_by_name(scope["headers"])
         call: Call | None = None
         try:
-            identity, uncounted, waited_s = None, False, 0.0
+            identity, uncounted = None, False
             if self.access is not None:
                 identity, uncounted = self.access.predict_uncounted(scope, headers)
             async with asyncio.timeout(self.body_timeout_s):
@@ -92,10 +92,8 @@ class InferEndpoint:
             try:
                 decoded = await self._decoded(target[0], headers, body, began_ns)
                 begin = partial(self.begin, target, headers, body, identity, decoded, uncounted=uncounted)
-                if self.access is None:
-                    call = begin()
-                else:
-                    call, waited_s = await self.access.counted(begin)
+                begun = (begin(), 0.0) if self.access is None else await self.access.counted(begin)
+                call, waited_s = begun[0], begun[1]
                 if decoded is not None:
                     call.deadline_ns -= decoded.spent_ns
                 if waited_s:
