@@ -80,7 +80,7 @@ class InferEndpoint:
         try:
             identity, uncounted = None, False
             if self.access is not None:
-                identity, uncounted = self.access.predict_uncounted(scope, headers)
+                identity, uncounted = await self.access.predict_first(scope, headers)
             async with asyncio.timeout(self.body_timeout_s):
                 body = await receive_body(receive, headers, self.max_body)
             began_ns = time.monotonic_ns()
