@@ -6,7 +6,7 @@ All decisions are those of `task_leadership`. Runs on control's loop.
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from gateway.control.fleet.host import NEVER_NS, HostState
@@ -41,6 +41,7 @@ class Member(Protocol):
 class TaskLeader:
     """`task`: for the log. `lead`: as last read or written. `problem`: why that is not known; empty if it is.
 
+    `is_unready`: whether this host could not act yet as the leader.
     `taken`: rises whenever this host has become the leader, or another one has brought back what the store had lost:
     `lead.said` is then what others have found, and is to be read before this host acts.
     """
@@ -49,6 +50,7 @@ class TaskLeader:
         self._task = task
         self._store = store
         self._member = member
+        self.is_unready: Callable[[], bool] = lambda: False
         self._said: Mapping[str, Any] | None = None
         self._hints = 0
         self._passed_on = 0  # how many of these the store has
@@ -140,7 +142,7 @@ class TaskLeader:
             asked = hints > self._passed_on
             after = next_lead(
                 host, before, self._heard, now_ns, timing,
-                said=said, asked=asked, confirmed=confirmed, newest=self._newest,
+                said=said, asked=asked, confirmed=confirmed, newest=self._newest, unready=self.is_unready(),
             )  # fmt: skip
             if after != before:
                 snapshot = await self._store.commit(_change(snapshot, after))

@@ -55,10 +55,12 @@ def next_lead(
     asked: bool,
     confirmed: bool,
     newest: Lead = NO_LEAD,
+    unready: bool = False,
 ) -> Lead:
     """What this host is to write in the place of `lead`; the same if nothing. `said`: what it has found, None if it has
     not acted yet. `asked`: it asks the leader to act now. `confirmed`: see `is_confirmed`. `newest`: the latest that
-    this host has read; what a store has lost of it is brought back, but for who leads.
+    this host has read; what a store has lost of it is brought back, but for who leads. `unready`: this host could not
+    act yet, so that it leaves a lead that is free to others for as long as one may be silent.
     """
     if not in_contact(host, now_ns):
         return lead
@@ -72,7 +74,7 @@ def next_lead(
     silent = now_ns - heard.since_ns >= max(SILENT_NS, timing.longest_ns)
     beat_ns = host.contact_until_ns - timing.lease_ns  # when the last one was sent: what is known is of then
     gone = heard.since_ns <= beat_ns and is_gone(host, lead.leader, beat_ns, timing)
-    if lead.leader and not silent and not gone:
+    if (unready or (lead.leader and not gone)) and not silent:
         return lead
     return lead._replace(number=lead.number + 1, leader=host.incarnation)
 

@@ -45,6 +45,8 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
     except ValueError as error:
         raise SettingsError("gateway.yaml", [str(error)]) from None
     task = open_task(settings, control.fleet, "registry", "following the registry")
+    if task is not None:
+        task.is_unready = partial(_behind_all, control)
     takeover = Takeover(Alone() if task is None else FleetLead(task), partial(_behind, control))
     may_write = partial(getattr, takeover, "may_write")
     http = MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca, may_write=may_write)
@@ -61,6 +63,12 @@ def _behind(control: ControlPlane, model: str) -> bool:
     """Whether edits of the model's entry that other hosts have made are still to be made here, as far as is known."""
     routing = control.fleet_routing
     return routing is not None and (bool(routing.problem) or routing.exchange.due(model).stand is Stand.BEHIND)
+
+
+def _behind_all(control: ControlPlane) -> bool:
+    """Whether no model that is bound to the registry could be followed for the fleet here."""
+    bound = [model for model, one in control.served.items() if one.registry is not None]
+    return bool(bound) and all(_behind(control, model) for model in bound)
 
 
 def _reachable(url: str) -> str:

@@ -176,6 +176,17 @@ def test_what_a_store_has_lost_is_brought_back_but_for_who_leads() -> None:
                      newest=LED_BY_B) == LED_BY_B._replace(number=9, leader="a")  # fmt: skip
 
 
+def test_a_host_that_could_not_act_yet_leaves_a_free_lead_to_others_for_some_time() -> None:
+    for free in (Lead(), Lead(number=7, leader="away", said=SAID)):
+        for waited_ns, takes in ((SILENT_NS - 1, False), (SILENT_NS, True)):
+            heard = Heard(free.number, NOW - waited_ns)
+            ready, unready = (
+                next_lead(host(), free, heard, NOW, TIMING, said=None, asked=False, confirmed=True, unready=is_unready)
+                for is_unready in (False, True)
+            )
+            assert (ready.leader, unready.leader == "a", unready.said) == ("a", takes, free.said)
+
+
 @asynchronous
 async def test_a_leader_is_told_when_another_host_brings_back_what_was_found_before(tmp_path: Any) -> None:
     clock = [NOW]

@@ -56,6 +56,7 @@ class Host:
         self.name, self.world = name, world
         self.member = TaskMember(name, clock)
         self.task = TaskLeader("a task", store, self.member)
+        self.task.is_unready = lambda: self.behind
         self.lead = FleetLead(self.task)
         self.release = Release()
         self.behind = False

@@ -90,12 +90,26 @@ async def test_a_host_that_was_away_moves_no_champion_that_a_person_has_moved_si
             await fleet.until_dealt_with("a")
             fleet.beats["a"] = 0  # it has left
             fleet.hosts["b"].behind = True
-            for _ in range(12):
+            for _ in range(48):
                 await fleet.turn("b")
+            assert fleet.hosts["b"].lead.leads, "no other one does"
             assert not fleet.hosts["b"].takeover.acts(MODEL), "what the others have made stable is not so here yet"
             fleet.hosts["b"].behind = False
             await fleet.until_dealt_with("b")
             assert (fleet.world.writes, fleet.world.aliases) == ([("a", 2)], {"champion": 1})
+
+
+@asynchronous
+async def test_a_host_that_is_behind_leaves_the_lead_to_one_that_is_not(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two, opened(server.url) as three:
+            fleet = Fleet(tmp_path, a=one, b=two, c=three)
+            await fleet.until_dealt_with("a", "b", "c")
+            fleet.beats["a"] = 0  # it has left
+            fleet.hosts["b"].behind = True
+            for _ in range(12):
+                await fleet.turn("b", "c")
+            assert (fleet.hosts["b"].lead.leads, fleet.hosts["c"].takeover.acts(MODEL)) == (False, True)
 
 
 @asynchronous
