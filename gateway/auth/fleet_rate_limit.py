@@ -22,13 +22,16 @@ from gateway.shm.rate_shares import RateShares
 LEAST: Final = 10
 COUNTED_NS: Final = 2_000_000_000  # a longer window is that of a limit below five a second
 WITHOUT_SHARE_NS: Final = 1_000_000_000  # a host that is asked gets a share within this time, if any is left
+WAIT_PART: Final = 0.5  # of a request's timeout: the rest is for the answer
 MOST_WAITING: Final = 4096  # customers of whom it is known that they must wait
 BY_SHARE: Final = -1  # the answer for a request that is not counted in the store
 T = TypeVar("T")
 
 
 class MustCount(Exception):
-    """The request has to be counted in the fleet's store first."""
+    """The request has to be counted in the fleet's store first. `timeout_ns`: its own, 0 if that is not known."""
+
+    timeout_ns = 0
 
     def __init__(self, quota: Quota) -> None:
         super().__init__("the request is to be counted in the fleet's store")
@@ -50,20 +53,28 @@ class FleetRateLimiter(RateLimiter):
         self._waits_until_ns: dict[Quota, int] = {}  # as the store has said, so that it need not be asked before
         self._asking: dict[Quota, asyncio.Future[int]] = {}  # what the store is being asked
 
-    async def counted(self, act: Callable[[], T], count: Callable[[Quota], Awaitable[int]]) -> T:
-        """What `act` returns, which admits requests, once they have been counted. `count`: the time in ns until another
-        request of the quota may be admitted; 0: this one is, BY_SHARE: the store has not answered.
+    async def counted(self, act: Callable[[], T], count: Callable[[Quota], Awaitable[int]]) -> tuple[T, float]:
+        """What `act` returns, which admits requests, once they have been counted, and for how long that was waited for,
+        in s. `count`: the time in ns until another request of the quota may be admitted; 0: this one is, BY_SHARE: the
+        store has not answered. The share decides after WAIT_PART of the request's own timeout.
         """
         answers: dict[Quota, int] = {}
+        now_s = asyncio.get_running_loop().time
+        began_s = 0.0
         while True:
             self._answers = answers
             try:
-                return act()
+                return act(), now_s() - began_s if answers else 0.0
             except MustCount as must:
-                quota = must.quota
+                quota, timeout_s = must.quota, must.timeout_ns / 1e9
             finally:
                 self._answers = {}
-            answers[quota] = await self._answer(quota, count)
+            began_s = began_s or now_s()
+            try:
+                async with asyncio.timeout_at(began_s + timeout_s * WAIT_PART if timeout_s else None):
+                    answers[quota] = await self._answer(quota, count)
+            except TimeoutError:
+                answers[quota] = BY_SHARE
 
     async def _answer(self, quota: Quota, count: Callable[[Quota], Awaitable[int]]) -> int:
         """One question of a quota at a time. An answer that admits nobody is that of all who wait: else the requests of

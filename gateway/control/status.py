@@ -190,6 +190,7 @@ def fleet_metrics(
         applied=fleet.applied,
         rates=None if rates is None else rate_metrics(rates_status(rates)),
         leads={one.model: one.here for one in fleet.leaders},
+        led={one.model: one.leader is not None for one in fleet.leaders},
         drifting=0 if routing is None else len(routing_status(routing).drifting),
     )
 
@@ -197,7 +198,9 @@ def fleet_metrics(
 def rate_metrics(rates: RatesStatus) -> RateMetrics:
     """The metrics of rate limits over the fleet."""
     kept = sum(one.share for one in rates.kept)
-    return RateMetrics(rates.share, kept, rates.following, rates.newcomer, rates.store_errors)
+    return RateMetrics(
+        rates.share, kept, rates.following, rates.newcomer, rates.store_errors, rates.counted, rates.overflows
+    )
 
 
 def _workers(control: ControlPlane) -> dict[str, int]:

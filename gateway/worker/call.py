@@ -10,6 +10,7 @@ from gateway.protocol.tensors import InferRequest
 from gateway.routing.attributes import Attributes
 from gateway.routing.release import Decision
 from gateway.worker.models.served_model import ServedModel
+from gateway.worker.models.time_budget import MARGIN_NS
 
 
 class Call:
@@ -57,3 +58,13 @@ class Call:
         self.nonce = nonce
         self.version: ModelVersion = served.versions[decision.version]
         self.started_ns = started_ns
+
+    def spend(self, waited_ns: int) -> None:
+        """Take off its deadline what it has waited for before it began, and off the candidate's if less than half would
+        be left to stable: being late is then no evidence.
+        """
+        self.deadline_ns -= waited_ns
+        half_ns = (self.deadline_ns - self.started_ns) // 2
+        if waited_ns > MARGIN_NS and self.candidate_timeout_ns > half_ns:
+            self.candidate_timeout_ns = max(self.candidate_timeout_ns - waited_ns, half_ns, 1)
+            self.timeout_is_fair = False

@@ -205,7 +205,7 @@ class Pipeline:
     def _bind(self, call: Call) -> None:
         """Bind the inputs to the version's signature, for a candidate also to stable's: clients rely on stable's."""
         request = call.request
-        given_ns = self._request_timeout_ns(request) if request.parameters else self._timeout_ns
+        given_ns = self.request_timeout_ns(request) if request.parameters else self._timeout_ns
         call.deadline_ns = call.started_ns + given_ns
         call.epoch = call.served.switch.epoch
         if call.decision.weight_ppm:  # then its patience is worked out, before it matters whom it was drawn for
@@ -226,7 +226,8 @@ class Pipeline:
         if request.outputs is not None:
             signature.positions(request.outputs)
 
-    def _request_timeout_ns(self, request: InferRequest) -> int:
+    def request_timeout_ns(self, request: InferRequest) -> int:
+        """How long the request may take. Raises InvalidRequest."""
         timeout_us = request.parameters.get("timeout")
         if timeout_us is None:
             return self._timeout_ns

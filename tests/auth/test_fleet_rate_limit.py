@@ -202,8 +202,8 @@ async def asked_at_once(host: Host, store: Store, count: int, give_up: int | Non
     if give_up is not None:
         asking[give_up].cancel()
     answers = await asyncio.gather(*asking, return_exceptions=True)
-    assert all(answer is None or isinstance(answer, RateExceeded | asyncio.CancelledError) for answer in answers)
-    return [None if isinstance(answer, asyncio.CancelledError) else answer is None for answer in answers]
+    assert all(isinstance(answer, tuple | RateExceeded | asyncio.CancelledError) for answer in answers)
+    return [None if isinstance(answer, asyncio.CancelledError) else isinstance(answer, tuple) for answer in answers]
 
 
 def test_refusal_answers_all_requests_of_the_customer_that_came_at_once(tmp_path: Path) -> None:
@@ -265,3 +265,56 @@ def test_only_limits_below_five_a_second_are_counted() -> None:
     for rate, is_small in rates.items():
         (quota,) = quotas_of(RateSettings.model_validate({"customers": {"acme": rate}}))
         assert is_counted(quota) == is_small, rate
+
+
+class SilentStore(Store):
+    """Answers once it is told to."""
+
+    def __init__(self, *answers: int) -> None:
+        super().__init__(*answers)
+        self.told = asyncio.Event()
+
+    async def count(self, quota: Quota) -> int:
+        self.asked.append(quota)
+        await self.told.wait()
+        return self.answers.pop(0)
+
+
+def test_share_decides_after_half_of_the_request_s_own_timeout(tmp_path: Path) -> None:
+    host, store = Host(tmp_path), SilentStore(2 * S)
+    limiter = host.limiters[0]
+    assert limiter is not None
+    host.put(-1 - 1)
+
+    def admit(timeout_ns: int) -> None:
+        try:
+            limiter.admit("slow", NOW)
+        except MustCount as must:
+            must.timeout_ns = timeout_ns
+            raise
+
+    async def ask() -> None:
+        patient = asyncio.ensure_future(limiter.counted(lambda: admit(3600 * S), store.count))
+        await asyncio.sleep(0)
+        for admitted in (True, False):
+            hurried = limiter.counted(lambda: admit(20_000_000), store.count)
+            if admitted:
+                _, waited_s = await asyncio.wait_for(hurried, 30)
+                assert waited_s >= 0.01
+            else:
+                with pytest.raises(RateExceeded):
+                    await asyncio.wait_for(hurried, 30)
+        store.told.set()
+        with pytest.raises(RateExceeded):
+            await patient
+
+    asyncio.run(ask())
+    assert len(store.asked) == 1, "those that wait no longer leave the first one's question alone"
+
+
+def test_request_that_need_not_wait_has_waited_for_nothing(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    limiter = host.limiters[0]
+    assert limiter is not None
+    host.put(1)
+    assert asyncio.run(limiter.counted(lambda: limiter.admit("slow", NOW), Store().count)) == (None, 0.0)

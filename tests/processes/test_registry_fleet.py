@@ -21,6 +21,7 @@ from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
 DIGITS = Path(__file__).parents[2] / "models" / "digits"
+STARTS_S = 60.0  # hosts that start: a first leader waits for a lease and 2 s besides
 
 
 def host(folder: Path, store: RedisServer, registry: SmallRegistry, **mlflow: Any) -> GatewayProcess:
@@ -55,9 +56,9 @@ def decisions(gateway: GatewayProcess) -> list[str]:
 def leader_of(a: GatewayProcess, b: GatewayProcess) -> tuple[GatewayProcess, GatewayProcess]:
     """The one that follows the registry, and the other one."""
     names = {"a follows the registry": (a, b), "b follows the registry": (b, a)}
-    until(lambda: {elsewhere(a), elsewhere(b)} & names.keys() != set(), "one follows the registry")
+    until(lambda: {elsewhere(a), elsewhere(b)} & names.keys() != set(), "one follows the registry", STARTS_S)
     leader, other = next(names[said] for said in (elsewhere(a), elsewhere(b)) if said in names)
-    until(lambda: elsewhere(leader) is None, "it says so itself")  # maybe later than the other one
+    until(lambda: elsewhere(leader) is None, "it says so itself", STARTS_S)  # maybe later than the other one
     return leader, other
 
 
@@ -72,7 +73,7 @@ def test_hosts_release_promote_and_stop_what_one_registry_names(tmp_path: Path) 
         registry.aliases = {"champion": "1", "challenger": "2"}
         store = stack.enter_context(RedisServer(tmp_path / "redis"))
         a, b = (stack.enter_context(host(tmp_path / name, store, registry)) for name in ("a", "b"))
-        until(lambda: versions(a, b) == [(1, 2), (1, 2)], "both have fetched it")
+        until(lambda: versions(a, b) == [(1, 2), (1, 2)], "both have fetched it", STARTS_S)
         until(lambda: order(a, "stop") == 200, "it is stopped on both")
         until(lambda: "gateway.stopped" in registry.tags.get("2", {}), "the stop is a tag")
         until(lambda: release(a)["registry"]["pending"] + release(b)["registry"]["pending"] == 0, "both have told it")
@@ -121,7 +122,7 @@ def test_the_other_host_goes_on_when_the_leader_is_killed_and_none_does_without_
         store = stack.enter_context(RedisServer(tmp_path / "redis"))
         hosts = [stack.enter_context(host(tmp_path / name, store, registry, **hints)) for name in ("a", "b")]
         leader, other = leader_of(*hosts)
-        until(lambda: versions(leader, other) == [(1, 2), (1, 2)], "both have fetched it")
+        until(lambda: versions(leader, other) == [(1, 2), (1, 2)], "both have fetched it", STARTS_S)
         assert (metric(leader, "gateway_registry_leads"), metric(leader, "gateway_registry_up")) == (1.0, 1.0)
         shown = httpx.get(f"{other.control_url}/metrics").text
         assert "gateway_registry_leads 0.0" in shown

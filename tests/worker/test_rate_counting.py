@@ -1,6 +1,7 @@
 """Requests that a worker has counted by control: what it does where control does not answer."""
 
 import asyncio
+import time
 
 from gateway.auth.fleet_rate_limit import BY_SHARE
 from gateway.auth.rate_limit import Quota
@@ -18,7 +19,8 @@ class Control:
     def __init__(self) -> None:
         self.asked: list[CountRequest] = []
         self.alive = True
-        self.counting = RateCounting(self.send)
+        self.later_s = 0.0
+        self.counting = RateCounting(self.send, lambda: time.monotonic() + self.later_s)
 
     def send(self, request: CountRequest) -> bool:
         self.asked.append(request)
@@ -66,6 +68,25 @@ async def test_of_the_requests_to_a_control_that_hangs_only_the_first_waits() ->
     (again,) = await control.ask()
     control.counting.answer(CountReply(control.asked[-1].number, 3))
     assert await again == 3
+
+
+@asynchronous
+async def test_a_control_that_hangs_is_noticed_by_requests_that_wait_for_less() -> None:
+    control = Control()
+    for _ in range(2):
+        (hurried,) = await control.ask()
+        hurried.cancel()
+        await asyncio.gather(hurried, return_exceptions=True)
+    assert len(control.asked) == 2
+    control.later_s = rate_counting.WITHIN_S
+    (third,) = await control.ask()
+    assert third.done() and third.result() == BY_SHARE and len(control.asked) == 2
+    for request in control.asked:
+        control.counting.answer(CountReply(request.number, 0))
+    control.later_s += 3600
+    (again,) = await control.ask()
+    control.counting.answer(CountReply(control.asked[-1].number, 3))
+    assert await again == 3, "an answer that came is no debt"
 
 
 @asynchronous

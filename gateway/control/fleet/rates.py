@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from gateway.auth.fleet_rate_limit import BY_SHARE, WITHOUT_SHARE_NS
+from gateway.control.fleet.count_budget import CountBudget
 from gateway.control.fleet.host import HostState, still
 from gateway.control.fleet.membership import CALLS
 from gateway.control.fleet.rate_counts import RateCounts, count_name, pace_of
@@ -36,7 +37,6 @@ WINDOW_NS: Final = 1_000_000_000  # of most limits: for so long the base stays r
 PATIENCE_NS: Final = 3 * WINDOW_NS  # that a newcomer has with hosts that have to give up a part of theirs
 LARGE: Final = 150  # limits named in all records together
 LEAVE_S: Final = 2.0
-MOST_COUNTS: Final = 64  # requests counted from one tick to the next: control runs before all workers
 COUNT_AGAIN_NS: Final = 2_000_000_000  # after the store was too slow to count a request
 SUFFIX: Final = ":rates"  # of the fleet's name in the store
 REMEDY: Final = "gateway fleet remove HOST"
@@ -70,7 +70,7 @@ class FleetRates:
         self._workers_clock = workers_clock
         self._counts = counts
         self._counting = False
-        self._counts_left = 0  # before the next tick
+        self.budget = CountBudget()
         self._count_again_ns = 0  # not before, since the store has been too slow for it
         self._turn = asyncio.Lock()
         self._left = False
@@ -125,20 +125,19 @@ class FleetRates:
                     log.info("fleet: this host's shares of the rate limits follow the demand")
                 self.problem = ""
                 may_count = self._counts is not None and self._life.settled
-                self._counts_left = MOST_COUNTS
+                self.budget.renew()
                 self._count_in_store(may_count and self._clock() >= self._count_again_ns)
 
     async def count(self, places: tuple[int, ...]) -> int:
         """Count a request of the quota at these places in the store; returns the time in ns until one may be admitted,
         0 if this one is; BY_SHARE if the store does not answer in time: then the shares hold for a while; so they do
-        until the next tick after MOST_COUNTS. Never raises.
+        until the next tick once the budget is used up. Never raises.
         """
         if self._counts is None or not self._counting:
             return BY_SHARE
-        if not self._counts_left:
+        if not self.budget.take(self._clock()):
             self._count_in_store(False)
             return BY_SHARE
-        self._counts_left -= 1
         key = self._usage.key(places[0])
         away = self.records.keys() - self.moving - {self.incarnation}
         left = limit_of(key) - sum(self.records[host].share(key) for host in away)

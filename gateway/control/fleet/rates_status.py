@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.control.fleet.count_budget import CountBudget
 from gateway.control.fleet.rates_state import MILLION, RateRecord
 from gateway.control.fleet.rates_step import Held
 from gateway.control.fleet.rates_usage import NEWCOMER
@@ -17,6 +18,7 @@ class Watched(Protocol):
     problem: str
     errors: int
     records: Mapping[str, RateRecord]
+    budget: CountBudget
 
     @property
     def moving(self) -> frozenset[str]: ...
@@ -38,7 +40,8 @@ class RatesStatus:
     """`share`: of each limit, admitted here, unless the limit's shares follow the demand; `following`: how many do.
 
     `newcomer`: without ever having had contact, a tenth of each limit is admitted. `problem`: why the store does not
-    answer; empty if it does. `kept`: of hosts that are out of contact, or were killed.
+    answer; empty if it does. `kept`: of hosts that are out of contact, or were killed. `counted`, `overflows`: see
+    CountBudget.
     """
 
     share: float
@@ -47,6 +50,8 @@ class RatesStatus:
     problem: str
     kept: tuple[KeptShare, ...]
     store_errors: int
+    counted: int
+    overflows: int
 
 
 def rates_status(rates: Watched) -> RatesStatus:
@@ -64,4 +69,6 @@ def rates_status(rates: Watched) -> RatesStatus:
         problem=rates.problem,
         kept=tuple(sorted(kept, key=lambda one: (one.name, one.incarnation))),
         store_errors=rates.errors,
+        counted=rates.budget.counted,
+        overflows=rates.budget.overflows,
     )

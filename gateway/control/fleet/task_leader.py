@@ -6,16 +6,26 @@ All decisions are those of `task_leadership`. Runs on control's loop.
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from gateway.control.fleet.host import NEVER_NS, HostState
 from gateway.control.fleet.leadership import in_contact
 from gateway.control.fleet.store import OwnDocument, Snapshot, StoreUnavailable, Transaction
-from gateway.control.fleet.task_leadership import WRITE_NS, Heard, Lead, decoded, encoded, is_confirmed, next_lead
+from gateway.control.fleet.task_leadership import (
+    NO_LEAD,
+    WRITE_NS,
+    Heard,
+    Lead,
+    decoded,
+    encoded,
+    is_confirmed,
+    next_lead,
+)
 from gateway.control.fleet.timing import Timing
 
 TICK_S: Final = 0.5
+BRING_BACK_NS: Final = 2_000_000_000  # for some exchanges of the others
 log: Final = logging.getLogger("gateway.control.fleet")
 
 
@@ -29,20 +39,30 @@ class Member(Protocol):
 
 
 class TaskLeader:
-    """`task`: for the log. `lead`: as last read or written. `problem`: why that is not known; empty if it is."""
+    """`task`: for the log. `lead`: as last read or written. `problem`: why that is not known; empty if it is.
+
+    `is_unready`: whether this host could not act yet as the leader.
+    `taken`: rises whenever this host has become the leader, or another one has brought back what the store had lost:
+    `lead.said` is then what others have found, and is to be read before this host acts.
+    """
 
     def __init__(self, task: str, store: OwnDocument, member: Member) -> None:
         self._task = task
         self._store = store
         self._member = member
+        self.is_unready: Callable[[], bool] = lambda: False
         self._said: Mapping[str, Any] | None = None
         self._hints = 0
         self._passed_on = 0  # how many of these the store has
         self._heard = Heard(-1, NEVER_NS)
         self._known_ns = NEVER_NS  # when the exchange was begun from which `lead` is
         self._wrote_ns = NEVER_NS  # when the last write was begun that the store has taken
-        self._data: tuple[bytes, Lead] = b"", Lead()
-        self.lead = Lead()
+        self._data: tuple[bytes, Lead] = b"", NO_LEAD
+        self._newest = NO_LEAD
+        self._number = -1  # of this host's last write as the leader that the store is known to have taken
+        self._taken_ns = NEVER_NS
+        self.taken = 0
+        self.lead = NO_LEAD
         self.problem = ""
 
     @property
@@ -57,6 +77,14 @@ class TaskLeader:
         host, now_ns = self._member.host, self._member.now_ns()
         own = in_contact(host, now_ns) and is_confirmed(host, self._wrote_ns, now_ns)
         return own and self.lead.leader == host.incarnation
+
+    @property
+    def settled(self) -> bool:
+        """Whether `lead.said` is all that the hosts in contact know of what was found before: where the store has lost
+        it, they have had time to bring it back.
+        """
+        waited_ns = self._member.now_ns() - self._taken_ns
+        return bool(self.lead.said) or waited_ns >= self._member.timing.longest_ns + BRING_BACK_NS
 
     @property
     def leader(self) -> str:
@@ -105,18 +133,26 @@ class TaskLeader:
         snapshot = await self._store.commit(None)
         while True:
             before, hints = self._hear(snapshot), self._hints
-            said = self._said if before.leader == self._member.host.incarnation else None
+            me = self._member.host.incarnation
+            if before.leader == me and before.number != self._number:
+                self._take(before)  # by a write without a reply; or another host has brought it back
+            said = self._said if before.leader == me else None
             host, now_ns, timing = self._member.host, self._member.now_ns(), self._member.timing
             confirmed = is_confirmed(host, self._wrote_ns, now_ns)
             asked = hints > self._passed_on
-            after = next_lead(host, before, self._heard, now_ns, timing, said=said, asked=asked, confirmed=confirmed)
+            after = next_lead(
+                host, before, self._heard, now_ns, timing,
+                said=said, asked=asked, confirmed=confirmed, newest=self._newest, unready=self.is_unready(),
+            )  # fmt: skip
             if after != before:
                 snapshot = await self._store.commit(_change(snapshot, after))
                 if not snapshot.committed:
                     continue
                 self._wrote_ns = now_ns
             if after.leader != before.leader:
-                self._said = None  # of an earlier time as the leader
+                self._take(after)
+            if after.leader == me:
+                self._number = after.number
             if after.asks != before.asks:
                 self._passed_on = hints
             self.lead, self._known_ns = self._hear(snapshot), began_ns
@@ -129,7 +165,15 @@ class TaskLeader:
         lead = self._data[1]
         if lead.number != self._heard.number:
             self._heard = Heard(lead.number, self._member.now_ns())
+        if lead.number >= self._newest.number:
+            self._newest = lead
         return lead
+
+    def _take(self, lead: Lead) -> None:
+        self._said = None  # of an earlier time as the leader
+        self._number = lead.number
+        self._taken_ns = self._member.now_ns()
+        self.taken += 1
 
 
 def _change(snapshot: Snapshot, lead: Lead) -> Transaction:

@@ -34,6 +34,9 @@ class Lead(NamedTuple):
     said: Mapping[str, Any] = NOTHING
 
 
+NO_LEAD: Final = Lead()
+
+
 class Heard(NamedTuple):
     """The number of a leader's latest write, and since when it is the same, on the observer's clock."""
 
@@ -51,12 +54,18 @@ def next_lead(
     said: Mapping[str, Any] | None,
     asked: bool,
     confirmed: bool,
+    newest: Lead = NO_LEAD,
+    unready: bool = False,
 ) -> Lead:
     """What this host is to write in the place of `lead`; the same if nothing. `said`: what it has found, None if it has
-    not acted yet. `asked`: it asks the leader to act now. `confirmed`: see `is_confirmed`.
+    not acted yet. `asked`: it asks the leader to act now. `confirmed`: see `is_confirmed`. `newest`: the latest that
+    this host has read; what a store has lost of it is brought back, but for who leads. `unready`: this host could not
+    act yet, so that it leaves a lead that is free to others for as long as one may be silent.
     """
     if not in_contact(host, now_ns):
         return lead
+    if lead.number < newest.number:
+        lead = lead._replace(number=newest.number + 1, asks=max(lead.asks, newest.asks), said=newest.said)
     lead = lead._replace(asks=lead.asks + asked)
     if lead.leader == host.incarnation:
         said = lead.said if said is None else said
@@ -65,7 +74,7 @@ def next_lead(
     silent = now_ns - heard.since_ns >= max(SILENT_NS, timing.longest_ns)
     beat_ns = host.contact_until_ns - timing.lease_ns  # when the last one was sent: what is known is of then
     gone = heard.since_ns <= beat_ns and is_gone(host, lead.leader, beat_ns, timing)
-    if lead.leader and not silent and not gone:
+    if (unready or (lead.leader and not gone)) and not silent:
         return lead
     return lead._replace(number=lead.number + 1, leader=host.incarnation)
 
@@ -85,7 +94,7 @@ def encoded(lead: Lead) -> bytes:
 def decoded(data: bytes) -> Lead:
     """Raises ValueError, with a remedy, if the data is damaged or of another protocol."""
     if not data:
-        return Lead()
+        return NO_LEAD
     try:
         found = of_protocol(data, PROTOCOL)
         return Lead(*typed([found[name] for name in Lead._fields], (int, str, int, dict)))

@@ -10,7 +10,8 @@ from prometheus_client.metrics_core import Metric
 @dataclass(frozen=True, slots=True)
 class RateMetrics:
     """Rate limits over the fleet. `share`: of each limit, admitted here; `kept`: by hosts out of contact, both from 0
-    to 1. `following`: how many limits' shares follow the demand. `store_errors` since the start.
+    to 1. `following`: how many limits' shares follow the demand. Since the start: `store_errors`; `counted`: requests
+    of small limits that the store counted, and `overflows`: how often there were more than this host has counted.
     """
 
     share: float
@@ -18,6 +19,8 @@ class RateMetrics:
     following: int
     newcomer: bool
     store_errors: int
+    counted: int = 0
+    overflows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,8 @@ class FleetMetrics:
     """The fleet as this host sees it. `open`: candidates may get traffic here. `lease_left_s`: 0 if closed or without
     contact. `store_errors` since the start. `unconfirmed`: how many releases have a stop that may not hold everywhere.
     `applied`: the revision of the fleet's stops and resumes that is in force here. `leads`: by model, whether this host
-    runs the controller of its release. `drifting`: how many models have another entry in the routing file of a host in
-    contact.
+    runs the controller of its release, and `led`, whether any member does. `drifting`: how many models have another
+    entry in the routing file of a host in contact.
     """
 
     open: bool
@@ -36,6 +39,7 @@ class FleetMetrics:
     unconfirmed: int
     applied: int
     leads: Mapping[str, bool]
+    led: Mapping[str, bool]
     rates: RateMetrics | None = None
     drifting: int = 0
 
@@ -65,6 +69,12 @@ def of_fleet(fleet: FleetMetrics | None) -> Iterable[Metric]:
     for model, leads in fleet.leads.items():
         leader.add_metric([model], float(leads))
     yield leader
+    led = GaugeMetricFamily(
+        "gateway_fleet_led", "1: some host runs the ramp and guards of the model's release.", labels=["model"]
+    )
+    for model, is_led in fleet.led.items():
+        led.add_metric([model], float(is_led))
+    yield led
     yield CounterMetricFamily(
         "gateway_fleet_store_errors", "Exchanges with the fleet's store that failed.", value=fleet.store_errors
     )
@@ -94,6 +104,14 @@ def _of_rates(rates: RateMetrics) -> Iterable[Metric]:
     )
     yield CounterMetricFamily(
         "gateway_fleet_rate_store_errors", "Exchanges of rates with the store that failed.", value=rates.store_errors
+    )
+    yield CounterMetricFamily(
+        "gateway_fleet_rate_counted", "Requests of small rate limits counted in the store.", value=rates.counted
+    )
+    yield CounterMetricFamily(
+        "gateway_fleet_rate_count_overflows",
+        "How often a quarter of a second had more such requests than a host has counted: its share held for its rest.",
+        value=rates.overflows,
     )
 
 

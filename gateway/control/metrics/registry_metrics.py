@@ -27,7 +27,8 @@ class RegistryModel:
 class RegistryStatus:
     """The registry. `error`: why it does not answer; empty if it does. `answered_s`: when it last did, in seconds since
     1970, 0 if never. `errors`: failed exchanges since the start. `elsewhere`: why this host of a fleet does not ask it
-    itself, such as that another one does, whose answers these are then; empty if it does.
+    itself, such as that another one does, whose answers these are then; empty if it does. `followed`: whether any host
+    asks it, as far as this one knows.
     """
 
     url: str
@@ -36,6 +37,7 @@ class RegistryStatus:
     errors: int = 0
     models: Mapping[str, RegistryModel] = field(default_factory=dict)
     elsewhere: str = ""
+    followed: bool = True
 
 
 def of_registry(registry: RegistryStatus | None) -> Iterable[Metric]:
@@ -44,6 +46,8 @@ def of_registry(registry: RegistryStatus | None) -> Iterable[Metric]:
         return
     leads, follows = not registry.elsewhere, "1: this gateway asks the model registry, in a fleet for all its hosts."
     yield GaugeMetricFamily("gateway_registry_leads", follows, value=float(leads))
+    known = "1: this gateway asks the model registry, or another one of its fleet, as far as is known here."
+    yield GaugeMetricFamily("gateway_registry_followed", known, value=float(registry.followed))
     yield CounterMetricFamily(
         "gateway_registry_errors", "Exchanges with the model registry that failed.", value=registry.errors
     )

@@ -3,10 +3,12 @@
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.control.control_plane import ControlPlane
+from gateway.control.fleet.routing_step import Stand
 from gateway.control.propose import Proposals
 from gateway.control.registry.webhook import Webhook
 from gateway.errors import SettingsError
@@ -32,6 +34,7 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
     from gateway.control.registry.memory import RegistryMemory  # only with a registry: the client takes memory
     from gateway.control.registry.stop_tags import StopTags
     from gateway.control.registry.sync import RegistrySync
+    from gateway.control.registry.takeover import Takeover
     from gateway.control.registry.versions import RegistryVersions
     from gateway.registry.mlflow_client import MlflowClient
     from gateway.registry.mlflow_http import MlflowHttp
@@ -42,15 +45,30 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
     except ValueError as error:
         raise SettingsError("gateway.yaml", [str(error)]) from None
     task = open_task(settings, control.fleet, "registry", "following the registry")
-    lead = Alone() if task is None else FleetLead(task)
-    http = MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca, may_write=lambda: lead.leads)
+    if task is not None:
+        task.is_unready = partial(_behind_all, control)
+    takeover = Takeover(Alone() if task is None else FleetLead(task), partial(_behind, control))
+    may_write = partial(getattr, takeover, "may_write")
+    http = MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca, may_write=may_write)
     client = MlflowClient(http)
     versions = RegistryVersions(control, proposals, client, chosen.weight)
     memory = RegistryMemory(control.state, control.decision_log.replace_file)
     tags = StopTags(client, versions, control.decision_log, memory, (chosen.evidence or _reachable(url)).rstrip("/"))
     follow = chosen.follow == "champion"
-    sync = RegistrySync(control, client, versions, tags, memory, lead, poll_s=chosen.poll, champion_follows=follow)
+    sync = RegistrySync(control, client, versions, tags, memory, takeover, poll_s=chosen.poll, champion_follows=follow)
     return Registry(sync.run_forever, Webhook(secret, sync.hint) if secret else None)
+
+
+def _behind(control: ControlPlane, model: str) -> bool:
+    """Whether edits of the model's entry that other hosts have made are still to be made here, as far as is known."""
+    routing = control.fleet_routing
+    return routing is not None and (bool(routing.problem) or routing.exchange.due(model).stand is Stand.BEHIND)
+
+
+def _behind_all(control: ControlPlane) -> bool:
+    """Whether no model that is bound to the registry could be followed for the fleet here."""
+    bound = [model for model, one in control.served.items() if one.registry is not None]
+    return bool(bound) and all(_behind(control, model) for model in bound)
 
 
 def _reachable(url: str) -> str:

@@ -30,9 +30,12 @@ class Follower:
     stops_so_far: Callable[[str], int]
     last_sequence: Callable[[], int]
 
-    async def follow(self, model: str, registered: str, news: ModelNews, here: Here) -> str:
+    async def follow(
+        self, model: str, registered: str, news: ModelNews, here: Here, *, takes_over: bool = False
+    ) -> str:
         """Act on what the other host says of the model. Returns why something has to wait, or an empty text. Raises
-        OSError.
+        OSError. `takes_over`: that host has ended, and this one may have been away for long: a challenger that it
+        learns of only now waits since before any stop that the other one has not dealt with.
         """
         stops, asked_at = self.stops_so_far(model), self.last_sequence()
         memory = self.memory.of(model, registered)
@@ -45,7 +48,8 @@ class Follower:
         if news.champion == here.stable:
             changed |= memory.agree(here.stable)
         if news.challenger != memory.asked:
-            memory.asked, memory.asked_at = news.challenger, asked_at
+            unseen = takes_over and here.candidate in here.stops and here.candidate not in news.tags
+            memory.asked, memory.asked_at = news.challenger, 0 if unseen else asked_at
             changed = True
         if changed:
             self.memory.save()

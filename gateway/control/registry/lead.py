@@ -12,7 +12,9 @@ log: Final = logging.getLogger("gateway.control.registry")
 
 class Lead(Protocol):
     """`leads`: whether this host asks the registry, and acts, now. `in_contact`: whether anything is obeyed here, since
-    all stops that a fleet has confirmed are known. `asks`: rises whenever another host has had a hint.
+    all stops that a fleet has confirmed are known. `asks`: rises whenever another host has had a hint. `taken`: rises
+    whenever this host takes the lead, or is told anew what others have found. `settled`: that is known. `followed`:
+    some host leads.
     """
 
     @property
@@ -21,6 +23,12 @@ class Lead(Protocol):
     def in_contact(self) -> bool: ...
     @property
     def asks(self) -> int: ...
+    @property
+    def taken(self) -> int: ...
+    @property
+    def settled(self) -> bool: ...
+    @property
+    def followed(self) -> bool: ...
 
     def elsewhere(self) -> str:
         """Why this host does not ask the registry itself; empty if it does."""
@@ -44,8 +52,8 @@ class Lead(Protocol):
 class Alone:
     """Without a fleet."""
 
-    leads = in_contact = True
-    asks = 0
+    leads = in_contact = settled = followed = True
+    asks = taken = 0
 
     def elsewhere(self) -> str:
         return ""
@@ -87,6 +95,18 @@ class FleetLead:
     @property
     def asks(self) -> int:
         return self._task.lead.asks
+
+    @property
+    def taken(self) -> int:
+        return self._task.taken
+
+    @property
+    def settled(self) -> bool:
+        return self._task.settled
+
+    @property
+    def followed(self) -> bool:
+        return self._task.leads or bool(self._task.leader)
 
     def elsewhere(self) -> str:
         task = self._task

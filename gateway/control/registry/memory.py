@@ -46,6 +46,10 @@ class ModelMemory:
     tags: dict[int, int] = field(default_factory=dict)
     written: dict[int, str] = field(default_factory=dict)
 
+    def is_to_tell(self, stable: int) -> bool:
+        """Whether the registry is to be told of the stable version here."""
+        return stable != self.stable or self.move_to is not None
+
     def agree(self, version: int) -> bool:
         """Remember that the version is stable here and champion there; False if that was known."""
         if self.agreed[-1:] == [version]:

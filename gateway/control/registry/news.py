@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from gateway.control.metrics.registry_metrics import RegistryModel
 from gateway.control.registry.memory import ModelMemory
-from gateway.control.registry.step import Aliases
+from gateway.control.registry.step import Aliases, Here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,17 @@ class RegistryNews:
 
 NO_NEWS: Final = RegistryNews()
 _NEWS: Final = TypeAdapter(RegistryNews)
+
+
+def news_of_model(memory: ModelMemory, seen: Aliases, here: Here, shown: RegistryModel) -> ModelNews:
+    """What the other hosts are to know of a model. `seen`: the aliases as they were read."""
+    return ModelNews(
+        registered=memory.registered, champion=seen.champion, challenger=seen.challenger,
+        stable=here.stable, candidate=here.candidate, done_champion=memory.champion, done_challenger=memory.challenger,
+        to_tell=memory.is_to_tell(here.stable), refused=memory.refused, why=memory.why,
+        tags=tuple(sorted(memory.tags)), written=dict(memory.written),
+        note=shown.note, problem=shown.problem, pending=shown.pending,
+    )  # fmt: skip
 
 
 def document_of(news: RegistryNews) -> dict[str, Any]:

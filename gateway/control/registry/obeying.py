@@ -18,8 +18,8 @@ log: Final = logging.getLogger("gateway.control.registry")
 
 @dataclass(frozen=True, slots=True)
 class Obeying:
-    """`champion_follows`: whether any champion becomes stable. `may_act`: whether this host follows the registry still,
-    for the hosts of its fleet.
+    """`champion_follows`: whether any champion becomes stable. `may_act`: whether this host follows the registry still
+    as far as the model is concerned, for the hosts of its fleet.
     """
 
     client: MlflowClient
@@ -27,12 +27,12 @@ class Obeying:
     memory: RegistryMemory
     fetching: Fetching
     champion_follows: bool
-    may_act: Callable[[], bool]
+    may_act: Callable[[str], bool]
 
     async def champion(self, model: str, memory: ModelMemory, aliases: Aliases, here: Here, stops: int) -> str:
         """Do what the champion asks for. Returns why that has to wait, or an empty text."""
         step, version = champion_step(memory, aliases, here, follow=self.champion_follows), aliases.champion
-        if not self.may_act():
+        if not self.may_act(model):
             return ""
         if step is Step.BRING:
             assert version is not None
@@ -44,7 +44,7 @@ class Obeying:
                 there = await self.client.version(memory.registered, version)
                 if not await self.versions.is_it(model, there, memory):
                     raise VersionRefused(f"version {version} in the registry is another than the candidate")
-                if not self.may_act():
+                if not self.may_act(model):
                     return ""
                 await self.versions.promote(model, there)
             except VersionRefused as error:
@@ -65,7 +65,7 @@ class Obeying:
         moved = version != memory.challenger
         own = moved and await self.versions.came_from(model, here.candidate, memory.registered)
         step = challenger_step(memory, aliases, here, own_candidate=own)
-        if not self.may_act():
+        if not self.may_act(model):
             return ""
         if step is Step.BRING:
             assert version is not None

@@ -16,13 +16,13 @@ from gateway.control.metrics.registry_metrics import RegistryModel, RegistryStat
 from gateway.control.registry.champion_move import ChampionMove
 from gateway.control.registry.fetching import Fetching
 from gateway.control.registry.follower import Follower
-from gateway.control.registry.lead import Alone, Lead
 from gateway.control.registry.memory import ModelMemory, RegistryMemory
-from gateway.control.registry.news import ModelNews, RegistryNews
+from gateway.control.registry.news import RegistryNews, news_of_model
 from gateway.control.registry.obeying import Obeying
 from gateway.control.registry.poll_clock import PollClock
 from gateway.control.registry.step import Aliases, Here, aliases_of, first_memory, note_of
 from gateway.control.registry.stop_tags import StopTags
+from gateway.control.registry.takeover import NOT_YET, Takeover
 from gateway.control.registry.versions import RegistryVersions
 from gateway.errors import GatewayError, RegistryError, RegistrySilent, RegistryUnavailable
 from gateway.registry.mlflow_client import MlflowClient
@@ -43,19 +43,20 @@ class RegistrySync:
         versions: RegistryVersions,
         tags: StopTags,
         memory: RegistryMemory,
-        lead: Lead | None = None,
+        takeover: Takeover,
         *,
         poll_s: float,
         champion_follows: bool,
     ) -> None:
         self._control = control
         self._client = client
-        self._lead = lead or Alone()
+        self._takeover = takeover
+        self._lead = takeover.lead
         self._tags = tags
         self._memory = memory
         self._champion = ChampionMove(client, versions, memory)
         self._fetching = Fetching(client, versions, memory, self._seen_now, self._brought)
-        self._obeying = Obeying(client, versions, memory, self._fetching, champion_follows, self._leads)
+        self._obeying = Obeying(client, versions, memory, self._fetching, champion_follows, takeover.acts)
         log, counts = control.decision_log, control.decision_log.counts
         self._follower = Follower(
             versions, memory, self._champion, self._fetching, champion_follows,
@@ -63,7 +64,7 @@ class RegistrySync:
         )  # fmt: skip
         self._champion_follows = champion_follows
         self._clock = PollClock(poll_s)
-        self._led = False
+        self._acted: frozenset[str] = frozenset()  # of which models this host has asked the registry with the last tick
         self._asks = 0
         self._seen: dict[str, Aliases] = {}
         self._waiting: dict[str, str] = {}  # by model: why an alias is not obeyed yet, or something not told
@@ -101,20 +102,24 @@ class RegistrySync:
             del self._models[model]
             self._seen.pop(model, None)
             self._waiting.pop(model, None)
-        if leads := self._leads():
-            await self._ask(bound)
-        else:
-            await self._follow(bound)
-        self._led = leads
+        self._takeover.begin()
+        theirs = {model: name for model, name in bound.items() if not self._takeover.acts(model)}
+        self._acted &= bound.keys() - theirs.keys()
+        if theirs or not self._lead.leads:
+            await self._follow(theirs)
+        if own := {model: name for model, name in bound.items() if self._takeover.acts(model)}:
+            await self._ask(own)
         self._publish()
-        if self._leads():
+        if self._lead.in_contact and any(map(self._takeover.acts, bound)):
             self._lead.say(self._news(bound))
 
     async def _ask(self, bound: Mapping[str, str]) -> None:
         now_s = asyncio.get_running_loop().time()
-        if not self._led:
+        if new := bound.keys() - self._acted:
             self._clock.begin_anew()
-            self._waiting.clear()
+            for model in new:
+                self._waiting.pop(model, None)
+            self._acted |= new
         elif self._lead.asks != self._asks:
             self._clock.hint()
         self._asks = self._lead.asks
@@ -129,42 +134,40 @@ class RegistrySync:
                 self._show(model, registered)
 
     async def _follow(self, bound: Mapping[str, str]) -> None:
-        """Do what is left to a host while another one asks; nothing without contact."""
+        """Do what is left to a host while another one asks, or before it asks itself; nothing without contact."""
         found = self._lead.news()
+        turns = {model: self._takeover.takes_over(model) for model in bound}
         self._status = replace(self._status, error=found.error, answered_s=found.answered_s)
         for model, registered in bound.items():
             news, here = found.models.get(model), self._here(model)
             if news is None or here is None or news.registered != registered:
+                self._takeover.followed(model, turns[model])
                 self._seen.pop(model, None)
                 self._waiting.pop(model, None)
                 self._show(model, registered)
                 continue
             self._seen[model] = news.aliases
             try:
-                self._wait(model, await self._follower.follow(model, registered, news, here))
+                takes_over = turns[model] is not None
+                why = await self._follower.follow(model, registered, news, here, takes_over=takes_over)
+                self._wait(model, why)
+                self._takeover.followed(model, turns[model])
             except OSError as error:
                 self._wait(model, str(error))
             self._show(model, registered)
             await self._control.command_priority.yield_to_commands()
 
-    def _leads(self) -> bool:
-        return self._lead.leads
-
     def _news(self, bound: Mapping[str, str]) -> RegistryNews:
         """What the other hosts are to know."""
-        models = {}
+        models, said = {}, self._lead.news().models
         for model, registered in bound.items():
             seen, here, memory = self._seen.get(model), self._here(model), self._memory.of(model, registered)
             shown = self._models.get(model)
-            if seen is None or here is None or memory is None or shown is None:
-                continue
-            models[model] = ModelNews(
-                registered=registered, champion=seen.champion, challenger=seen.challenger,
-                stable=here.stable, candidate=here.candidate,
-                done_champion=memory.champion, done_challenger=memory.challenger, to_tell=_moved(here.stable, memory),
-                refused=memory.refused, why=memory.why, tags=tuple(sorted(memory.tags)), written=dict(memory.written),
-                note=shown.note, problem=shown.problem, pending=shown.pending,
-            )  # fmt: skip
+            if not self._takeover.acts(model):
+                if model in said:
+                    models[model] = said[model]
+            elif seen is not None and here is not None and memory is not None and shown is not None:
+                models[model] = news_of_model(memory, seen, here, shown)
         return RegistryNews(self._status.error, self._status.answered_s, models)
 
     async def _exchange_all(self, due: Mapping[str, str], polls: bool) -> None:
@@ -202,7 +205,7 @@ class RegistrySync:
         decisions = self._control.decision_log
         asked_at, stops = decisions.last_sequence, decisions.counts[model, "stop"]  # a stop from now on holds it back
         aliases, here = aliases_of(await self._client.aliases(registered)), self._here(model)
-        if here is None or not self._leads():
+        if here is None or not self._takeover.acts(model):
             return
         self._seen[model] = aliases
         memory = self._memory.of(model, registered)
@@ -265,22 +268,22 @@ class RegistrySync:
         memory, release = self._memory.of(model, registered), self._control.served.get(model)
         if memory is None or release is None:
             return 0
-        return _moved(release.stable, memory) + self._tags.pending(model, memory)
+        return memory.is_to_tell(release.stable) + self._tags.pending(model, memory)
 
     def _show(self, model: str, registered: str) -> None:
         seen, here, memory = self._seen.get(model), self._here(model), self._memory.of(model, registered)
         waiting = self._fetching.said.get(model, "") or self._waiting.get(model, "")
         if seen is None or here is None:
-            elsewhere = self._lead.elsewhere()
+            elsewhere = self._takeover.elsewhere(model)
             self._models[model] = RegistryModel(registered, note=waiting, problem=bool(waiting), elsewhere=elsewhere)
             return
         note, problem = note_of(memory, seen, here, waiting)
-        news = None if self._leads() else self._lead.news().models.get(model)
+        news = None if self._takeover.acts(model) else self._lead.news().models.get(model)
         pending = self._pending(model, registered) if news is None else news.pending
         if news is not None and not note:
             note, problem = news.note, news.problem
         self._models[model] = RegistryModel(
-            registered, seen.champion, seen.challenger, note, problem, pending, self._lead.elsewhere()
+            registered, seen.champion, seen.challenger, note, problem, pending, self._takeover.elsewhere(model)
         )
 
     def _brought(self, model: str, registered: str) -> None:
@@ -289,12 +292,8 @@ class RegistrySync:
         self._clock.hint()
 
     def _publish(self) -> None:
-        elsewhere = self._lead.elsewhere()
-        if (self._status.models, self._status.elsewhere) != (self._models, elsewhere):
-            self._status = replace(self._status, models=dict(self._models), elsewhere=elsewhere)
+        elsewhere = self._lead.elsewhere() or ("" if self._acted or not self._models else NOT_YET)
+        status = replace(self._status, elsewhere=elsewhere, followed=self._lead.followed and elsewhere != NOT_YET)
+        if (self._status, self._status.models) != (status, self._models):
+            self._status = replace(status, models=dict(self._models))
         self._control.registry = self._status
-
-
-def _moved(stable: int, memory: ModelMemory) -> bool:
-    """Whether the registry is to be told of the stable version here."""
-    return stable != memory.stable or memory.move_to is not None

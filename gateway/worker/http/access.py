@@ -23,12 +23,13 @@ from gateway.web.authentication import (
     refuse_cross_site,
     refuse_remote,
 )
-from gateway.web.body import Headers
+from gateway.web.body import ENCODING, Headers
 from gateway.web.responses import send_error
 from gateway.web.timeouts import with_body_timeout
 
 Count = Callable[[Quota], Awaitable[int]]
 T = TypeVar("T")
+SMALL_BYTES: Final = 16_384  # of a body that is read before its request is counted
 PREDICT_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.PREDICT})
 OPERATE_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
 # By prefix of the path; the first match wins, and all other paths need a key with any scope. Not by regular expression:
@@ -38,6 +39,12 @@ _NEEDS: Final[tuple[tuple[str, RequiredScopes | None], ...]] = (
     ("/v2/feedback", frozenset({keys.Scope.FEEDBACK})),
     ("/v2/repository/models/", OPERATE_SCOPES),
 )
+
+
+def _is_small(headers: Headers) -> bool:
+    """Whether the body has at most SMALL_BYTES, decompressed, as the headers say."""
+    declared = headers.get(b"content-length", b"")
+    return ENCODING not in headers and 0 < len(declared) <= 18 and int(declared) <= SMALL_BYTES
 
 
 class Access:
@@ -73,26 +80,40 @@ class Access:
             self._limiter.admit(identity.customer, self._clock_ns())
         return identity
 
-    async def predict_counted(self, scope: Mapping[str, Any], headers: Headers) -> Identity | None:
-        """As `predict`, but has the request counted in the fleet's store if it must be."""
-        return await self.counted(lambda: self.predict(scope, headers))
+    async def predict_first(self, scope: Mapping[str, Any], headers: Headers) -> tuple[Identity | None, bool]:
+        """As `predict`; and whether the request is still to be counted in the fleet's store, by `admit`: once its body
+        says how long that may take. One whose body is not known to be small is counted now, lest a customer who sends
+        more than is admitted takes this gateway's memory and time with bodies that are refused.
+        """
+        try:
+            return self.predict(scope, headers), False
+        except MustCount:
+            if not _is_small(headers):
+                return (await self.counted(lambda: self.predict(scope, headers)))[0], False
+            assert self._keyring is not None
+            return self._identity(self._keyring, scope, headers, PREDICT_SCOPES), True
 
-    async def counted(self, act: Callable[[], T]) -> T:
-        """What `act` returns, which calls `predict` or `admit`, once its request has been counted if it must be."""
+    async def counted(self, act: Callable[[], T]) -> tuple[T, float]:
+        """What `act` returns, which calls `admit`, once its request has been counted if it must be; and for how long
+        that was waited for, in s.
+        """
         if self._count is not None and isinstance(self._limiter, FleetRateLimiter):
             return await self._limiter.counted(act, self._count)
-        return act()
+        return act(), 0.0
 
-    def admit(self, identity: Identity | None, attributes: Attributes) -> Attributes:
+    def admit(self, identity: Identity | None, attributes: Attributes, *, uncounted: bool = False) -> Attributes:
         """The attributes of a prediction, once it may run; raises RequestError, MustCount.
 
         With keys, the customer is the key's, and the request may not name another, unless the key has the scope
-        delegate. Without keys, the request counts towards the rate limit of the customer that it names.
+        delegate. Without keys, the request counts towards the rate limit of the customer that it names. `uncounted`: as
+        `predict_first` has said.
         """
         if identity is not None and identity.delegates:
             return self._admit_delegated(identity, attributes)
         if identity is not None:
             check_customer(identity, attributes.parameters.get("customer"))
+            if uncounted and self._limiter is not None:
+                self._limiter.admit(identity.customer, self._clock_ns())
             return Attributes(identity.customer, attributes.modality, attributes.headers, attributes.parameters)
         if self._limiter is not None:
             self._limiter.admit(attributes.customer, self._clock_ns())

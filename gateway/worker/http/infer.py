@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.auth.fleet_rate_limit import MustCount
 from gateway.auth.keyring import Identity
 from gateway.backends.batch import Answer, deadline_exceeded
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError
@@ -77,7 +78,9 @@ class InferEndpoint:
         headers = headers_by_name(scope["headers"])
         call: Call | None = None
         try:
-            identity = None if self.access is None else await self.access.predict_counted(scope, headers)
+            identity, uncounted = None, False
+            if self.access is not None:
+                identity, uncounted = await self.access.predict_first(scope, headers)
             async with asyncio.timeout(self.body_timeout_s):
                 body = await receive_body(receive, headers, self.max_body)
             began_ns = time.monotonic_ns()
@@ -88,10 +91,13 @@ class InferEndpoint:
             pipeline.admit()
             try:
                 decoded = await self._decoded(target[0], headers, body, began_ns)
-                begin = partial(self.begin, target, headers, body, identity, decoded)
-                call = begin() if self.access is None else await self.access.counted(begin)
+                begin = partial(self.begin, target, headers, body, identity, decoded, uncounted=uncounted)
+                begun = (begin(), 0.0) if self.access is None else await self.access.counted(begin)
+                call, waited_s = begun[0], begun[1]
                 if decoded is not None:
                     call.deadline_ns -= decoded.spent_ns
+                if waited_s:
+                    call.spend(int(waited_s * 1e9))
                 await self._answer(call, scope[WRITER_KEY])
             finally:
                 pipeline.release()
@@ -161,8 +167,12 @@ class InferEndpoint:
         body: bytes,
         identity: Identity | None,
         decoded: DecodedRequest | None = None,
+        *,
+        uncounted: bool = False,
     ) -> Call:
-        """Decode the body, unless it is `decoded`, and begin its prediction; raises RequestError."""
+        """Decode the body, unless it is `decoded`, and begin its prediction; raises RequestError, MustCount.
+        `uncounted`: see Access.admit.
+        """
         name, pinned = target
         pipeline = self.pipeline
         served = pipeline.catalog.models.get(name) or pipeline.served(name)
@@ -183,7 +193,11 @@ class InferEndpoint:
             source.origin = origin_of(headers)
         attributes = attributes_of(served, headers, request.parameters, media)
         if self.access is not None:
-            attributes = self.access.admit(identity, attributes)
+            try:
+                attributes = self.access.admit(identity, attributes, uncounted=uncounted)
+            except MustCount as must:
+                must.timeout_ns = pipeline.request_timeout_ns(request)
+                raise
             if identity is not None and attributes.customer != identity.customer:
                 source.origin = (source.origin or UNKNOWN_ORIGIN)._replace(delegated_by=identity.customer)
         return pipeline.begin(served, pinned, request, attributes, source)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.auth.fleet_rate_limit import BY_SHARE
 from gateway.auth.rate_limit import RateLimiter, attach_rate_limiter, create_rate_counters
+from gateway.control.fleet.count_budget import MOST_COUNTS
 from gateway.control.fleet.rate_counts import Pace, RateCounts, count_name, counted, pace_of
-from gateway.control.fleet.rates import MOST_COUNTS
 from gateway.control.fleet.rates_assembly import count_for_workers
 from gateway.control.fleet.store import FleetStore, StoreUnavailable
 from gateway.errors import RateExceeded

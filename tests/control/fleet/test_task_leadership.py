@@ -22,12 +22,11 @@ from gateway.control.fleet.task_leadership import (
     is_confirmed,
     next_lead,
 )
-from gateway.control.fleet.timing import Timing
 from gateway.control.registry.lead import FleetLead
 from gateway.control.registry.news import RegistryNews
 from tests.control.fleet.servers import RedisServer, asynchronous, opened
+from tests.control.fleet.task_members import TIMING, TaskMember
 
-TIMING = Timing(1_000_000_000, 100_000_000)
 NOW = 10**15
 SAID = {"found": 1}
 LED_BY_B = Lead(number=7, leader="b", asks=2, said=SAID)
@@ -105,32 +104,6 @@ def test_what_is_stored_is_read_again_and_damage_is_refused() -> None:
             decoded(damaged)
 
 
-class _Member:
-    """A membership, as far as the task needs one, whose contact a test sets."""
-
-    timing = TIMING
-
-    def __init__(self, name: str, clock: list[int]) -> None:
-        self.host = HostState(name, f"host-{name}", open=True, settled=True, identity=Identity("r", "k"))
-        self._clock = clock
-
-    def now_ns(self) -> int:
-        return self._clock[0]
-
-    def see(self, names: dict[str, int]) -> None:
-        """A beat, which sees these members and their beats."""
-        now_ns, before = self.now_ns(), self.host.observed
-        found = {name: Member(beat, 0, False, f"host-{name}") for name, beat in names.items()}
-        observed = {
-            name: before[name] if name in before and before[name].beat == beat else Observed(beat, now_ns)
-            for name, beat in names.items()
-        }
-        steady_ns = self.host.steady_since_ns if now_ns < self.host.contact_until_ns else now_ns
-        self.host = self.host._replace(
-            steady_since_ns=steady_ns, members=found, observed=observed, contact_until_ns=now_ns + TIMING.lease_ns
-        )
-
-
 class _Store:
     """A store of one host; `meanwhile`: called once, between a write and its reply."""
 
@@ -151,7 +124,7 @@ class _Store:
 
 @asynchronous
 async def test_a_hint_that_comes_during_an_exchange_is_passed_on_with_the_next() -> None:
-    member, asks = _Member("a", [NOW]), []
+    member, asks = TaskMember("a", [NOW]), []
     member.see({"a": 1})
     task = TaskLeader("a task", _Store(lambda: task.ask()), member)
     task.ask()
@@ -163,7 +136,7 @@ async def test_a_hint_that_comes_during_an_exchange_is_passed_on_with_the_next()
 
 @asynchronous
 async def test_a_leader_says_again_what_another_one_has_replaced_in_the_meantime() -> None:
-    member, other = _Member("a", clock := [NOW]), _Member("b", clock)
+    member, other = TaskMember("a", clock := [NOW]), TaskMember("b", clock)
     store = _Store(lambda: None)
     task, second = TaskLeader("a task", store, member), TaskLeader("a task", store, other)
     lead, theirs = FleetLead(task), FleetLead(second)
@@ -192,6 +165,55 @@ async def test_a_leader_says_again_what_another_one_has_replaced_in_the_meantime
     assert lead.news() == found
 
 
+def test_what_a_store_has_lost_is_brought_back_but_for_who_leads() -> None:
+    lost = Lead(number=1, leader="b")
+    brought_back = LED_BY_B._replace(number=8)
+    assert next_lead(host("b"), lost, Heard(1, NOW), NOW, TIMING, said=None, asked=False, confirmed=True,
+                     newest=LED_BY_B._replace(leader="c")) == brought_back  # fmt: skip
+    assert next_lead(host("b"), brought_back, Heard(8, NOW), NOW, TIMING, said=None, asked=False, confirmed=True,
+                     newest=LED_BY_B) == brought_back  # fmt: skip
+    assert next_lead(host(), Lead(), Heard(0, NOW), NOW, TIMING, said=None, asked=False, confirmed=True,
+                     newest=LED_BY_B) == LED_BY_B._replace(number=9, leader="a")  # fmt: skip
+
+
+def test_a_host_that_could_not_act_yet_leaves_a_free_lead_to_others_for_some_time() -> None:
+    for free in (Lead(), Lead(number=7, leader="away", said=SAID)):
+        for waited_ns, takes in ((SILENT_NS - 1, False), (SILENT_NS, True)):
+            heard = Heard(free.number, NOW - waited_ns)
+            ready, unready = (
+                next_lead(host(), free, heard, NOW, TIMING, said=None, asked=False, confirmed=True, unready=is_unready)
+                for is_unready in (False, True)
+            )
+            assert (ready.leader, unready.leader == "a", unready.said) == ("a", takes, free.said)
+
+
+@asynchronous
+async def test_a_leader_is_told_when_another_host_brings_back_what_was_found_before(tmp_path: Any) -> None:
+    clock = [NOW]
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two:
+            members = {"a": TaskMember("a", clock), "b": TaskMember("b", clock)}
+            a, b = TaskLeader("a task", one, members["a"]), TaskLeader("a task", two, members["b"])
+            for member in members.values():
+                member.see({"a": 1, "b": 1})
+            await a.tick()
+            for _ in range(3):
+                a.say(SAID)
+                await a.tick()
+                await b.tick()
+            assert (a.leads, a.taken, b.taken, b.lead.said, a.settled) == (True, 1, 0, SAID, True)
+            server.wipe()
+            members["b"].see({"a": 2, "b": 2})
+            members["a"].see({"a": 2, "b": 2})
+            empty = TaskLeader("a task", one, members["a"])
+            await empty.tick()
+            assert (empty.leads, empty.taken, empty.lead.said, empty.settled) == (True, 1, {}, False)
+            empty.say({"of": "old"})
+            await b.tick()
+            await empty.tick()
+            assert (empty.leads, empty.taken, empty.lead.said, empty.settled) == (True, 2, SAID, True)
+
+
 @pytest.mark.parametrize("seed", range(2))
 @asynchronous
 async def test_at_no_time_do_two_hosts_act(tmp_path: Any, seed: int) -> None:
@@ -200,7 +222,7 @@ async def test_at_no_time_do_two_hosts_act(tmp_path: Any, seed: int) -> None:
     leaders: list[str] = []
     with RedisServer(tmp_path / "redis") as server:
         async with opened(server.url) as one, opened(server.url) as two, opened(server.url) as three:
-            members = {name: _Member(name, clock) for name in "abc"}
+            members = {name: TaskMember(name, clock) for name in "abc"}
             tasks = {
                 name: TaskLeader("a task", store, members[name])
                 for name, store in zip("abc", (one, two, three), strict=True)

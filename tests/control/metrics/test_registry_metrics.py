@@ -12,6 +12,7 @@ def test_the_host_that_asks_shows_all() -> None:
     found = registry(registry=STATUS)
     values = {
         "gateway_registry_leads": 1.0,
+        "gateway_registry_followed": 1.0,
         "gateway_registry_up": 1.0,
         "gateway_registry_last_success_timestamp_seconds": 17.5,
         "gateway_registry_errors_total": 3.0,
@@ -24,6 +25,11 @@ def test_the_host_that_asks_shows_all() -> None:
 def test_another_host_shows_no_figure_that_may_be_old() -> None:
     found = registry(registry=replace(STATUS, elsewhere="b follows the registry"))
     names = {family.name for family in found.collect() if "registry" in family.name}
-    assert names == {"gateway_registry_leads", "gateway_registry_errors", "gateway_registry_problem"}
+    assert names == {
+        "gateway_registry_leads", "gateway_registry_followed", "gateway_registry_errors", "gateway_registry_problem"
+    }  # fmt: skip
     assert found.get_sample_value("gateway_registry_leads") == 0.0
+    assert found.get_sample_value("gateway_registry_followed") == 1.0
+    lost = registry(registry=replace(STATUS, elsewhere="no host of the fleet follows the registry yet", followed=False))
+    assert lost.get_sample_value("gateway_registry_followed") == 0.0
     assert {family.name for family in registry().collect() if "registry" in family.name} == set()

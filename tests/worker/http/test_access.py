@@ -16,7 +16,7 @@ from gateway.routing.attributes import Attributes
 from gateway.settings.gateway import RateSettings
 from gateway.settings.keys import Scope
 from gateway.shm.scoreboard import HEAD
-from gateway.worker.http.access import Access
+from gateway.worker.http.access import SMALL_BYTES, Access
 
 NOW_NS = 5_000_000_000_000
 SCOPE = {"query_string": b""}
@@ -102,6 +102,72 @@ def test_request_that_is_counted_for_the_key_s_customer_counts_once_for_the_othe
     access = Access(None, limiter, lambda: NOW_NS, count)
     shop = Identity("key", "shop", frozenset(), 0, delegates=True)
     for _ in range(3):
-        assert asyncio.run(access.counted(lambda: access.admit(shop, Attributes("acme")))).customer == "acme"
+        assert asyncio.run(access.counted(lambda: access.admit(shop, Attributes("acme"))))[0].customer == "acme"
     with pytest.raises(RateExceeded):
         asyncio.run(access.counted(lambda: access.admit(shop, Attributes("acme"))))
+
+
+class Counting:
+    """A key of `shop`, whose requests the store counts."""
+
+    def __init__(self, folder: Path, *answers: int) -> None:
+        key, _ = add_key(folder / "keys.yaml", "shop", (Scope.PREDICT,), datetime.now(UTC), None)
+        rates, board = RateSettings.model_validate({"customers": {"shop": "1/s"}}), folder / "board"
+        self.book = create_rate_counters(rates, board, 1)
+        shares = create_rate_shares(rates, board, 1)
+        assert shares is not None
+        self.shares, self.answers = shares, list(answers)
+        self.shares.put(np.array([-1 - 7]))
+        limiter = attach_fleet_rate_limiter(rates, board, 1, 0, memoryview(bytearray(8 * HEAD)).cast("q"))
+        self.access = Access(Keyring(folder / "keys.yaml"), limiter, lambda: NOW_NS, self._count)
+        self._key = {b"authorization": b"Bearer " + key.encode()}
+
+    async def _count(self, _: Quota) -> int:
+        return self.answers.pop(0)
+
+    def first(self, **headers: str) -> tuple[Identity | None, bool]:
+        given = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+        return asyncio.run(self.access.predict_first(SCOPE, self._key | given))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content_length": str(SMALL_BYTES + 1)},
+        {"content_length": "9" * 19},
+        {"transfer_encoding": "chunked"},
+        {"content_length": "20", "content_encoding": "gzip"},
+    ],
+)
+def test_request_whose_body_may_be_large_is_refused_before_that_is_read(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    shop = Counting(tmp_path, 0, 5_000_000_000)
+    identity, uncounted = shop.first(**headers)
+    assert identity is not None and not uncounted and len(shop.answers) == 1
+    with pytest.raises(RateExceeded):
+        shop.first(**headers)
+    assert shop.answers == []
+
+
+def test_request_with_a_key_is_counted_once_its_body_says_how_long_that_may_take(tmp_path: Path) -> None:
+    shop, small = Counting(tmp_path, 0, 5_000_000_000), str(SMALL_BYTES)
+    access = shop.access
+    shop.shares.put(np.array([3]))
+    identity, uncounted = shop.first(content_length=small)
+    assert identity is not None and not uncounted, "its share says so at once"
+    shop.shares.put(np.array([-1 - 7]))
+    for _ in range(2):
+        identity, uncounted = shop.first(content_length=small)
+        assert identity is not None and uncounted
+
+        def begin(identity: Identity = identity) -> Attributes:
+            return access.admit(identity, Attributes(None), uncounted=True)
+
+        if len(shop.answers) == 2:
+            assert asyncio.run(access.counted(begin))[0].customer == "shop"
+        else:
+            with pytest.raises(RateExceeded):
+                asyncio.run(access.counted(begin))
+    with pytest.raises(RateExceeded):  # that it must wait is known before its body is read
+        shop.first(content_length=small)

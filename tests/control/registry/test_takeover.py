@@ -1,0 +1,220 @@
+"""A host that takes over the registry's lead does not act on what it remembers of long ago."""
+
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+
+from gateway.control.fleet.store import OwnDocument
+from tests.control.fleet.servers import RedisServer, asynchronous, opened
+from tests.control.registry.hosts import MODEL, Host, World
+
+NOW = 10**15
+SLOW_NS = 400_000_000  # between two turns at most
+TURNS = 700
+
+
+class Fleet:
+    """Hosts by name. `away`: those out of contact."""
+
+    def __init__(self, folder: Path, **stores: OwnDocument) -> None:
+        self.clock = [NOW]
+        self.world = World()
+        self.folder, self.stores = folder, stores
+        self.hosts: dict[str, Host] = {}
+        self.away: set[str] = set()
+        self.beats: dict[str, int] = {}
+        for name in stores:
+            self.start(name, known=True)
+
+    def start(self, name: str, *, known: bool = False) -> Host:
+        """A new process over the host's state folder. `known`: it has the fleet's release already."""
+        host = Host(name, self.world, self.stores[name], self.clock, self.folder / name)
+        self.hosts[name], self.beats[name] = host, 0
+        host.behind = not known
+        return host
+
+    @property
+    def present(self) -> list[Host]:
+        return [host for name, host in self.hosts.items() if name not in self.away]
+
+    def see(self, host: Host) -> None:
+        """A beat. It knows all stops before it counts as in contact; an edit is made as soon as it is told."""
+        host.take_stops()
+        if not host.behind:
+            host.take_release()
+        self.beats[host.name] += 1
+        host.member.see({name: beat for name, beat in self.beats.items() if beat})
+
+    async def turn(self, *names: str, step_ns: int = SLOW_NS) -> None:
+        """These hosts do all that they do, in this order."""
+        self.clock[0] += step_ns
+        for name in names:
+            host = self.hosts[name]
+            self.see(host)
+            await host.task.tick()
+            await host.tick()
+
+    async def until_dealt_with(self, *names: str) -> None:
+        """One of these asks the registry, and the others know all that it has done."""
+        for _ in range(40):
+            await self.turn(*names)
+            hosts = [self.hosts[name] for name in names]
+            if any(host.takeover.acts(MODEL) for host in hosts) and all(self.knows(host) for host in hosts):
+                return
+        raise AssertionError("no host asks the registry")
+
+    def knows(self, host: Host) -> bool:
+        """Whether what has been said last is of the aliases and the release as they are now."""
+        news, aliases, release = host.lead.news().models.get(MODEL), self.world.aliases, self.world.release
+        return news is not None and (
+            (news.champion, news.done_champion) == (aliases["champion"],) * 2
+            and (news.challenger, news.done_challenger) == (aliases.get("challenger"),) * 2
+            and (news.stable, news.candidate, news.to_tell) == (release.stable, release.candidate, False)
+            and set(news.tags) == release.stopped.keys()
+            and (host.release.stable, host.release.candidate) == (release.stable, release.candidate)
+        )
+
+
+@asynchronous
+async def test_a_host_that_was_away_moves_no_champion_that_a_person_has_moved_since(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two:
+            fleet = Fleet(tmp_path, a=one, b=two)
+            await fleet.until_dealt_with("a", "b")
+            fleet.world.release.stable = 2  # it is promoted while b is away, and told
+            await fleet.until_dealt_with("a")
+            assert fleet.world.writes == [("a", 2)]
+            fleet.world.aliases["champion"] = 1  # by a person
+            await fleet.until_dealt_with("a")
+            fleet.beats["a"] = 0  # it has left
+            fleet.hosts["b"].behind = True
+            for _ in range(48):
+                await fleet.turn("b")
+            assert fleet.hosts["b"].lead.leads, "no other one does"
+            assert not fleet.hosts["b"].takeover.acts(MODEL), "what the others have made stable is not so here yet"
+            fleet.hosts["b"].behind = False
+            await fleet.until_dealt_with("b")
+            assert (fleet.world.writes, fleet.world.aliases) == ([("a", 2)], {"champion": 1})
+
+
+@asynchronous
+async def test_a_host_that_is_behind_leaves_the_lead_to_one_that_is_not(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two, opened(server.url) as three:
+            fleet = Fleet(tmp_path, a=one, b=two, c=three)
+            await fleet.until_dealt_with("a", "b", "c")
+            fleet.beats["a"] = 0  # it has left
+            fleet.hosts["b"].behind = True
+            for _ in range(12):
+                await fleet.turn("b", "c")
+            assert (fleet.hosts["b"].lead.leads, fleet.hosts["c"].takeover.acts(MODEL)) == (False, True)
+
+
+@asynchronous
+async def test_a_new_host_does_not_propose_what_was_dealt_with(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two:
+            fleet = Fleet(tmp_path, a=one, b=two)
+            fleet.world.aliases["challenger"] = 2
+            await fleet.until_dealt_with("a")
+            fleet.world.release.candidate = None  # a person has taken it out
+            await fleet.until_dealt_with("a")
+            fleet.beats["a"] = 0
+            await fleet.until_dealt_with("b")
+            assert fleet.world.brought == [("a", 2)]
+
+
+@asynchronous
+async def test_a_stop_that_the_last_leader_has_not_seen_holds_for_what_waited(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two:
+            fleet = Fleet(tmp_path, a=one, b=two)
+            fleet.world.release.candidate = 2
+            fleet.world.by_hand = {2}
+            await fleet.until_dealt_with("a")
+            fleet.world.aliases["challenger"] = 3
+            while fleet.hosts["a"].lead.news().models[MODEL].challenger != 3:
+                await fleet.turn("a")
+            fleet.world.release.stopped[2] = 1
+            fleet.beats["a"] = 0  # it has left
+            while not fleet.hosts["b"].takeover.acts(MODEL):
+                await fleet.turn("b")
+            await fleet.turn("b")
+            assert fleet.world.brought == [] and "before candidate 2 was stopped" in fleet.hosts["b"].note
+
+
+@asynchronous
+async def test_what_the_store_has_lost_is_brought_back_to_a_host_that_was_away(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two:
+            fleet = Fleet(tmp_path, a=one, b=two)
+            fleet.world.aliases["challenger"] = 2
+            await fleet.until_dealt_with("a")
+            fleet.world.release.candidate = None  # a person has taken it out
+            await fleet.until_dealt_with("a")
+            server.wipe()
+            while not fleet.hosts["b"].takeover.acts(MODEL):
+                await fleet.turn("b", "a")
+            await fleet.until_dealt_with("b", "a")
+            assert fleet.hosts["b"].takeover.acts(MODEL) and fleet.world.brought == [("a", 2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+@asynchronous
+async def test_no_host_acts_on_old_memory(tmp_path: Path, seed: int) -> None:
+    """People move aliases, promote, stop and take out once the host that asks the registry has told the others of all
+    before; hosts are away at random, start anew with an old or an empty state folder, and the store loses all data.
+    """
+    rng, names, leaders = random.Random(seed), itertools.count(3), list[str]()
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two, opened(server.url) as three:
+            fleet = Fleet(tmp_path, a=one, b=two, c=three)
+            world, back, dropped, champions = fleet.world, dict.fromkeys("abc", 0), set[int](), [1]
+            for turn in range(TURNS):
+                for name in [name for name in fleet.away if back[name] <= turn]:
+                    fleet.away.discard(name)
+                    if rng.random() < 0.3:
+                        fleet.folder = tmp_path if rng.random() < 0.5 else tmp_path / f"empty{turn}"
+                        fleet.start(name)
+                    fleet.hosts[name].behind = True
+                for name in set(fleet.hosts) - fleet.away:
+                    fleet.hosts[name].behind &= rng.random() < 0.7
+                acting = [host for host in fleet.present if host.takeover.acts(MODEL)]
+                known = [host for host in fleet.present if fleet.knows(host)]
+                if acting and acting[0] in known and rng.random() < 0.5:
+                    version, what = next(names), rng.random()
+                    if what < 0.3:
+                        champions.append(rng.choice([one for one in champions if one != champions[-1]] or [1]))
+                        world.aliases["champion"] = champions[-1]
+                    elif what < 0.5:
+                        world.aliases["challenger"] = version
+                    elif what < 0.7 and world.release.candidate is not None:
+                        dropped.add(world.release.candidate)
+                        world.release.candidate = None
+                    elif what < 0.8 and world.release.candidate is not None:
+                        world.release.stopped[world.release.candidate] = turn
+                    elif world.release.candidate is not None:
+                        world.release.stable, world.release.candidate = world.release.candidate, None
+                elif len(known) > 1 and rng.random() < 0.05:
+                    server.wipe()
+                elif known and rng.random() < 0.2:
+                    name = rng.choice(acting or fleet.present).name
+                    others = [host for host in fleet.present if host.name != name and host in known]
+                    if others or rng.random() < 0.3:
+                        fleet.away.add(name)
+                        back[name] = turn + rng.randrange(1, 60)
+                writes, brought = len(world.writes), len(world.brought)
+                await fleet.turn(
+                    *rng.sample([host.name for host in fleet.present], len(fleet.present)),
+                    step_ns=rng.randrange(50_000_000, SLOW_NS),
+                )
+                for name, version in world.writes[writes:]:
+                    assert version == world.release.stable != champions[-1], (turn, name)
+                    champions.append(version)
+                for name, version in world.brought[brought:]:
+                    assert version not in dropped, (turn, name)
+                leaders += [host.name for host in acting if leaders[-1:] != [host.name]]
+    assert len(leaders) > 10 and len(world.writes) > 5 and len(world.brought) > 5
