@@ -274,8 +274,7 @@ class Pipeline:
         if self.recorder.must_record:
             self.recorder.record_or_raise(call, reply)
         version.tally.success(variant, duration_ns, ended_ns)
-        drawn = served.compared and 0 < decision.weight_ppm < BUCKETS and not rescued
-        if drawn:
+        if drawn := served.compared and 0 < decision.weight_ppm < BUCKETS and not rescued:
             served.candidate.tally.randomised(call.epoch, variant is CANDIDATE)
         if classes:
             version.tally.classified(served.strata.get(route, UNSTRATIFIED) if drawn else UNSTRATIFIED, classes)
