@@ -40,7 +40,8 @@ class Effect:
     empty if nobody has said which it is. `tolerance`: the harm that is accepted. `more_units`: further outcomes of
     both versions that would tell, if the difference is as it seems; None if it is known, or cannot be said.
     `feedback_ratio`: how many times as often feedback comes for the candidate as for stable, if that is certain;
-    `feedback_share`: for which part of their predictions, None if that is not known. `not_counted`: in words, which
+    `feedback_share`: for which part of their predictions, None if that is not known; it is said if it differs in the
+    same direction. `not_counted`: in words, which
     outcomes do not count since there is no room for them. `counted`: what outcomes are called. `is_ratio`: what is
     compared is how often it happens, without a mean: the effect is the part more, such as 0.5 for one and a half times
     as often.
@@ -105,7 +106,7 @@ class Effect:
         if self.feedback_ratio is None:
             return ""
         share = self.feedback_share
-        if share is None:
+        if share is None or (share.candidate - share.stable) * (self.feedback_ratio - 1) <= 0:  # weights have changed
             return f"feedback comes {self.feedback_ratio:.3g} times as often for the candidate as for stable"
         candidate, stable = (f"{100 * one:.3g}%" for one in (share.candidate, share.stable))
         age = f" at least {share.age_s:g} s old" if share.age_s else ""

@@ -239,3 +239,34 @@ def test_age_is_said_where_feedback_is_waited_for() -> None:
     one.ingest(observed(21, {"a": (900, 900)}), 0)
     (effect,) = one.effects()[-1:]
     assert "of stable's predictions at least 10 s old" in effect.words
+
+
+def test_shares_that_differ_the_other_way_over_all_weights_are_not_said() -> None:
+    one, events = guards(), []
+    one.ingest(observed(1, {"a": (0, 0)}), 0)
+    for weight_ppm, stables, candidates in ((100_000, 4050, 900), (900_000, 100, 1800)):  # of 9000, 1000; 1000, 9000
+        drawn = [True] * candidates + [False] * stables
+        random.Random(weight_ppm).shuffle(drawn)
+        events += [
+            event(len(events) + number, candidate)._replace(weight_ppm=weight_ppm)
+            for number, candidate in enumerate(drawn)
+        ]
+    one.ingest(observed(2, {"a": (10_000, 10_000)}, *events), 0)
+    (effect,) = one.effects()[-1:]
+    assert effect.feedback_share == FeedbackShare(0.27, 0.415)
+    assert "feedback comes 2 times as often for the candidate as for stable" in effect.words
+
+
+def test_after_an_upgrade_the_ratio_is_said_until_feedback_has_come_for_what_is_counted() -> None:
+    before, after = guards(), guards()
+    before.ingest(observed(1, None), 0)
+    before.ingest(observed(2, None, *[event(number, number % 3 > 0) for number in range(600)]), 0)
+    after.restore({name: state for name, state in before.to_json().items() if name != "feedback_shares"})
+    after.ingest(observed(9, {"b": (0, 0)}), 0)
+    after.ingest(observed(10, {"b": (100, 100)}), 0)
+    (effect,) = after.effects()[-1:]
+    assert effect.feedback_share == FeedbackShare(0.0, 0.0) and "times as often" in effect.words
+    late = [event(number, number % 3 > 0)._replace(decided_ns=9 * S + 1) for number in range(600, 720)]
+    after.ingest(observed(11, {"b": (100, 100)}, *late), 0)
+    (effect,) = after.effects()[-1:]
+    assert "80% of the candidate's and 40%" in effect.words
