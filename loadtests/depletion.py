@@ -29,7 +29,7 @@ class Case:
     """`ratio`: how many times as often the candidate fails. `rate`: of stable's requests that fail. `heavy`: whether
     the customer of rank n sends 1/n as much as the first, else all send alike. `broken`: customers whose every request
     fails, whoever answers: "some" of them, or one of the "candidate" or of "stable" who sends a tenth of the traffic.
-    `pace`: failures a second and customer, at first; 0 if times are not told. `retries`: of each request that fails.
+    `at_once`: requests that a customer sends, as for one page. `retries`: of each request that fails.
     """
 
     customers: int = 2000
@@ -38,14 +38,14 @@ class Case:
     rate: float = 0.2
     heavy: bool = False
     broken: str = ""
-    pace: float = 0.0
+    at_once: int = 1
     retries: int = 0
 
 
 WORSE: Final = [
-    Case(customers=customers, weight=weight, ratio=ratio, heavy=heavy, broken=broken, pace=pace)
-    for customers, weight, ratio, heavy, broken, pace in product(
-        (500, 2000), (0.1, 0.5), (TOLERATED_RATIO, 1.6), (False, True), ("", "some"), (0.0, 0.1)
+    Case(customers=customers, weight=weight, ratio=ratio, heavy=heavy, broken=broken, at_once=at_once)
+    for customers, weight, ratio, heavy, broken, at_once in product(
+        (500, 2000), (0.1, 0.5), (TOLERATED_RATIO, 1.6), (False, True), ("", "some"), (1, 10)
     )
 ]
 
@@ -54,13 +54,9 @@ def failures_until_safe(seed: int, case: Case, limit: int) -> int | None:
     """Failures until the candidate is called safe; None if it is not within `limit` of them."""
     ledger = FailureCounts()
     for count, draw in enumerate(_failing(seed, case, limit), 1):
-        time_ns = round(count / (case.pace * case.customers) * 1e9) if case.pace else None
         for _ in range(1 + case.retries):
-            ledger.add(*draw, time_ns)
-        if count % PER_LOOK:
-            continue
-        ledger.pass_time(time_ns or 0)
-        if reached(ledger.log_safe, ALPHA):
+            ledger.add(*draw)
+        if count % PER_LOOK == 0 and reached(ledger.log_safe, ALPHA):
             return count
     return None
 
@@ -128,8 +124,9 @@ class _Crowd:
         candidate = self._buckets < weight_ppm
         rates = np.where(self._broken, 1.0, case.rate * np.where(candidate, case.ratio, 1.0))
         while True:
-            who = np.searchsorted(self._until, self._generator.random(REQUESTS) * self._until[-1], side="right")
-            for one in who[self._generator.random(REQUESTS) < rates[who]].tolist():
+            drawn = self._generator.random(REQUESTS // case.at_once) * self._until[-1]
+            who = np.repeat(np.searchsorted(self._until, drawn, side="right"), case.at_once)
+            for one in who[self._generator.random(who.size) < rates[who]].tolist():
                 yield weight_ppm, bool(candidate[one]), int(self._buckets[one])
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 SEALED: Final = 1000  # changes that are packed at once, so that a dump need not go through all keys
+REPACKED: Final = (
+    2 * SEALED
+)  # earlier ones that are looked through then, if most of all that are packed are out of date
 Pair = tuple[int, int]
 
 
@@ -19,7 +22,7 @@ class KeyPairs:
     def __init__(self) -> None:
         self._unpacked: dict[int, Pair] = {}
         self._restored: list[tuple[Pair, npt.NDArray[np.int64]]] = []  # which need not be unpacked to be kept
-        self._packed: list[list[Any]] = []
+        self._packed: deque[list[Any]] = deque()
         self._latest: dict[int, Pair] = {}  # those that are not packed yet
         self._changes = 0  # those that are
 
@@ -35,13 +38,16 @@ class KeyPairs:
 
     def set(self, key: int, pair: Pair) -> None:
         """Give the key a pair."""
-        self._known[key] = self._latest[key] = pair
+        known = self._known
+        if known.get(key) == pair:
+            return
+        known[key] = self._latest[key] = pair
         if len(self._latest) >= SEALED:
             self._seal()
 
     def clear(self) -> None:
         """Forget all."""
-        self._unpacked, self._restored, self._packed, self._latest, self._changes = {}, [], [], {}, 0
+        self._unpacked, self._restored, self._packed, self._latest, self._changes = {}, [], deque(), {}, 0
 
     def to_json(self) -> list[list[Any]]:
         """Return rows of pairs and their keys."""
@@ -61,7 +67,7 @@ class KeyPairs:
         for first, second, keys in rows:
             numbers = _unpacked(keys) if isinstance(keys, str) else np.array(keys, np.int64)
             self._restored.append(((first, second), numbers))
-            self._packed.append([first, second, keys if isinstance(keys, str) else _packed(keys)])
+            self._packed += [[first, second, keys]] if isinstance(keys, str) else _packed_rows((first, second), keys)
             self._changes += len(numbers)
 
     @property
@@ -73,15 +79,17 @@ class KeyPairs:
         return self._unpacked
 
     def _seal(self) -> None:
-        if self._changes > 2 * len(self._known):  # most of it has been replaced
-            self._packed, self._changes = [], 0
-            self._latest = self._known
-        self._pack(self._latest)
-        self._latest = {}
-
-    def _pack(self, known: Mapping[int, Pair]) -> None:
-        self._packed += [[*pair, _packed(keys)] for pair, keys in _by_pair(known)]
-        self._changes += len(known)
+        """Pack the latest changes. What is out of date is thrown away bit by bit: all at once would take 0.1 s."""
+        packing, self._latest, looked_through = self._latest, {}, 0
+        while looked_through < REPACKED and self._changes > 2 * len(self._known):
+            first, second, text = self._packed.popleft()
+            keys = _unpacked(text).tolist()
+            looked_through += len(keys)
+            self._changes -= len(keys)
+            packing.update((key, (first, second)) for key in keys if self._known[key] == (first, second))
+        for pair, keys in _by_pair(packing):
+            self._packed += _packed_rows(pair, keys)
+        self._changes += len(packing)
 
 
 def _by_pair(known: Mapping[int, Pair]) -> Iterable[tuple[Pair, list[int]]]:
@@ -90,6 +98,11 @@ def _by_pair(known: Mapping[int, Pair]) -> Iterable[tuple[Pair, list[int]]]:
     for key, pair in known.items():
         grouped[pair].append(key)
     return grouped.items()
+
+
+def _packed_rows(pair: Pair, keys: list[int]) -> list[list[Any]]:
+    """Rows of at most SEALED keys, so that it takes little to look through one."""
+    return [[*pair, _packed(keys[first : first + SEALED])] for first in range(0, len(keys), SEALED)]
 
 
 def _packed(keys: list[int]) -> str:

@@ -167,7 +167,6 @@ class Guards:
             elif isinstance(process, FailureCounts):
                 for failure in FAILURES_BY_METRIC[comparison.settings.metric](seen, epoch_began_ns):
                     process.add(*failure)
-                process.pass_time(seen.time_ns)
             elif seen.classes is not None:
                 process.observe(seen.classes)
 

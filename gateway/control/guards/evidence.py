@@ -14,14 +14,15 @@ import numpy.typing as npt
 
 Ratios = Sequence[float]
 Attributed = Mapping[tuple[float, bool], int]  # (chance of the candidate, whether it was it) -> failures
-FailedByChance = Mapping[tuple[float, int], int]  # (chance, failures of the candidate's key; 0: stable's) -> keys
+FailedByChance = Mapping[tuple[float, bool, int], int]  # (chance, whether it was it, failures of the key) -> keys
 Classes = npt.NDArray[np.int64]  # rows predicted as each class
 
 FAILURE_RATIOS: Final = (1.5, 2.0, 3.0, 5.0, 10.0)
 FEEDBACK_RATIOS: Final = (1.1, 1.25, 1.5, 2.0, 3.0)
 HARMLESS_RATIOS: Final = (0.7, 0.85, 1.0)
 TOLERATED_RATIO: Final = 1.5
-MOST_TOLD: Final = 20  # failures of a key; that none of as many counts has a chance of 3e-10
+SAMPLED: Final = (1.0, 0.25)  # of failures of sticky keys, all and some
+MOST_TOLD: Final = 64  # failures of a key; that none of as many counts has a chance of 1e-5
 PAIRED_SHARE: Final = 0.5  # chance that the candidate is the wrong one of two that disagree on the same input
 
 
@@ -43,24 +44,28 @@ def log_harm(failures: Attributed, ratios: Ratios) -> float:
     return log_mean([_log_likelihood(failures, ratio) for ratio in ratios])
 
 
-def log_safety(failures: Attributed, keys: FailedByChance = NO_KEYS) -> float:
+def log_safety(failures: Attributed, keys: FailedByChance = NO_KEYS, sampled: Sequence[float] = SAMPLED) -> float:
     """Return the log evidence against "the candidate fails at least TOLERATED_RATIO times as often as stable".
 
     `failures`: of requests that were assigned on their own. `keys`: sticky keys that have failed since the evidence
-    began, each assigned once. Of them only a first failure is evidence, and the first failures of a worse version come
-    sooner, and so run out sooner. So a failure of the candidate counts with a chance of 1 / TOLERATED_RATIO, one of
-    stable always: at that ratio a key is then as likely to fail next, and to have failed already, with either version,
-    however often it is used, whatever its rate and however that drifts; so the next key to fail is the candidate's with
-    the chance of its weight. At a higher ratio more of the candidate's have failed at any time, and the evidence is
-    less. What is returned is the mean over all such choices, which is known: none of n failures counts with a chance of
-    (1 - 1 / TOLERATED_RATIO)^n. That takes failures to come independently (see `FailedKeys` for bursts), and customers
-    to use the candidate no less once it has failed; that a few keys fail more often, and no others, is not seen.
+    began, each assigned once. Of them only one failure is evidence, and those of a worse version come sooner, and so
+    run out sooner. So each of the candidate's counts with a chance that is TOLERATED_RATIO times less than that of
+    stable's: at that ratio a key is then as likely to be the next whose failure counts with either version, however
+    often it is used, whatever its rate and however that drifts; so that one is the candidate's with the chance of its
+    weight. At a higher ratio more of the candidate's have counted at any time, and the evidence is less. What is
+    returned is the mean over all such choices, which is known: none of n failures counts with a chance of (1 - c)^n.
+
+    `sampled`: the chances with which stable's count; the evidence is the mean over them. If all do, it takes the
+    fewest. If some do, failures that come together, as by retries, speak the less against a harmless candidate. That
+    they come together makes the evidence weaker, never stronger. It is taken that customers use the candidate no less
+    once it has failed; that a few keys fail more often, and no others, is not seen.
     """
     against = _log_likelihood(failures, TOLERATED_RATIO)
     return log_mean(
         [
-            _log_likelihood(failures, ratio) - against + _log_first_failures(keys, ratio / TOLERATED_RATIO)
+            _log_likelihood(failures, ratio) - against + _log_first_counted(keys, ratio / TOLERATED_RATIO, share)
             for ratio in HARMLESS_RATIOS
+            for share in sampled
         ]
     )
 
@@ -127,16 +132,15 @@ def _log_likelihood(failures: Attributed, ratio: float) -> float:
     )
 
 
-def _log_first_failures(keys: FailedByChance, ratio: float) -> float:
-    """The log likelihood ratio of first failures that count `ratio` times as often for the candidate's keys."""
+def _log_first_counted(keys: FailedByChance, ratio: float, share: float) -> float:
+    """The log likelihood ratio of keys, of which the failures that count come `ratio` times as often if they are the
+    candidate's. `share`: of stable's failures that count.
+    """
     total = 0.0
-    for (chance, failed), number in keys.items():
-        none = math.log1p(chance * (ratio - 1))  # of stable's key: the inverse of its factor
-        if failed:
-            uncounted = (1 - 1 / TOLERATED_RATIO) ** failed
-            total += number * math.log(uncounted + (1 - uncounted) * ratio * math.exp(-none))
-        else:
-            total -= number * none
+    for (chance, candidate, failed), number in keys.items():
+        factor = (ratio if candidate else 1.0) / (1 + chance * (ratio - 1))
+        none = (1 - (share / TOLERATED_RATIO if candidate else share)) ** failed
+        total += number * math.log(none + (1 - none) * factor)
     return total
 
 

@@ -80,12 +80,10 @@ class FailureCounts:
         weight_ppm: int,
         candidate: bool,
         key: int | None,
-        time_ns: int | None = None,
         route: int = NO_ROUTE,
     ) -> None:
         """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any.
-        `time_ns`: by which its retries are known to be that; None if it has none. `route`: the `route_id` of the one
-        that took it.
+        `route`: the `route_id` of the one that took it.
         """
         chance = weight_ppm / BUCKETS if key is None else self._chance(weight_ppm, candidate, key)
         if 0 < chance < 1:
@@ -94,22 +92,17 @@ class FailureCounts:
         self.of_epoch.add(weight_ppm, candidate, chance)
         self.by_route.add(route, weight_ppm, candidate, chance)
         if 0 < weight_ppm < BUCKETS:
-            self._add_for_safety(weight_ppm, candidate, key, time_ns)
+            self._add_for_safety(weight_ppm, candidate, key)
             self._log_e = None
 
-    def _add_for_safety(self, weight_ppm: int, candidate: bool, key: int | None, time_ns: int | None) -> None:
+    def _add_for_safety(self, weight_ppm: int, candidate: bool, key: int | None) -> None:
         if key is None:
             self._keyless[weight_ppm / BUCKETS, candidate] += 1
         else:
-            self._failed.add(weight_ppm, candidate, key, time_ns)
+            self._failed.add(weight_ppm, candidate, key)
 
     def _chance(self, weight_ppm: int, candidate: bool, key: int) -> float:
         return 0.0 if self._once and key in self._known else self._known.learn(weight_ppm, candidate, key)
-
-    def pass_time(self, time_ns: int) -> None:
-        """Count for safety what counts by now."""
-        if self._failed.pass_time(time_ns):
-            self._log_e = None
 
     def restart(self) -> None:
         """Reset the evidence; what is known of sticky keys is kept."""
@@ -130,10 +123,12 @@ class FailureCounts:
             "counts": listed(self._counts),
             **self.of_epoch.to_json(),
             "routes": self.by_route.to_json(),
-            "known": self._known.to_json(),
-            "keyless": listed(self._keyless),
-            "failed": self._failed.to_json(),
-            "safest": [listed(part) for part in self.safest],
+            "known": self._known.to_packed(),
+            "safety": {
+                "keyless": listed(self._keyless),
+                "failed": self._failed.to_json(),
+                "safest": [listed(self.safest[0]), key_rows(self.safest[1])],
+            },
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
@@ -142,11 +137,11 @@ class FailureCounts:
         self.of_epoch.restore(kept)
         self.by_route.restore(kept.get("routes", {}))
         self._known.restore(kept["known"])
-        # earlier gateways counted for safety what they did for harm: that starts over
-        self._keyless = counter(kept.get("keyless", ()))
-        self._failed.restore(kept.get("failed", {}))
-        keyless, failed = kept.get("safest", ((), ()))
-        self.safest = counter(keyless), counter(failed)
+        safety = kept.get("safety", {})  # earlier gateways counted otherwise: that starts over
+        self._keyless = counter(safety.get("keyless", ()))
+        self._failed.restore(safety.get("failed", {}))
+        keyless, failed = safety.get("safest", ((), ()))
+        self.safest = counter(keyless), failed_by_chance(failed)
         self._log_safest = log_safety(*self.safest)
         self._log_e = None
 
@@ -173,3 +168,13 @@ def attributed(rows: Sequence[Sequence[float]]) -> Attributed:
         for chance, *pair in rows
         for candidate, count in zip((True, False), pair, strict=True)
     }
+
+
+def key_rows(keys: FailedByChance) -> Sequence[tuple[float, bool, int, int]]:
+    """Return failed keys as rows (chance, whether it was the candidate's, its failures, keys), for records."""
+    return [(*which, number) for which, number in sorted(keys.items())]
+
+
+def failed_by_chance(rows: Sequence[Sequence[Any]]) -> FailedByChance:
+    """Convert back from the rows of `key_rows`."""
+    return {(chance, candidate, failures): number for chance, candidate, failures, number in rows}

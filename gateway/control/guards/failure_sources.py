@@ -18,15 +18,15 @@ RATIOS: Final[Mapping[str, Ratios]] = {
     "complaints": FEEDBACK_RATIOS,
     "mirror_disagreement": FEEDBACK_RATIOS,
 }
-# weight in ppm, whether it was the candidate's, sticky key, time by which its retries are known, route_id
-FailureIterator = Iterator[tuple[int, bool, int | None, int | None, int]]
+# weight in ppm, whether it was the candidate's, sticky key, route_id
+FailureIterator = Iterator[tuple[int, bool, int | None, int]]
 
 
 def _failures(kind: FailureKind) -> Callable[[Observation, int], FailureIterator]:
     def failures(seen: Observation, epoch_began_ns: int) -> FailureIterator:
         for event in seen.failures:
             if event.kind == kind and event.epoch == seen.epoch:
-                yield event.weight_ppm, event.candidate, event.key, event.time_ns, event.route
+                yield event.weight_ppm, event.candidate, event.key, event.route
 
     return failures
 
@@ -34,7 +34,7 @@ def _failures(kind: FailureKind) -> Callable[[Observation, int], FailureIterator
 def _complaints(seen: Observation, epoch_began_ns: int) -> FailureIterator:
     for event in seen.feedback:
         if event.outcomes.get(COMPLAINT) and is_of_epoch(event, seen, epoch_began_ns):
-            yield event.weight_ppm, event.candidate, event.key, event.time_ns, route_id(event.route)
+            yield event.weight_ppm, event.candidate, event.key, route_id(event.route)
 
 
 def is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -> bool:
@@ -55,7 +55,7 @@ def earlier_marks(epoch: int) -> frozenset[int]:
 def _disagreed(seen: Observation, epoch_began_ns: int) -> FailureIterator:
     for pair in seen.pairs:
         if pair.candidate_wrong != pair.stable_wrong and pair.mark not in earlier_marks(seen.epoch):
-            yield round(PAIRED_SHARE * BUCKETS), pair.candidate_wrong, None, None, pair.route
+            yield round(PAIRED_SHARE * BUCKETS), pair.candidate_wrong, None, pair.route
 
 
 FAILURES_BY_METRIC: Final[Mapping[str, Callable[[Observation, int], FailureIterator]]] = {

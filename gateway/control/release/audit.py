@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from gateway.control.guards.comparisons import Assessment, ComparisonEvidence, Guards
 from gateway.control.guards.drift import Drift, blocks_from_json, blocks_to_json
-from gateway.control.guards.evidence import alpha_of, log_combined, log_drift, log_harm, log_safety
-from gateway.control.guards.failure_counts import attributed, rows
+from gateway.control.guards.evidence import SAMPLED, alpha_of, log_combined, log_drift, log_harm, log_safety
+from gateway.control.guards.failure_counts import attributed, failed_by_chance, key_rows, rows
 from gateway.control.guards.failure_sources import RATIOS
 from gateway.control.guards.limits import Violation
 from gateway.control.guards.mean_evidence import MeanEvidence, recomputed
@@ -21,7 +21,7 @@ def evidence_record(
     time_ns: int, guards: Guards, assessment: Assessment, violated: tuple[Violation, ...]
 ) -> dict[str, Any]:
     """Return the record, ready for JSON. E-values are log10; rows of failures are (chance, candidate's, stable's);
-    of failed sticky keys (chance, failures if it is the candidate's or else 0, keys): see `FailureCounts.safest`.
+    of failed sticky keys (chance, whether it is the candidate's, its failures, keys): see `FailureCounts.safest`.
 
     `alpha_j` is the part of alpha available after the evidence's `restart`th start; a combined e-value that reaches
     1/alpha_j triggers the action.
@@ -96,7 +96,8 @@ def _seen(comparison: ComparisonEvidence) -> dict[str, Any]:
         "failures": [list(row) for row in rows(process.counts)],
         "safest": {
             "failures": [list(row) for row in rows(keyless)],
-            "keys": [[chance, failed, number] for (chance, failed), number in sorted(keys.items())],
+            "keys": [list(row) for row in key_rows(keys)],
+            "sampled": list(SAMPLED),
         },
     }
 
@@ -113,8 +114,11 @@ def _log_safe(guard: Mapping[str, Any]) -> float:
     if "means" in guard:
         return recomputed(guard["means"]).log_safe
     counts = guard.get("safest", guard)  # earlier gateways counted for safety what they did for harm
-    keys = {(chance, failed): number for chance, failed, number in counts.get("keys", ())}
-    return log_safety(attributed(counts["failures"]), keys)
+    failures, keys = attributed(counts["failures"]), counts.get("keys", ())
+    if "sampled" in counts:
+        return log_safety(failures, failed_by_chance(keys), counts["sampled"])
+    first = {(chance, failed > 0, failed or 1): number for chance, failed, number in keys}  # later ones: 0 if stable's
+    return log_safety(failures, first, (1.0,))
 
 
 def _log10(log: float) -> float:

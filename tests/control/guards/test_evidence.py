@@ -55,19 +55,32 @@ def test_log_safety_reference_value() -> None:
     assert math.exp(log_safety(counted(0.1, 40, 380))) == pytest.approx(49.91988, rel=1e-6)
 
 
-def test_log_safety_of_keys_is_the_mean_over_which_failures_of_the_candidate_count() -> None:
-    """By enumeration: each of a candidate's failures counts with a chance of 2/3, a key by the first that counts."""
-    failures = (1, 2, 3)  # of three of the candidate's keys; beside four of stable's
-    counting = [[float(any(which)) for which in product((True, True, False), repeat=number)] for number in failures]
+def test_log_safety_of_keys_is_the_mean_over_which_failures_count() -> None:
+    """By enumeration: a key counts by its first failure that does. Either all of stable's count and two of three of the
+    candidate's, or one of four and one of six.
+    """
+    stables, candidates = (1, 1, 2), (1, 2, 3)
     expected = 0.0
-    for ratio in (0.7, 0.85, 1.0):
+    for ratio, (some, number) in product((0.7, 0.85, 1.0), ((1, 1), (1, 4))):
         less = ratio / 1.5
-        stable = 1 / (1 + 0.1 * (less - 1))
-        means = [np.mean([(less * stable) ** counts for counts in one]) for one in counting]
-        expected += stable**4 * math.prod(means) / 3
-    found = log_safety({}, {(0.1, 0): 4, (0.1, 1): 1, (0.1, 2): 1, (0.1, 3): 1})
-    assert math.exp(found) == pytest.approx(expected)
-    assert found == pytest.approx(-1.069454, abs=1e-6)
+        factor = 1 / (1 + 0.1 * (less - 1))
+        counting = {
+            False: [True] * some + [False] * (number - some),
+            True: [True] * 2 * some + [False] * (3 * number - 2 * some),
+        }
+        means = [
+            np.mean(
+                [
+                    factor * (less if candidate else 1) if any(which) else 1
+                    for which in product(counting[candidate], repeat=failures)
+                ]
+            )
+            for candidate, keys in ((False, stables), (True, candidates))
+            for failures in keys
+        ]
+        expected += math.prod(means) / 6
+    keys = {(0.1, False, 1): 2, (0.1, False, 2): 1, (0.1, True, 1): 1, (0.1, True, 2): 1, (0.1, True, 3): 1}
+    assert math.exp(log_safety({}, keys)) == pytest.approx(expected)
 
 
 def test_log_safety_of_requests_and_of_keys_multiply_at_each_ratio() -> None:
@@ -78,28 +91,31 @@ def test_log_safety_of_requests_and_of_keys_multiply_at_each_ratio() -> None:
         stable = 1 / (1 + 0.1 * (less - 1))
         keys = stable**40 * (1 / 9 + 8 / 9 * less * stable) ** 2
         expected += requests * keys / 3
-    assert math.exp(log_safety(counted(0.2, 3, 30), {(0.1, 0): 40, (0.1, 2): 2})) == pytest.approx(expected)
+    found = log_safety(counted(0.2, 3, 30), {(0.1, False, 1): 40, (0.1, True, 2): 2}, (1.0,))
+    assert math.exp(found) == pytest.approx(expected)
 
 
-@given(st.floats(0.001, 0.999), st.floats(0.0, 0.6), st.integers(1, 40), st.floats(1.0, 1.6))
+@given(
+    st.floats(0.001, 0.999), st.floats(0.0, 0.6), st.integers(1, 40), st.floats(1.0, 1.6), st.floats(0.01, 1.0),
+    st.integers(1, 4),
+)  # fmt: skip
 def test_log_safety_does_not_rise_on_average_however_much_a_key_has_failed(
-    chance: float, rate: float, requests: int, more: float
+    chance: float, rate: float, requests: int, more: float, share: float, tries: int
 ) -> None:
-    """Exactly, over the version that a customer gets and the number of its requests that fail."""
+    """Exactly, over the version that a customer gets and the number of its requests that fail, each tried again some
+    times in vain.
+    """
     ratio = min(1.5 * more, 1 / max(rate, 1e-9))
     if ratio < 1.5:
         return
-    mean = (1 - chance) * ((1 - rate) ** requests + (1 - (1 - rate) ** requests) * factor(chance, 0))
-    failing = rate * ratio
-    for failures in range(requests + 1):
-        drawn = math.comb(requests, failures) * failing**failures * (1 - failing) ** (requests - failures)
-        mean += chance * drawn * factor(chance, failures if failures else None)
+    mean = 0.0
+    for candidate, drawn, failing in ((False, 1 - chance, rate), (True, chance, rate * ratio)):
+        for failures in range(requests + 1):
+            likely = math.comb(requests, failures) * failing**failures * (1 - failing) ** (requests - failures)
+            keys = {(chance, candidate, failures * tries): 1} if failures else {}
+            mean += drawn * likely * math.exp(log_safety({}, keys, (share,)))
     assert mean <= 1 + 1e-9
-    assert ratio > 1.5 or mean == pytest.approx(1)
-
-
-def factor(chance: float, failures: int | None) -> float:
-    return 1.0 if failures is None else math.exp(log_safety({}, {(chance, failures): 1}))
+    assert ratio > 1.5 or tries > 1 or mean == pytest.approx(1)
 
 
 def test_log_drift_reference_values() -> None:

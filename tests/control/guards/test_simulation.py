@@ -59,9 +59,15 @@ def test_harmless_candidate_with_many_customers_is_called_safe_as_soon_as_by_fir
 
 
 def test_retries_do_not_keep_a_harmless_candidate_from_being_called_safe() -> None:
-    """Three failures at a time; 20 a second, so that stable's begin to count after 240."""
-    case = Case(customers=20_000, weight=0.5, ratio=1.0, pace=0.001, retries=2)
+    """Three failures at a time. If all of stable's counted, it would seem 1.44 times as bad."""
+    case = Case(customers=20_000, weight=0.5, ratio=1.0, retries=2)
     assert all(failures_until_safe(seed, case, 3000) for seed in range(10))
+
+
+def test_customers_whose_pages_all_fail_in_part_do_not_make_a_far_worse_candidate_safe() -> None:
+    """Of ten requests sent at once two fail with stable, six with the candidate: nearly all customers fail."""
+    case = Case(weight=0.3, ratio=3.0, rate=0.2, at_once=10)
+    assert not any(failures_until_safe(seed, case, 12_000) for seed in range(10))
 
 
 @pytest.mark.parametrize("broken", ["candidate", "stable"])
