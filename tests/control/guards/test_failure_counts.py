@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.control.guards.evidence import FAILURE_RATIOS, log_harm, log_safety
 from gateway.control.guards.failure_counts import FailureCounts, attributed, rows
+from gateway.evidence.key_pairs import SEALED
 from gateway.routing.buckets import BUCKETS
 
 WEIGHTS = st.lists(st.integers(0, BUCKETS), min_size=1, max_size=20)
@@ -176,6 +177,17 @@ def test_state_of_an_earlier_gateway_starts_the_evidence_of_safety_anew() -> Non
     restored.add(100_000, False, 900_000)
     assert rows(restored.counts) == [(0.1, 0, 1)]
     assert restored.log_safe == log_safety({}, {(0.1, False, 1): 1})
+
+
+def test_state_names_few_of_many_keys_one_by_one() -> None:
+    """Else control would be held up each time that it is kept."""
+    ledger = FailureCounts()
+    for key in range(5 * SEALED):
+        ledger.add(500_000, key % 2 == 0, key)
+    state = ledger.to_json()
+    for kept in (state["known"], state["safety"]["failed"]["keys"]):
+        assert sum(len(keys) for *_, keys in kept if not isinstance(keys, str)) < SEALED
+        assert sum(isinstance(keys, str) for *_, keys in kept) >= 5
 
 
 def test_failure_counts_are_restored_from_json() -> None:
