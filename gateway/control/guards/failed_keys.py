@@ -13,7 +13,7 @@ from gateway.control.guards.evidence import MOST_TOLD, FailedByChance
 from gateway.evidence.key_pairs import KeyPairs
 from gateway.routing.buckets import BUCKETS
 
-MOST_KEYS: Final = 200_000  # some 20 MB; failures of further keys are no evidence
+MOST_KEYS: Final = 200_000  # some 30 MB; failures of further keys are no evidence
 _Record = tuple[int, int]  # weight in ppm by which the key counts; its failures, as a negative number if it is stable's
 
 
