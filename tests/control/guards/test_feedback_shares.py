@@ -239,3 +239,67 @@ def test_age_is_said_where_feedback_is_waited_for() -> None:
     one.ingest(observed(21, {"a": (900, 900)}), 0)
     (effect,) = one.effects()[-1:]
     assert "of stable's predictions at least 10 s old" in effect.words
+
+
+def words_of(one: Guards) -> str:
+    return one.effects()[-1].words
+
+
+def test_shares_that_steps_of_other_weights_reverse_are_not_said_in_place_of_the_ratio() -> None:
+    """Feedback comes twice as often for the candidate in each step. Few have come in the second, most of it its."""
+    one = guards()
+    one.ingest(observed(1, {"a": (0, 0)}), 0)
+    events: list[FeedbackEvent] = []
+    for weight_ppm, stable, candidate in ((100_000, 810, 180), (900_000, 20, 360)):
+        drawn = [False] * stable + [True] * candidate
+        random.Random(weight_ppm).shuffle(drawn)
+        for variant in drawn:
+            events.append(event(len(events), variant)._replace(weight_ppm=weight_ppm))
+    one.ingest(observed(2, {"a": (2000, 2000)}, *events), 0)
+    assert "feedback comes 2 times as often for the candidate as for stable" in words_of(one)
+    assert "feedback has come" not in words_of(one), "for 27% of the candidate's and 41.5% of stable's"
+
+
+def test_after_an_upgrade_the_ratio_is_said_until_the_shares_tell_the_same() -> None:
+    before, after = guards(), guards()
+    before.ingest(observed(1, None), 0)
+    before.ingest(observed(2, None, *[event(number, number % 3 > 0) for number in range(600)]), 0)
+    kept = orjson.loads(orjson.dumps(before.to_json()))
+    del kept["feedback_shares"]
+    after.restore(kept)
+    after.ingest(observed(9, {"b": (0, 0)}), 0)
+    after.ingest(observed(10, {"b": (1, 3)}), 0)
+    assert "feedback comes 2 times as often" in words_of(after), "and not for 0% and 0%"
+    later = [event(number, number % 3 > 0)._replace(decided_ns=9 * S) for number in range(600, 900)]
+    after.ingest(observed(11, {"b": (250, 250)}, *later), 0)
+    assert "feedback has come for 80% of the candidate's and 40% of stable's predictions" in words_of(after)
+
+
+@pytest.mark.parametrize(
+    ("share", "ratio", "tells"),
+    [
+        ((0.8, 0.4), 2.0, True),
+        ((0.8, 0.4), 2.9, True),
+        ((0.8, 0.4), 3.1, False),
+        ((0.8, 0.4), 1.3, False),
+        ((0.4, 0.8), 2.0, False),
+        ((0.0, 0.0), 2.0, False),
+        ((0.3, 0.0), 1000.0, True),
+        ((0.3, 0.0), 2.0, False),
+        ((0.0, 0.3), 0.001, True),
+    ],
+)
+def test_shares_tell_a_ratio_that_is_about_theirs(share: tuple[float, float], ratio: float, tells: bool) -> None:
+    assert FeedbackShare(*share).tells(ratio) is tells
+
+
+def test_sources_that_still_count_are_not_forgotten_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SOURCES", 3)
+    hosts = [f"h{number}" for number in range(10)]
+    shares = begun(**dict.fromkeys(hosts, (0, 0)))
+    for second in range(2, 20):
+        shares.observe(dict.fromkeys([*hosts, f"gone{second}"], (5, 5)), second * S)
+    shares.observe(dict.fromkeys(hosts, (10, 10)), 20 * S)
+    hear(shares, 152, 76)
+    assert shares.read("", 0) == FeedbackShare(0.8, 0.4), "of 100 of the hosts and 90 of those that are gone"
+    assert len(shares.to_json()["seen"]) == 13
