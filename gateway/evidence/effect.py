@@ -26,7 +26,7 @@ class FeedbackShare(NamedTuple):
             return False
         quotient = self.candidate / self.stable if self.stable else LARGEST_RATIO
         found = min(max(quotient, 1 / LARGEST_RATIO), LARGEST_RATIO)
-        return 1 / AGREEING <= found / ratio <= AGREEING
+        return (found > 1) == (ratio > 1) and 1 / AGREEING <= found / ratio <= AGREEING
 
 
 class EffectVerdict(StrEnum):

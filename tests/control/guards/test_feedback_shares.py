@@ -283,6 +283,8 @@ def test_after_an_upgrade_the_ratio_is_said_until_the_shares_tell_the_same() -> 
         ((0.8, 0.4), 3.1, False),
         ((0.8, 0.4), 1.3, False),
         ((0.4, 0.8), 2.0, False),
+        ((0.4, 0.44), 1.3, False),
+        ((0.44, 0.4), 0.8, False),
         ((0.0, 0.0), 2.0, False),
         ((0.3, 0.0), 1000.0, True),
         ((0.3, 0.0), 2.0, False),
