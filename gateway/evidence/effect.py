@@ -52,10 +52,10 @@ class Effect:
     empty if nobody has said which it is. `tolerance`: the harm that is accepted. `more_units`: further outcomes of
     both versions that would tell, if the difference is as it seems; None if it is known, or cannot be said.
     `feedback_ratio`: how many times as often feedback comes for the candidate as for stable, if that is certain;
-    `feedback_share`: for which part of their predictions, None if that is not known; said if it tells the same.
-    `not_counted`: in words, which outcomes do not count since there is no room for them. `counted`: what outcomes are
-    called. `is_ratio`: what is compared is how often it happens, without a mean: the effect is the part more, such as
-    0.5 for one and a half times as often.
+    `feedback_share`: for which part of their predictions, None if that is not known; it is said if it differs in the
+    same direction and about as much. `not_counted`: in words, which outcomes do not count since there is no room for
+    them. `counted`: what outcomes are called. `is_ratio`: what is compared is how often it happens, without a mean: the
+    effect is the part more, such as 0.5 for one and a half times as often.
     """
 
     outcome: str

@@ -24,7 +24,7 @@ from loadtests.recorded import Told
 from tests import zoo
 from tests.backends import onnx_models
 from tests.backends.onnx_models import place
-from tests.processes.flawed import body, gateway, kill, metric, requests, until, workers
+from tests.processes.flawed import body, gateway, kill, metric, requests, suspend, until, workers
 from tests.processes.recorded import assert_all_are_recorded_once, feedback, records
 from tests.processes.test_death import gateway_again, healthy
 from tests.running import GatewayProcess
@@ -73,6 +73,8 @@ def test_every_answered_prediction_is_recorded_once_whichever_worker_is_killed(t
                 until(lambda: ready(running), "a new worker")
             while len(told.ids) < 1000:
                 client.keep_busy(0.3, told)
+            suspend(running.pid)  # so that nothing more is drained: a gateway that starts may remove empty rings
+            client.keep_busy(0.3, told)
             killed(running)
         assert not told.failures
         assert rings(running), "what was not drained waits in memory"

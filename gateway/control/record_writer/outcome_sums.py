@@ -9,6 +9,7 @@ from gateway.settings.metric_names import COMPLAINT
 from gateway.shm.tally import CLASSES
 
 MOST_METRICS: Final = 32  # business metrics kept for each version, beside those that guards or model.yaml name
+MOST_READ: Final = 1_000  # while records are read at the start, when it is not known yet which ones are named
 MOST_ROUTES: Final = 64  # routes told apart; those beyond are added up under OTHER_ROUTES
 OTHER_ROUTES: Final = "(other routes)"
 CORRECT: Final = "correct"
@@ -97,7 +98,7 @@ class VersionFeedback:
 
     Those count corrections again and begin with the process: they never fall, for windows and Prometheus. `received`
     counts items by verdict, `received_classes` rows by true class, `complaints` predictions complained of. One thread
-    counts; any may read. `named`: outcomes that guards or model.yaml name.
+    counts; any may read. `named`: outcomes that guards or model.yaml name; `most_metrics`: others that are counted.
     """
 
     def __init__(self, kept: FeedbackSums = FeedbackSums()) -> None:
@@ -105,8 +106,10 @@ class VersionFeedback:
         self.received_classes: dict[int, ClassTruths] = {}
         self.complaints = 0
         self.named: Container[str] = ()
+        self.most_metrics = MOST_METRICS
         self._classes = dict(kept.classes)
-        self._names = {name for name in kept.outcomes if name.startswith(METRICS)}  # those that nobody may have named
+        # those that nobody may have named, in the order in which they came
+        self._names = dict.fromkeys(name for name in kept.outcomes if name.startswith(METRICS))
         self._routes = {
             route: {name: OutcomeTally(*one) for name, one in outcomes.items()}
             for route, outcomes in kept.routes.items()
@@ -180,12 +183,19 @@ class VersionFeedback:
             _add(self._classes, index, correct, wrong)
             _add(self.received_classes, index, correct, wrong)
 
+    def drop_unnamed(self, named: Container[str]) -> None:
+        """Drop the business metrics that are not `named`, but for the first ones. May be called while others count."""
+        for name in [name for name in list(self._names) if name not in named][MOST_METRICS:]:
+            self._names.pop(name, None)
+            for tallies in list(self._routes.values()):
+                tallies.pop(name, None)
+
     def _admits(self, name: str) -> bool:
         """Whether the outcome is counted: clients choose the names of business metrics, so their number is bounded."""
         if name.startswith(METRICS) and name not in self.named and name not in self._names:
-            if len(self._names) >= MOST_METRICS:
+            if len(self._names) >= self.most_metrics:
                 return False
-            self._names.add(name)
+            self._names[name] = None
         return True
 
     def _tallies(self) -> list[tuple[str, list[tuple[str, OutcomeTally]]]]:

@@ -241,40 +241,6 @@ def test_age_is_said_where_feedback_is_waited_for() -> None:
     assert "of stable's predictions at least 10 s old" in effect.words
 
 
-def words_of(one: Guards) -> str:
-    return one.effects()[-1].words
-
-
-def test_shares_that_steps_of_other_weights_reverse_are_not_said_in_place_of_the_ratio() -> None:
-    """Feedback comes twice as often for the candidate in each step. Few have come in the second, most of it its."""
-    one = guards()
-    one.ingest(observed(1, {"a": (0, 0)}), 0)
-    events: list[FeedbackEvent] = []
-    for weight_ppm, stable, candidate in ((100_000, 810, 180), (900_000, 20, 360)):
-        drawn = [False] * stable + [True] * candidate
-        random.Random(weight_ppm).shuffle(drawn)
-        for variant in drawn:
-            events.append(event(len(events), variant)._replace(weight_ppm=weight_ppm))
-    one.ingest(observed(2, {"a": (2000, 2000)}, *events), 0)
-    assert "feedback comes 2 times as often for the candidate as for stable" in words_of(one)
-    assert "feedback has come" not in words_of(one), "for 27% of the candidate's and 41.5% of stable's"
-
-
-def test_after_an_upgrade_the_ratio_is_said_until_the_shares_tell_the_same() -> None:
-    before, after = guards(), guards()
-    before.ingest(observed(1, None), 0)
-    before.ingest(observed(2, None, *[event(number, number % 3 > 0) for number in range(600)]), 0)
-    kept = orjson.loads(orjson.dumps(before.to_json()))
-    del kept["feedback_shares"]
-    after.restore(kept)
-    after.ingest(observed(9, {"b": (0, 0)}), 0)
-    after.ingest(observed(10, {"b": (1, 3)}), 0)
-    assert "feedback comes 2 times as often" in words_of(after), "and not for 0% and 0%"
-    later = [event(number, number % 3 > 0)._replace(decided_ns=9 * S) for number in range(600, 900)]
-    after.ingest(observed(11, {"b": (250, 250)}, *later), 0)
-    assert "feedback has come for 80% of the candidate's and 40% of stable's predictions" in words_of(after)
-
-
 @pytest.mark.parametrize(
     ("share", "ratio", "tells"),
     [
@@ -305,3 +271,34 @@ def test_sources_that_still_count_are_not_forgotten_however_many_they_are(monkey
     hear(shares, 152, 76)
     assert shares.read("", 0) == FeedbackShare(0.8, 0.4), "of 100 of the hosts and 90 of those that are gone"
     assert len(shares.to_json()["seen"]) == 13
+
+
+def test_shares_that_differ_the_other_way_over_all_weights_are_not_said() -> None:
+    one, events = guards(), []
+    one.ingest(observed(1, {"a": (0, 0)}), 0)
+    for weight_ppm, stables, candidates in ((100_000, 4050, 900), (900_000, 100, 1800)):  # of 9000, 1000; 1000, 9000
+        drawn = [True] * candidates + [False] * stables
+        random.Random(weight_ppm).shuffle(drawn)
+        events += [
+            event(len(events) + number, candidate)._replace(weight_ppm=weight_ppm)
+            for number, candidate in enumerate(drawn)
+        ]
+    one.ingest(observed(2, {"a": (10_000, 10_000)}, *events), 0)
+    (effect,) = one.effects()[-1:]
+    assert effect.feedback_share == FeedbackShare(0.27, 0.415)
+    assert "feedback comes 2 times as often for the candidate as for stable" in effect.words
+
+
+def test_after_an_upgrade_the_ratio_is_said_until_feedback_has_come_for_what_is_counted() -> None:
+    before, after = guards(), guards()
+    before.ingest(observed(1, None), 0)
+    before.ingest(observed(2, None, *[event(number, number % 3 > 0) for number in range(600)]), 0)
+    after.restore({name: state for name, state in before.to_json().items() if name != "feedback_shares"})
+    after.ingest(observed(9, {"b": (0, 0)}), 0)
+    after.ingest(observed(10, {"b": (100, 100)}), 0)
+    (effect,) = after.effects()[-1:]
+    assert effect.feedback_share == FeedbackShare(0.0, 0.0) and "times as often" in effect.words
+    late = [event(number, number % 3 > 0)._replace(decided_ns=9 * S + 1) for number in range(600, 720)]
+    after.ingest(observed(11, {"b": (100, 100)}, *late), 0)
+    (effect,) = after.effects()[-1:]
+    assert "80% of the candidate's and 40%" in effect.words

@@ -13,6 +13,7 @@ from gateway.control.record_writer import feedback_state as state_module
 from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.record_writer.feedback_state import FILE, FeedbackState
 from gateway.control.record_writer.feedback_stats import FeedbackStats, Place
+from gateway.control.record_writer.outcome_sums import MOST_METRICS
 from gateway.records.segments import FEEDBACK, segment_path
 from gateway.routing.release import Variant
 from gateway.settings.gateway import RecordsSettings
@@ -83,6 +84,21 @@ def test_what_was_recorded_after_the_last_save_is_counted_once(tmp_path: Path) -
     assert second.feedback.by_version["digits", 1, "stable"].sums.outcomes["wrong"] == (1, 0.0), "it was corrected"
     second.state.save()
     assert Run(tmp_path).feedback.by_version["digits", 1, "stable"].sums.outcomes["wrong"] == (1, 0.0)
+
+
+def test_named_outcomes_are_counted_from_the_records_though_it_is_known_later_which_are_named(tmp_path: Path) -> None:
+    first = Run(tmp_path)
+    others = {f"m{number}": 1.0 for number in range(2 * MOST_METRICS)}
+    first.record(feedback_line(prediction(1), metrics=others))
+    first.record(feedback_line(prediction(2), metrics={"revenue": 7.0, "m0": 2.0}))  # and then it is killed, unsaved
+    second = Run(tmp_path)
+    second.feedback.keep_named({"digits": {"metrics.revenue"}})
+    sums = credit(second.feedback).sums.outcomes
+    assert sums["metrics.revenue"] == (1, 7.0)
+    assert sums["metrics.m0"] == (2, 3.0)
+    assert len(sums) == MOST_METRICS + 1, "of the others, the first that came"
+    second.record(feedback_line(prediction(3), metrics={"late": 1.0, "revenue": 1.0}))
+    assert len(credit(second.feedback).sums.outcomes) == MOST_METRICS + 1
 
 
 def test_correction_after_a_restart_replaces_what_was_counted_before_it(tmp_path: Path) -> None:
