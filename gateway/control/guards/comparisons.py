@@ -178,12 +178,13 @@ class Guards:
 
     def effects(self) -> tuple[Effect, ...]:
         """What is known since the epoch began: how many times as often failures and their like come, then each outcome;
-        each over the whole release, then by route.
+        each over the whole release, then by route. Of failures only if a guard compares them: without one, workers do
+        not look whether stable's answers are valid.
         """
         ratios = [
             effect
             for comparison in self.comparisons
-            if isinstance(comparison.process, FailureCounts)
+            if isinstance(comparison.process, FailureCounts) and comparison.share
             for effect in failure_effects(comparison.process, comparison.settings.metric)
         ]
         return *ratios, *self._effects.read(self._outcomes)
