@@ -41,8 +41,8 @@ def load(
 
     Other versions: everything starts over. Other salt or stickiness: other customers get the candidate, so counts and
     known keys are dropped and the evidence restarts. Other comparisons: the evidence restarts. Another threshold: what
-    was slow is dropped. Failures compared only now: those known are dropped. Other ramp: continue from the last step
-    that does not raise the weight. Other routes: the counts of predicted classes are dropped.
+    was slow is dropped. Failures compared only now, or no longer: those known are dropped. Other ramp: continue from
+    the last step that does not raise the weight. Other routes: the counts of predicted classes are dropped.
     """
     controller = Controller(settings, declared)
     said = _fingerprint(settings)
@@ -55,7 +55,8 @@ def load(
             guards.pop(drift, None)
     if SLOW_REQUESTS in guards and _threshold(memory) != _threshold(said):
         guards[SLOW_REQUESTS] = {"counts": [], "known": guards[SLOW_REQUESTS]["known"]}
-    if not memory.get(COMPARED, _compares_failures(memory)):  # counted for the candidate rather than for both
+    # before or from now on they are counted for the candidate rather than for both
+    if not (said[COMPARED] and memory.get(COMPARED, _compares_failures(memory))):
         guards.pop(FAILURES.metric, None)
     controller.guards.restore(guards)
     if any(memory[key] != said[key] for key in ("split", "comparisons")):

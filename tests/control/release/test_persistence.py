@@ -181,6 +181,7 @@ def test_failures_that_nobody_compared_before_are_no_effect(later: str) -> None:
         again.tick(failures=[of_key])
         assert [one.candidate_units for one in again.controller.guards.effects()] == [1]
     assert restarted(running).controller.guards.effects() == running.controller.guards.effects() != ()
+    assert restarted(running, release(fixed)).controller.guards.effects() == (), "nor of nobody from now on"
 
 
 @pytest.mark.parametrize(("threshold", "counted"), [("10ms", 5), ("20ms", None)])
