@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 from gateway.evidence.intervals import ALPHA, EffectSums
 
 MOST_FORECAST: Final = 10_000_000  # outcomes more; beyond it no number is named
+LARGEST_RATIO: Final = 1000.0  # of how often feedback comes; larger ones count as this, and its inverse as the smallest
+AGREEING: Final = 1.5  # times: so far the shares of few predictions, drawn at random, are from the ratio by chance
 
 
 class FeedbackShare(NamedTuple):
@@ -15,6 +17,16 @@ class FeedbackShare(NamedTuple):
     candidate: float
     stable: float
     age_s: float = 0.0
+
+    def tells(self, ratio: float) -> bool:
+        """Whether the shares show that feedback comes about `ratio` times as often for the candidate. They may not: a
+        step with other weights has predictions of its own age, a sticky customer many, and both begin anew at a gap.
+        """
+        if not (self.candidate or self.stable):
+            return False
+        quotient = self.candidate / self.stable if self.stable else LARGEST_RATIO
+        found = min(max(quotient, 1 / LARGEST_RATIO), LARGEST_RATIO)
+        return (found > 1) == (ratio > 1) and 1 / AGREEING <= found / ratio <= AGREEING
 
 
 class EffectVerdict(StrEnum):
@@ -41,10 +53,9 @@ class Effect:
     both versions that would tell, if the difference is as it seems; None if it is known, or cannot be said.
     `feedback_ratio`: how many times as often feedback comes for the candidate as for stable, if that is certain;
     `feedback_share`: for which part of their predictions, None if that is not known; it is said if it differs in the
-    same direction. `not_counted`: in words, which
-    outcomes do not count since there is no room for them. `counted`: what outcomes are called. `is_ratio`: what is
-    compared is how often it happens, without a mean: the effect is the part more, such as 0.5 for one and a half times
-    as often.
+    same direction and about as much. `not_counted`: in words, which outcomes do not count since there is no room for
+    them. `counted`: what outcomes are called. `is_ratio`: what is compared is how often it happens, without a mean: the
+    effect is the part more, such as 0.5 for one and a half times as often.
     """
 
     outcome: str
@@ -106,7 +117,7 @@ class Effect:
         if self.feedback_ratio is None:
             return ""
         share = self.feedback_share
-        if share is None or (share.candidate - share.stable) * (self.feedback_ratio - 1) <= 0:  # weights have changed
+        if share is None or not share.tells(self.feedback_ratio):
             return f"feedback comes {self.feedback_ratio:.3g} times as often for the candidate as for stable"
         candidate, stable = (f"{100 * one:.3g}%" for one in (share.candidate, share.stable))
         age = f" at least {share.age_s:g} s old" if share.age_s else ""

@@ -112,8 +112,7 @@ class ReleaseSettings(Settings):
         )
         if len(live) > MAX_LIVE_ROUTES:
             raise ValueError(f"has {len(live)} routes with a ramp or while; {MAX_LIVE_ROUTES} is the limit")
-        ramped = any(route.weight == "ramp" for route in self.split.routes) if self.split else False
-        if ramped and self.ramp is None:
+        if self.is_ramped and self.ramp is None:
             raise ValueError("a route has weight: ramp, but the release has no ramp; add one")
         return self
 
@@ -122,6 +121,17 @@ class ReleaseSettings(Settings):
         """Whether a guard compares the versions' latencies."""
         comparisons = self.guards.comparisons if self.guards and self.candidate is not None else ()
         return any(comparison.metric == "slow_requests" for comparison in comparisons)
+
+    @property
+    def is_ramped(self) -> bool:
+        """Whether a route follows the ramp."""
+        return any(route.weight == "ramp" for route in self.split.routes) if self.split else False
+
+    @property
+    def failures_compared(self) -> bool:
+        """Whether both versions' failures are counted by the same rules: for a guard, or since the ramp asks."""
+        comparisons = self.guards.comparisons if self.guards else ()
+        return self.is_ramped or any(comparison.metric == "failures" for comparison in comparisons)
 
 
 class RoutingSettings(Settings):

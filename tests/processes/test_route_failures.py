@@ -32,6 +32,14 @@ RELEASE = {
 }
 
 
+RAMPED = {
+    **RELEASE,
+    "split": {"stickiness": "prediction", "routes": [{"name": "everyone", "weight": "ramp"}]},
+    "ramp": {"weights": [50], "interval": "1h"},
+    "guards": {"breaker": {"consecutive_failures": 1_000_000}},
+}
+
+
 def ask(client: httpx.Client, group: str, customer: str, first: float) -> None:
     headers = {"x-group": group, "x-customer-id": customer}
     client.post(f"/v2/models/{NAME}/infer", content=body(first), headers=headers).raise_for_status()
@@ -87,3 +95,21 @@ def test_only_the_route_whose_candidate_fails_shows_it(tmp_path: Path) -> None:
         kept = failures(decision["evidence"])
         assert kept.keys() == {None, "hurt"}, json.dumps(kept)
         assert kept["hurt"] == found["hurt"]
+
+
+def test_failures_of_both_versions_are_counted_for_a_ramp_without_a_comparison(tmp_path: Path) -> None:
+    """Its steps depend on how often both fail, so that stable's answers are looked at, too."""
+    models.flawed(tmp_path / "models", "nan")
+    with GatewayProcess(tmp_path, tmp_path / "models", {"models": {NAME: RAMPED}}) as running:
+        page = f"{running.control_url}/api/releases/{NAME}"
+        with httpx.Client(base_url=running.url) as client:
+            for _ in range(60):
+                ask(client, "rest", "anyone", BOTH_FAIL)
+
+        def counted() -> list[int]:
+            return [sum(units(one)) for one in failures(httpx.get(page).json()).values()]
+
+        until(lambda: counted() == [60], "both versions' failures are counted")
+        document = httpx.get(page).json()
+        assert [(guard["metric"], guard["action"]) for guard in document["guards"]] == [("failures", "none")]
+        assert min(units(failures(document)[None])) > 10, "some 30 of each"

@@ -135,11 +135,17 @@ class ComparisonEvidence:
 class Guards:
     """All comparisons of a release. `routes`: their names. `declared`: outcomes that count whatever others come.
 
-    Failures are always compared, because `advance: safe` needs that; they trigger an action only if configured.
+    Failures are compared for ramps, too; they trigger an action only if configured. `failures_compared`: as in the
+    release's settings. If not, workers do not look whether stable's answers are valid, so none is counted.
     """
 
     def __init__(
-        self, settings: GuardsSettings, routes: Sequence[str] = (), declared: frozenset[str] = frozenset()
+        self,
+        settings: GuardsSettings,
+        routes: Sequence[str] = (),
+        declared: frozenset[str] = frozenset(),
+        *,
+        failures_compared: bool = True,
     ) -> None:
         self._alpha = settings.alpha
         configured = settings.comparisons
@@ -152,6 +158,7 @@ class Guards:
         self._effects = Effects(configured, max(len(routes), 1), declared)
         if all(comparison.metric != FAILURES.metric for comparison in configured):
             self.comparisons.append(ComparisonEvidence(FAILURES, 0.0, _process(FAILURES, routes)))
+        self._counted = [one for one in self.comparisons if one.share or failures_compared]
 
     def ingest(self, seen: Observation, epoch_began_ns: int) -> None:
         """Add the observation's new events, in order of arrival, except those of requests decided in earlier epochs."""
@@ -159,7 +166,7 @@ class Guards:
         new = self._outcomes.ingest(outcomes, seen.time_ns, seen.randomised)
         self._outcomes.hear(event for event in seen.unheard if is_of_epoch(event, seen, epoch_began_ns))
         self._effects.add(new, seen.time_ns)
-        for comparison in self.comparisons:
+        for comparison in self._counted:
             process = comparison.process
             if isinstance(process, MeanEvidence):
                 if comparison.settings.outcome in new:

@@ -1,18 +1,23 @@
 """Failures since the epoch began, over the whole release and by route: what the ratios that are shown come from.
 
-The evidence that stops is not here. A sticky key is one piece of evidence on all routes together: what counts is its
-first failure, on the route that took it, at the chance that was still open; further ones, on any route, are repeated.
+The evidence that stops is not here. A sticky key is one piece of evidence: what counts is its first failure, and later
+ones at the chance that is still open; others are repeated. That is known for each route by itself. Were it for all
+together, a candidate that fails less on one route would seem to fail more on another: stable's keys would have failed
+on the one already, and of those that are new on the other most would be the candidate's.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
 from gateway.shm.failure_events import NO_ROUTE, route_id
 
 MOST_COUNTED: Final = 100  # routes of a release, those that failed first
 MOST_SHOWN: Final = 20  # of them, those that have failed most often
+MOST_KEYS: Final = 20_000  # on all routes of a release together, some 3 MB; failures of further ones do not count
+KNOWN: Final = "known"
 
 
 class EpochCounts:
@@ -43,22 +48,30 @@ class EpochCounts:
 
 class RouteCounts:
     """The counts of those of a release's `routes` that have failed, if it has several: each has weights of its own.
+    `once`: as for `FailureCounts`.
 
     Nothing is kept for the others: there may be hundreds of releases with dozens of routes.
     """
 
-    def __init__(self, routes: Sequence[str]) -> None:
+    def __init__(self, routes: Sequence[str], *, once: bool) -> None:
         self.routes = routes
+        self._once = once
+        self._most_keys = MOST_KEYS // max(min(len(routes), MOST_COUNTED), 1)
         self._counts: dict[int, EpochCounts] = {}
+        self._known: dict[int, KeyBounds] = {}
 
-    def add(self, route: int, weight_ppm: int, candidate: bool, chance: float) -> None:
-        """Count a failure. `route`: the `route_id` of the one that took it."""
+    def add(self, route: int, weight_ppm: int, candidate: bool, key: int | None) -> None:
+        """Count a failure, as `FailureCounts.add`. `route`: the `route_id` of the one that took it."""
         if route == NO_ROUTE or len(self.routes) < 2:
             return
         if route not in self._counts:
             if len(self._counts) >= MOST_COUNTED:
                 return
-            self._counts[route] = EpochCounts()
+            self._counts[route], self._known[route] = EpochCounts(), KeyBounds(self._most_keys)
+        known = self._known[route]
+        if key is not None and known.is_full and key not in known:
+            return  # nor are they further failures of a key
+        chance = open_chance(weight_ppm, candidate, key, known, once=self._once)
         self._counts[route].add(weight_ppm, candidate, chance)
 
     def shown(self) -> Sequence[tuple[str, EpochCounts]]:
@@ -69,17 +82,26 @@ class RouteCounts:
 
     def reset(self) -> None:
         """Start over, for a new epoch."""
-        self._counts = {}
+        self._counts, self._known = {}, {}
 
     def to_json(self) -> dict[str, Any]:
         """Return the state for a file."""
-        return {name: one.to_json() for name, one in self._named().items()}
+        return {
+            name: {**one.to_json(), KNOWN: self._known[route_id(name)].to_packed()}
+            for name, one in self._named().items()
+        }
 
     def restore(self, kept: Mapping[str, Any]) -> None:
-        """Restore the output of `to_json`."""
-        self._counts = {route_id(name): EpochCounts() for name in kept}
+        """Restore the output of `to_json`. What is kept without keys is of a gateway that knew them for all routes
+        together: that starts over.
+        """
+        self.reset()
         for name, one in kept.items():
-            self._counts[route_id(name)].restore(one)
+            if KNOWN in one:
+                counts, known = EpochCounts(), KeyBounds(self._most_keys)
+                counts.restore(one)
+                known.restore(one[KNOWN])
+                self._counts[route_id(name)], self._known[route_id(name)] = counts, known
 
     def _named(self) -> dict[str, EpochCounts]:
         """The counts of the routes that the release has, in its order. Two with the same id are not told apart."""
@@ -88,6 +110,15 @@ class RouteCounts:
         ids = Counter(map(route_id, self.routes))
         known = ((name, self._counts.get(route_id(name))) for name in self.routes if ids[route_id(name)] == 1)
         return {name: one for name, one in known if one is not None}
+
+
+def open_chance(weight_ppm: int, candidate: bool, key: int | None, known: KeyBounds, *, once: bool) -> float:
+    """The chance of the candidate that a failure has by what is `known` of its key, which learns it; 0.0 if that was
+    certain, or the key counts `once` and has.
+    """
+    if key is None:
+        return weight_ppm / BUCKETS
+    return 0.0 if once and key in known else known.learn(weight_ppm, candidate, key)
 
 
 def listed(counts: Mapping[Any, int]) -> list[list[Any]]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway.control.guards.epoch_counts import EpochCounts, RouteCounts, counter, listed
+from gateway.control.guards.epoch_counts import EpochCounts, RouteCounts, counter, listed, open_chance
 from gateway.control.guards.evidence import (
     FAILURE_RATIOS,
     Attributed,
@@ -42,7 +42,7 @@ class FailureCounts:
         self._ratios = ratios
         self._once = once
         self._counts: Counter[tuple[float, bool]] = Counter()
-        self.of_epoch, self.by_route = EpochCounts(), RouteCounts(routes)
+        self.of_epoch, self.by_route = EpochCounts(), RouteCounts(routes, once=once)
         self._known = KeyBounds()
         self._keyless: Counter[tuple[float, bool]] = Counter()
         self._failed = FailedKeys()
@@ -85,12 +85,12 @@ class FailureCounts:
         """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any.
         `route`: the `route_id` of the one that took it.
         """
-        chance = weight_ppm / BUCKETS if key is None else self._chance(weight_ppm, candidate, key)
+        chance = open_chance(weight_ppm, candidate, key, self._known, once=self._once)
         if 0 < chance < 1:
             self._counts[chance, candidate] += 1
             self._log_e = None
         self.of_epoch.add(weight_ppm, candidate, chance)
-        self.by_route.add(route, weight_ppm, candidate, chance)
+        self.by_route.add(route, weight_ppm, candidate, key)
         if 0 < weight_ppm < BUCKETS:
             self._add_for_safety(weight_ppm, candidate, key)
             self._log_e = None
@@ -100,9 +100,6 @@ class FailureCounts:
             self._keyless[weight_ppm / BUCKETS, candidate] += 1
         else:
             self._failed.add(weight_ppm, candidate, key)
-
-    def _chance(self, weight_ppm: int, candidate: bool, key: int) -> float:
-        return 0.0 if self._once and key in self._known else self._known.learn(weight_ppm, candidate, key)
 
     def restart(self) -> None:
         """Reset the evidence; what is known of sticky keys is kept."""

@@ -12,7 +12,7 @@ from gateway.control.guards.observation import Randomised
 from gateway.evidence.effect import FeedbackShare
 
 MOST_GAPS: Final = 20  # with more the counts begin anew
-MOST_SOURCES: Final = 500  # that are remembered: processes of all hosts in one epoch, those seen last
+MOST_SOURCES: Final = 500  # that are remembered beyond those that count now: processes of all hosts in one epoch
 SET_BACK_NS: Final = 10**9  # by less, the clocks of a fleet's hosts may differ
 MARKS: Final = 100  # moments of the last `feedback_delay` at which it is known how many predictions there had been
 MOST_AHEAD: Final = 1.05  # times as many predictions with feedback as there are known to be: hosts tell a little late
@@ -123,7 +123,7 @@ class FeedbackShares:
             candidates += candidate - before[1]
             self._seen[source] = stable, candidate
         self._totals = stables, candidates
-        for source in [*self._seen][:-MOST_SOURCES]:
+        for source in [*self._seen][: -MOST_SOURCES - len(counts)]:  # forgotten, one that still counts would count anew
             del self._seen[source]
 
     def _mark(self, delay_ns: int, time_ns: int) -> None:

@@ -22,7 +22,7 @@ from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.feedback_shares import FeedbackShares
 from gateway.control.guards.observation import FeedbackEvent, Randomised
 from gateway.evidence.differences import OutcomeShares
-from gateway.evidence.effect import FeedbackShare
+from gateway.evidence.effect import LARGEST_RATIO, FeedbackShare
 from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
 from gateway.settings.guards import ComparisonSettings
@@ -35,7 +35,6 @@ MOST_WAITING: Final = 20_000  # outcomes of a part that are not old enough yet; 
 ALWAYS: Final = frozenset({"", "reward"})  # parts that are always counted, whatever else clients send
 MISMATCH_RATIOS: Final = (0.25, 0.5, 0.67, 0.8, 1.25, 1.5, 2.0, 4.0)
 MISMATCH_ALPHA: Final = 0.001
-LARGEST_RATIO: Final = 1000.0
 log: Final = logging.getLogger("gateway.control.guards")
 
 

@@ -14,12 +14,7 @@ from typing import Any, Final, NamedTuple
 from gateway.control.record_writer import feedback_memory
 from gateway.control.record_writer.feedback_lines import parsed
 from gateway.control.record_writer.feedback_memory import Change, FeedbackMemory, RecentValues
-from gateway.control.record_writer.outcome_sums import (
-    MOST_METRICS,
-    MOST_READ,
-    UNLABELLED,
-    VersionFeedback,
-)
+from gateway.control.record_writer.outcome_sums import UNLABELLED, VersionFeedback
 from gateway.errors import InvalidRequest
 from gateway.records.outcomes import bounded
 from gateway.records.segments import FEEDBACK, segment_name, segments
@@ -83,7 +78,7 @@ class FeedbackStats:
     def __init__(self, signer: Signer) -> None:
         self.by_version: OrderedDict[Key, VersionFeedback] = OrderedDict()
         self._named: Mapping[str, Container[str]] = {}
-        self._most_metrics = MOST_METRICS
+        self._reading = False
         self._signer = signer
         self._last: tuple[str, Token] | None = None  # rows of one request often come one after the other
         self._memory = FeedbackMemory()
@@ -98,7 +93,7 @@ class FeedbackStats:
         this process has not received it. It is no new evidence for the guards, whose state is kept elsewhere; what came
         last, `take_unheard` returns.
         """
-        end, self._most_metrics = counted, MOST_READ  # `keep_named` drops those in excess
+        end, self._reading = counted, True  # `keep_named` drops those in excess
         paths, lines = _newest(folder)
         if counted != START:
             _warn_of_gap(folder, counted, paths)
@@ -117,7 +112,7 @@ class FeedbackStats:
                         self._remember(record, change)
                 end = max(end, Place(place.segment, offset + len(line)))
         self.by_version.update({key: VersionFeedback(credit.sums) for key, credit in self.by_version.items()})
-        self._most_metrics = MOST_METRICS
+        self._reading = False
         return end
 
     def keep_named(self, named: Mapping[str, Container[str]]) -> None:
@@ -198,7 +193,7 @@ class FeedbackStats:
                 self.by_version.popitem(last=False)
         else:
             self.by_version.move_to_end(key)
-        credit.named, credit.most_metrics = self._named.get(key[0], ()), self._most_metrics
+        credit.named, credit.reading = self._named.get(key[0], ()), self._reading
         return credit
 
     def _mirrored(self, record: Mapping[str, Any], token: Token, outcomes: Mapping[str, float]) -> MirroredTruth | None:

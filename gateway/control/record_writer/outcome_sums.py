@@ -98,7 +98,7 @@ class VersionFeedback:
 
     Those count corrections again and begin with the process: they never fall, for windows and Prometheus. `received`
     counts items by verdict, `received_classes` rows by true class, `complaints` predictions complained of. One thread
-    counts; any may read. `named`: outcomes that guards or model.yaml name; `most_metrics`: others that are counted.
+    counts; any may read. `named`: outcomes that guards or model.yaml name; `reading`: it is not known yet which.
     """
 
     def __init__(self, kept: FeedbackSums = FeedbackSums()) -> None:
@@ -106,7 +106,7 @@ class VersionFeedback:
         self.received_classes: dict[int, ClassTruths] = {}
         self.complaints = 0
         self.named: Container[str] = ()
-        self.most_metrics = MOST_METRICS
+        self.reading = False
         self._classes = dict(kept.classes)
         # those that nobody may have named, in the order in which they came
         self._names = dict.fromkeys(name for name in kept.outcomes if name.startswith(METRICS))
@@ -193,7 +193,7 @@ class VersionFeedback:
     def _admits(self, name: str) -> bool:
         """Whether the outcome is counted: clients choose the names of business metrics, so their number is bounded."""
         if name.startswith(METRICS) and name not in self.named and name not in self._names:
-            if len(self._names) >= self.most_metrics:
+            if len(self._names) >= (MOST_READ if self.reading else MOST_METRICS):
                 return False
             self._names[name] = None
         return True

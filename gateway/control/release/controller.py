@@ -48,11 +48,11 @@ class Controller:
 
     def __init__(self, settings: ReleaseSettings, declared: frozenset[str] = frozenset()) -> None:
         split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
-        ramped = any(route.weight == "ramp" for route in split.routes)
         self.settings = settings
-        self.guards = Guards(guards, [route.name for route in split.routes], declared)
+        names = [route.name for route in split.routes]
+        self.guards = Guards(guards, names, declared, failures_compared=settings.failures_compared)
         self.state = ReleaseState()
-        self.ramp = settings.ramp if ramped else None
+        self.ramp = settings.ramp if settings.is_ramped else None
         self._limits = guards.limits
         self._routes = [(route, RouteConditions(route.while_)) for route in split.routes]
         self._unconditional = {route.name: True for route in split.routes if not route.while_}

@@ -9,7 +9,7 @@ class EffectDocument(TypedDict):
 
     With the form `ratio` (of `failures`, `slow_requests`, `complaints`, `mirror_disagreement`) it is how much more
     often that comes for the candidate: 0.5 for one and a half times as often, 999 for 1,000 times or more. There are no
-    means then; the units are what has come, of a sticky key the first, on the route that took it. What comes to it
+    means then; the units are what has come, of a sticky key the first, by route the first on each. What comes to it
     again widens the interval but for a `low` above 0, which is that of first ones: of how many customers, not of how
     many requests. Of a release's routes those are there on which most has come, at most 20.
 

@@ -104,9 +104,9 @@ class ManagedRelease:
         return bool(self.failures or self.feedback or self.pairs)
 
     def take_evidence(self) -> tuple[list[FailureEvent], list[FeedbackEvent], list[MirrorPair]]:
-        """Return what is buffered and clear the buffers."""
+        """Return what is buffered and clear the buffers, that of `unheard`, too: a fleet's hosts have no use for it."""
         taken = self.failures, self.feedback, self.pairs
-        self.failures, self.feedback, self.pairs = [], [], []
+        self.failures, self.feedback, self.pairs, self.unheard = [], [], [], []
         return taken
 
     def observation(
@@ -120,8 +120,8 @@ class ManagedRelease:
         randomised: Randomised | None = None,
     ) -> Observation:
         """Return the observation for the controller's next step and clear the buffers."""
+        unheard = self.unheard
         failures, feedback, pairs = self.take_evidence()
-        unheard, self.unheard = self.unheard, []
         classes = class_counts(stable, candidate)
         return Observation(
             time_ns=time_ns,

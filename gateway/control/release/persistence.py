@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.control.guards.comparisons import FAILURES
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.settings.guards import GuardsSettings
@@ -17,6 +18,7 @@ from gateway.system.durable_files import replace_durably
 from gateway.version_key import VersionKey
 
 STATES_FILE: Final = "ramps.json"  # in the state folder
+COMPARED: Final = "failures_compared"
 RAMP_STAGES = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
 log: Final = logging.getLogger("gateway.control.release")
 
@@ -39,8 +41,8 @@ def load(
 
     Other versions: everything starts over. Other salt or stickiness: other customers get the candidate, so counts and
     known keys are dropped and the evidence restarts. Other comparisons: the evidence restarts. Another threshold: what
-    was slow is dropped. Other ramp: continue from the last step that does not raise the weight. Other routes: the
-    counts of predicted classes are dropped.
+    was slow is dropped. Failures compared only now, or no longer: those known are dropped. Other ramp: continue from
+    the last step that does not raise the weight. Other routes: the counts of predicted classes are dropped.
     """
     controller = Controller(settings, declared)
     said = _fingerprint(settings)
@@ -53,6 +55,9 @@ def load(
             guards.pop(drift, None)
     if SLOW_REQUESTS in guards and _threshold(memory) != _threshold(said):
         guards[SLOW_REQUESTS] = {"counts": [], "known": guards[SLOW_REQUESTS]["known"]}
+    # before or from now on they are counted for the candidate rather than for both
+    if not (said[COMPARED] and memory.get(COMPARED, _compares_failures(memory))):
+        guards.pop(FAILURES.metric, None)
     controller.guards.restore(guards)
     if any(memory[key] != said[key] for key in ("split", "comparisons")):
         place.restart += 1
@@ -72,7 +77,13 @@ def _fingerprint(settings: ReleaseSettings) -> dict[str, Any]:
         "routes": [route.name for route in split.routes],
         "comparisons": [guards.alpha, *(comparison.model_dump() for comparison in guards.comparisons)],
         "ramp": list(settings.ramp.weights_ppm) if settings.ramp else [],
+        COMPARED: settings.failures_compared,
     }
+
+
+def _compares_failures(memory: Mapping[str, Any]) -> bool:
+    """Whether a guard did, in the memory of an earlier gateway: that did not compare them for a ramp alone."""
+    return any(one["metric"] == FAILURES.metric for one in memory["comparisons"][1:])
 
 
 def _threshold(memory: Mapping[str, Any]) -> Any:

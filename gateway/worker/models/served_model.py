@@ -55,7 +55,7 @@ class ServedModel:
         self.time_budget = TimeBudget(self.stable.recent_latency, self.rescue_after_ns)
         self.compared = release.candidate is not None
         self.overridable = self.compared and bool(self.stable.signature.initializers)
-        self.failures_compared = any(guard.metric == "failures" for guard in guards.comparisons)
+        self.failures_compared = settings.failures_compared
         self.mirror_ppm = round(settings.mirror.weight * 10_000) if settings.mirror and release.candidate else 0
         self.names = {route: encoded_names(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
         self.strata = {route: index for index, route in enumerate(routes[:UNSTRATIFIED])}

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.control.fleet.evidence import Log
 from gateway.control.fleet.randomised import randomised_counts, randomised_of
+from gateway.control.record_writer.feedback_stats import CreditedFeedback
 from tests.control.fleet.ramps import MODEL, RampHost, new_ramp, release
 from tests.control.fleet.servers import RedisServer, asynchronous
 from tests.control.fleet.test_shared_ramp import leader, others
@@ -80,3 +81,18 @@ async def test_shares_are_of_the_predictions_of_all_hosts_and_go_on_at_another_l
             await others(fleet)[0].exchange()  # as a host of the release before
         await leader(fleet).exchange()
         assert "feedback comes 2 times as often" in words(leader(fleet))
+
+
+@asynchronous
+async def test_feedback_of_an_earlier_process_does_not_pile_up_where_the_fleet_counts(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async with new_ramp(redis, tmp_path, "a") as fleet:
+        (host,) = fleet.present
+        await fleet.ticks(2)
+        one = host.manager.managed[MODEL]
+        item = CreditedFeedback(host.records.feedback._signer.read(host.token(1)), 1, {"reward": 1.0}, None)
+        one.add_unheard(item)
+        assert len(one.unheard) == 1
+        await fleet.ticks(1)
+        assert not one.unheard

@@ -67,7 +67,7 @@ def test_later_restart_needs_more_evidence() -> None:
 
 
 def test_effects_say_how_many_times_as_often_failures_have_come_since_the_epoch_began() -> None:
-    guards = Guards(GuardsSettings.model_validate({"comparisons": [SLOW]}))
+    guards = Guards(GuardsSettings.model_validate({"comparisons": [ERRORS, SLOW]}))
     assert guards.effects() == ()
 
     def ingest(kind: FailureKind, candidate: int, stable: int) -> None:
@@ -78,15 +78,24 @@ def test_effects_say_how_many_times_as_often_failures_have_come_since_the_epoch_
     ingest(FailureKind.SLOW, 2, 18)
     guards.restart()
     ingest(FailureKind.FAILURE, 10, 20)
-    slow, failures = guards.effects()
+    failures, slow = guards.effects()
     assert (slow.outcome, slow.effect, slow.candidate_units) == ("slow_requests", pytest.approx(0.0), 2)
     assert (failures.outcome, failures.effect, failures.candidate_units) == ("failures", pytest.approx(3.5), 20)
     assert (slow.verdict, failures.verdict) == (EffectVerdict.UNKNOWN, EffectVerdict.WORSE)
-    again = Guards(GuardsSettings.model_validate({"comparisons": [SLOW]}))
+    again = Guards(GuardsSettings.model_validate({"comparisons": [ERRORS, SLOW]}))
     again.restore(guards.to_json())
     assert again.effects() == guards.effects()
     guards.reset()
     assert guards.effects() == ()
+
+
+def test_failures_that_neither_a_guard_nor_a_ramp_compares_are_not_counted() -> None:
+    """Workers do not look then whether stable's answers are valid, so those that both versions share have one side."""
+    guards = Guards(GuardsSettings.model_validate({"comparisons": [SLOW]}), failures_compared=False)
+    events = [FailureEvent(0, 0, 1, 100_000, True, kind, None) for kind in FailureKind for _ in range(30)]
+    guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=MetricWindow(()), failures=events), 0)
+    assert [one.outcome for one in guards.effects()] == ["slow_requests"]
+    assert guards.assess(1).failures.verdict is GuardVerdict.NO_DATA
 
 
 def test_slow_requests_of_sticky_keys_stop_no_twin_after_the_ramp_has_passed_one_half() -> None:

@@ -77,19 +77,48 @@ def test_weights_of_a_route_that_rises_count_each_by_itself() -> None:
     assert found(ledger)["few"].candidate_units == 220
 
 
-def test_a_sticky_key_counts_once_on_the_route_of_its_first_failure() -> None:
+def test_a_sticky_key_counts_once_on_each_route() -> None:
     ledger = FailureCounts(routes=ROUTES)
     count(ledger, "few", 100_000, 0, 1, keys=range(200_000, 200_040))
     count(ledger, "many", 100_000, 0, 2, keys=range(200_000, 200_010))  # the same
-    count(ledger, "many", 100_000, 0, 1, keys=range(300_000, 300_030))
-    count(ledger, "none", 100_000, 0, 1, keys=range(300_000, 300_030))  # the same
     effects = found(ledger)
-    assert list(effects) == [None, "few", "many"], "nothing can be said of the third"
     assert (effects["few"].stable_units, effects["few"].not_counted) == (40, "")
-    assert effects["many"].stable_units == 30 and effects["many"].not_counted.startswith("20 more of sticky keys")
+    assert effects["many"].stable_units == 10 and effects["many"].not_counted.startswith("10 more of sticky keys")
+    assert effects[None].stable_units == 40 and effects[None].not_counted.startswith("20 more of sticky keys")
     count(ledger, "many", 500_000, 1, 0, keys=[200_000])  # its bucket is beyond the first 100,000
     counts = dict(ledger.by_route.shown())["many"].counts
-    assert rows(counts) == [(0.1, 0, 30), (pytest.approx(400_000 / 900_000), 1, 0)]
+    assert rows(counts) == [(0.1, 0, 10), (pytest.approx(400_000 / 900_000), 1, 0)]
+
+
+def test_candidate_that_fails_less_on_one_route_is_not_worse_on_another() -> None:
+    """On the first only stable fails, so that all its keys have failed; on the second each key fails with both."""
+    ledger, keys = FailureCounts(routes=ROUTES), range(0, 1_000_000, 2_000)
+    for route, fails in (("many", [False]), ("few", [False, True])):
+        for key in keys:
+            if (candidate := key < 500_000) in fails:
+                ledger.add(500_000, candidate, key, route=route_id(route))
+    effects = found(ledger)
+    assert effects["many"].verdict is EffectVerdict.BETTER
+    assert (effects["few"].effect, effects["few"].verdict) == (pytest.approx(0.0, abs=1e-6), EffectVerdict.NO_WORSE)
+
+
+def test_slow_requests_of_a_sticky_key_count_once_on_each_route() -> None:
+    ledger = FailureCounts(once=True, routes=ROUTES)
+    for weight_ppm in (100_000, 500_000):
+        count(ledger, "few", weight_ppm, 0, 1, keys=[700_000])
+    count(ledger, "many", 500_000, 0, 1, keys=[700_000])
+    assert {route: one.stable_units for route, one in found(ledger).items()} == {None: 1, "few": 1, "many": 1}
+
+
+def test_keys_by_route_are_bounded_and_further_ones_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch_counts, "MOST_KEYS", 6)
+    ledger = FailureCounts(routes=ROUTES)
+    count(ledger, "few", 100_000, 0, 2, keys=[300_000, 400_000, 500_000, 600_000])
+    assert (found(ledger)["few"].stable_units, dict(ledger.by_route.shown())["few"].repeated) == (2, [2, 0])
+    count(ledger, "few", 100_000, 0, 1, keys=[None])
+    count(ledger, "many", 100_000, 0, 1, keys=[300_000])
+    units = {route: one.stable_units for route, one in found(ledger).items()}
+    assert units == {None: 5, "few": 3, "many": 1}
 
 
 def test_release_with_one_route_shows_the_whole_alone() -> None:
@@ -137,7 +166,8 @@ def test_counts_by_route_survive_a_restart_until_the_epoch_ends() -> None:
     assert list(found(edited)) == [None, "many"] and list(edited.to_json()["routes"]) == ["many"]
     for one in (ledger, restored):
         count(one, "few", 100_000, 1, 0)
-        assert found(one)["few"].candidate_units == 4
+        count(one, "many", 100_000, 1, 0, keys=[5])
+        assert (found(one)["few"].candidate_units, found(one)["many"].candidate_units) == (4, 2), "its key is known"
     restored.reset()
     assert found(restored) == {} and restored.to_json()["routes"] == {}
 
@@ -151,6 +181,16 @@ def test_state_of_an_earlier_gateway_has_no_counts_by_route() -> None:
     assert list(found(restored)) == [None]
     count(restored, "few", 100_000, 2, 0)
     assert (found(restored)[None].candidate_units, found(restored)["few"].candidate_units) == (5, 2)
+
+
+def test_counts_by_route_that_were_kept_without_keys_start_over() -> None:
+    """They were of keys that were known for all routes together."""
+    ledger, restored = FailureCounts(routes=ROUTES), FailureCounts(routes=ROUTES)
+    count(ledger, "few", 100_000, 3, 9)
+    kept = ledger.to_json()
+    del kept["routes"]["few"]["known"]
+    restored.restore(kept)
+    assert list(found(restored)) == [None]
 
 
 def test_evidence_is_the_same_with_and_without_routes() -> None:

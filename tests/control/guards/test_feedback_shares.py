@@ -241,6 +241,38 @@ def test_age_is_said_where_feedback_is_waited_for() -> None:
     assert "of stable's predictions at least 10 s old" in effect.words
 
 
+@pytest.mark.parametrize(
+    ("share", "ratio", "tells"),
+    [
+        ((0.8, 0.4), 2.0, True),
+        ((0.8, 0.4), 2.9, True),
+        ((0.8, 0.4), 3.1, False),
+        ((0.8, 0.4), 1.3, False),
+        ((0.4, 0.8), 2.0, False),
+        ((0.4, 0.44), 1.3, False),
+        ((0.44, 0.4), 0.8, False),
+        ((0.0, 0.0), 2.0, False),
+        ((0.3, 0.0), 1000.0, True),
+        ((0.3, 0.0), 2.0, False),
+        ((0.0, 0.3), 0.001, True),
+    ],
+)
+def test_shares_tell_a_ratio_that_is_about_theirs(share: tuple[float, float], ratio: float, tells: bool) -> None:
+    assert FeedbackShare(*share).tells(ratio) is tells
+
+
+def test_sources_that_still_count_are_not_forgotten_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SOURCES", 3)
+    hosts = [f"h{number}" for number in range(10)]
+    shares = begun(**dict.fromkeys(hosts, (0, 0)))
+    for second in range(2, 20):
+        shares.observe(dict.fromkeys([*hosts, f"gone{second}"], (5, 5)), second * S)
+    shares.observe(dict.fromkeys(hosts, (10, 10)), 20 * S)
+    hear(shares, 152, 76)
+    assert shares.read("", 0) == FeedbackShare(0.8, 0.4), "of 100 of the hosts and 90 of those that are gone"
+    assert len(shares.to_json()["seen"]) == 13
+
+
 def test_shares_that_differ_the_other_way_over_all_weights_are_not_said() -> None:
     one, events = guards(), []
     one.ingest(observed(1, {"a": (0, 0)}), 0)

@@ -277,6 +277,17 @@ def test_without_a_ramp_weights_are_as_configured_and_guards_work() -> None:
     assert running.weights == {"pilot": 0, "rest": 0}
 
 
+def test_failures_that_neither_a_guard_nor_a_ramp_compares_are_not_counted() -> None:
+    """With a ramp they are, without being a reason to stop."""
+    units = []
+    for weight in (10, "ramp"):
+        running = Running(release([{"name": "everyone", "weight": weight}]))
+        running.tick(failures=running.failed(30, 0))
+        units.append([one.candidate_units for one in running.controller.guards.effects()])
+        assert not [one for one in running.actions if isinstance(one, Stop)]
+    assert units == [[], [30]]
+
+
 def test_failures_at_weight_100_are_no_evidence() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick(failures=running.failed(500, 0, weight_ppm=1_000_000))

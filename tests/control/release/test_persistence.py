@@ -164,6 +164,26 @@ def test_changed_comparisons_restart_the_evidence_with_less_alpha() -> None:
     assert (judgement.restart, judgement.failures.verdict) == (2, "no-data")
 
 
+@pytest.mark.parametrize("later", ["a guard", "a ramp"])
+def test_failures_that_nobody_compared_before_are_no_effect(later: str) -> None:
+    """Nor do their keys count as known: workers looked for failures of the candidate rather than of both."""
+    fixed = [{"name": "everyone", "weight": 10}]
+    compared = release(fixed, comparisons=[ERRORS]) if later == "a guard" else release()
+    running = Running(compared)
+    of_key = FailureEvent(0, 0, 1, 100_000, True, FailureKind.FAILURE, 77)
+    running.tick(failures=[*running.failed(20, 0), of_key])
+    memory = json.loads(json.dumps(dump(running.controller, running.now_s)))
+    memory |= {"failures_compared": False, "comparisons": [0.01]}
+    earlier = {name: value for name, value in memory.items() if name != "failures_compared"}
+    for one in (memory, earlier):
+        again = Running(compared, load(compared, one, 5.0), 5.0)
+        assert again.controller.guards.effects() == ()
+        again.tick(failures=[of_key])
+        assert [one.candidate_units for one in again.controller.guards.effects()] == [1]
+    assert restarted(running).controller.guards.effects() == running.controller.guards.effects() != ()
+    assert restarted(running, release(fixed)).controller.guards.effects() == (), "nor of nobody from now on"
+
+
 @pytest.mark.parametrize(("threshold", "counted"), [("10ms", 5), ("20ms", None)])
 def test_what_was_slow_by_another_threshold_is_no_effect(threshold: str, counted: int | None) -> None:
     slow = {"name": "slow", "metric": "slow_requests", "threshold": "10ms"}
