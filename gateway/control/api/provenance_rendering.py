@@ -51,10 +51,10 @@ class ProvenanceCache:
     def of(self, name: str, version: int) -> Provenance:
         """The provenance of a version as far as it is known; for one thread."""
         key, now_s = (name, version), self._clock()
+        done = self._reading.get(key)  # before what is known: the thread changes that first
         read_s, found = self._known.get(key, (-math.inf, Provenance()))
         if now_s - read_s < REFRESH_S:
             return found
-        done = self._reading.get(key)
         if done is None:
             done = self._reading[key] = threading.Event()
             self._to_read.put(key)
