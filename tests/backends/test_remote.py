@@ -175,6 +175,36 @@ def test_a_body_of_any_size_comes_whole(tmp_path: Path) -> None:
     run(test)
 
 
+def test_nothing_of_a_response_remains_for_the_next_on_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what it said nor its size: each has less than the limits, and all together have more."""
+    monkeypatch.setattr("gateway.backends.remote.client.MAX_BODY_BYTES", 1000)
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    padding = f"X: {'x' * (connections.MAX_HEAD_BYTES // 2)}"
+    odd = [
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\nLink: </x>\r\n\r\n" + http(doubled()),
+        chunked % (len(doubled()), doubled()),
+        http(doubled(), "200 OK", "Inference-Header-Content-Length: 9999"),
+        http(b'{"error":"broken"}', "500 Oops"),
+        *[http(doubled(), "200 OK", padding)] * 3,
+    ]
+
+    async def test(servers: list[RawServer]) -> None:
+        remote = await Remote(tmp_path, servers, connections=1).start()
+        before = servers[0].connections
+        for number, response in enumerate(odd):
+            servers[0].answer = writes(response)
+            await asyncio.gather(remote.ask(), return_exceptions=True)
+            servers[0].answer = writes(http(doubled(output={"data": [number, 9.0]})))
+            assert await remote.ask() == [[[number, 9.0]]]
+        assert servers[0].connections - before == 1
+
+    run(test)
+
+
 def test_a_second_response_never_becomes_the_answer_to_the_next_request(tmp_path: Path) -> None:
     wrong = http(doubled(output={"data": [9.0, 9.0]}))
 

@@ -104,18 +104,19 @@ class Server:
 
     def end_receiving(self) -> None:
         """It has passed it on. Calls of several connections may share a batch: then wait for them."""
-        if self.batcher is not None and len(self.connections) == 1:
-            self.batcher.run_waiting()
-        self._receiving = False
-        if self._to_send:
-            self._send_all()
+        try:
+            if self.batcher is not None and len(self.connections) == 1:
+                self.batcher.run_waiting()
+        finally:  # else nothing would be sent any more until something is received
+            self._receiving = False
+            if self._to_send:
+                self._send_all()
 
     def runs_now(self, feeds: Feeds) -> Batcher | None:
         """The batcher if a call that has come alone may run at once: nothing else runs or could share its batch."""
         batcher = self.batcher
-        if batcher is None or len(self.connections) > 1 or batcher.must_queue(feeds) or not batcher.idle:
-            return None
-        return batcher
+        waits = batcher is None or len(self.connections) > 1 or batcher.must_queue(feeds) or not batcher.idle
+        return None if waits else batcher
 
     def send_soon(self, connection: "Connection") -> None:
         """Have the connection send its frames at the end of what runs now."""
@@ -209,8 +210,7 @@ class Connection(asyncio.Protocol):
         elif kind == RETURN:
             self._free(*COUNT.unpack(payload))
         elif kind == CANCEL:
-            call = self._calls.get(number)
-            if call is not None:
+            if (call := self._calls.get(number)) is not None:
                 call.cancel()
         else:
             raise ValueError(f"there are no frames of kind {kind}")
@@ -237,15 +237,12 @@ class Connection(asyncio.Protocol):
             return
         self._mark_alone(number)
         try:
-            found: Answer | Exception = batcher.run_now(feeds, deadline_ns)
+            answer = batcher.run_now(feeds, deadline_ns)
         except Exception as error:
-            found = error
-        run_ns = time.monotonic_ns() - began_ns
-        self._mark_alone(0)
-        if isinstance(found, Answer):
-            self._answer(number, found, run_ns, counts=True)
+            self._send(ERROR, number, described(error))
         else:
-            self._send(ERROR, number, described(found))
+            self._answer(number, answer, time.monotonic_ns() - began_ns, counts=True)
+        self._mark_alone(0)
 
     def _call(self, number: int, deadline_ns: int, alone: bool, feeds: Feeds) -> None:
         if self._server.batcher is None:
@@ -278,9 +275,12 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, number: int, answer: Answer, run_ns: int, *, counts: bool) -> None:
         """Write an answer to the memory and announce it. `counts`: it is its run's first."""
-        written = self._outputs.write(list(zip(self._server.outputs, answer, strict=True)))
-        if written is None:
-            self._send(ERROR, number, described(Overloaded("there is no shared memory left for the answer")))
+        try:
+            written = self._outputs.write(list(zip(self._server.outputs, answer, strict=True)))
+            if written is None:
+                raise Overloaded("there is no shared memory left for the answer")
+        except Exception as error:  # it is this call's, not the worker's nor that of others in its batch
+            self._send(ERROR, number, described(error))
             return
         block, layout = written
         self._unread.append(block)

@@ -1,8 +1,9 @@
-"""What a version's process does with the calls of its one worker: a call that comes alone runs at once."""
+"""What a version's process does with the calls of its workers: which run at once, which share a batch, which wait."""
 
 import asyncio
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,9 +19,10 @@ from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.onnx import Result
 from gateway.backends.process.alone import AloneWatch
 from gateway.backends.process.frames import Frame, FrameReader, frame
-from gateway.backends.process.protocol import ALONE, ANSWER, ANSWER_HEAD, CALL, CALL_HEAD, ERROR, raised
+from gateway.backends.process.protocol import ALONE, ANSWER, ANSWER_HEAD, CALL, CALL_HEAD, CANCEL, ERROR, FREE, raised
 from gateway.backends.process.server import Connection, Server
 from gateway.backends.process.tensors import TensorReader, TensorWriter
+from gateway.backends.run_threads import RunThreads
 from gateway.backends.signature import Feeds
 from gateway.errors import DeadlineExceeded, ModelFailed
 from gateway.shm.arena import Arena, ArenaView
@@ -52,21 +54,27 @@ class Worker:
         (number,) = ALONE.unpack(self._memory.read(0, ALONE.size))
         return int(number)
 
-    def call(self, number: int, deadline_ns: int) -> bytes:
+    def call(self, number: int, deadline_ns: int, *, alone: bool = False) -> bytes:
         """The frame of a call on one row of this number."""
         written = self._writer.write([("x", np.full((1, 2), number, np.float32))])
         assert written is not None
         block, layout = written
-        return frame(CALL, number, CALL_HEAD.pack(False, deadline_ns, 0, block.offset) + layout)
+        return frame(CALL, number, CALL_HEAD.pack(alone, deadline_ns, 0, block.offset) + layout)
+
+    def send(self, data: bytes) -> None:
+        """Send it now, before the process receives anything."""
+        assert self._own.send(data) == len(data)
 
     async def asked(self, data: bytes, answers: int) -> list[Frame]:
         """The frames that come back."""
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._own, data)
+        self.send(data)
         found: list[Frame] = []
         async with asyncio.timeout(PATIENCE_S):
             while len(found) < answers:
-                found += self._frames.feed(await loop.sock_recv(self._own, 1 << 16))
+                received = await loop.sock_recv(self._own, 1 << 16)
+                assert received, "the process has closed the connection"
+                found += self._frames.feed(received)
         return found
 
     def end(self) -> None:
@@ -76,31 +84,43 @@ class Worker:
 
 
 class Bench:
-    """A process with workers, whose runs note their rows and the workers' marks meanwhile. A run of 13 fails."""
+    """A process with workers, whose runs note their rows and the workers' marks meanwhile. A run of 13 fails, one of 14
+    gives an output too many. Those in threads wait for `go`. `on_loop`: whether any run on the event loop.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_loop: bool) -> None:
         self.runs: list[Started] = []
+        self.in_threads = 0
+        self.go = threading.Event()
         self.workers: list[Worker] = []
         rules = BatchingRules(max_rows=8, max_delay_s=0.0, concurrency=1)
-        self._batcher = Batcher(self._run, rules, Tally(), None, True, limits=LoopLimits())
-        self._batcher.set_watch(AloneWatch())
+        batcher = threaded = Batcher(self._run, rules, Tally(), RunThreads(1, "t"), True)
+        if on_loop:
+            batcher = Batcher(self._run, rules, Tally(), None, True, limits=LoopLimits(), threaded=threaded)
+        batcher.set_watch(AloneWatch())
         self._listening = socket.socket()
-        self.server = Server(self._listening, {}, self._batcher, ["y"])
+        self.server = Server(self._listening, {}, batcher, ["y"])
 
     def _run(self, feeds: Feeds, options: RunOptions | None) -> list[Result]:
         self.runs.append((len(feeds["x"]), [worker.mark() for worker in self.workers]))
+        if threading.current_thread() is not threading.main_thread():
+            self.in_threads += 1
+            self.go.wait(PATIENCE_S)
         if feeds["x"][0, 0] == 13:
             raise ModelFailed("unlucky")
-        return [feeds["x"] * 2]
+        return [feeds["x"] * 2] * (2 if feeds["x"][0, 0] == 14 else 1)
 
     async def end(self) -> None:
-        """End all connections."""
+        """End all runs and connections."""
+        self.go.set()
         self._listening.close()
         ended = asyncio.Event()
         self.server.none_left = ended.set
+        connected = bool(self.server.connections)
         for worker in self.workers:
             worker.end()
-        await asyncio.wait_for(ended.wait(), PATIENCE_S)
+        if connected:
+            await asyncio.wait_for(ended.wait(), PATIENCE_S)
 
     async def worker(self) -> Worker:
         worker = Worker(self.server)
@@ -109,9 +129,9 @@ class Bench:
         return worker
 
 
-def on_uvloop(scenario: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+def on_uvloop(scenario: Callable[[Bench], Coroutine[Any, Any, None]], *, on_loop: bool = True) -> None:
     async def main() -> None:
-        bench = Bench()
+        bench = Bench(on_loop=on_loop)
         try:
             await scenario(bench)
         finally:
@@ -119,6 +139,12 @@ def on_uvloop(scenario: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+async def until(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not what():
+            await asyncio.sleep(0)
 
 
 def later_ns() -> int:
@@ -167,11 +193,69 @@ def test_failure_of_a_call_that_comes_alone_is_reported_and_its_mark_removed() -
     on_uvloop(scenario)
 
 
+@pytest.mark.parametrize("together", [1, 3])
+def test_answer_that_cannot_be_written_fails_its_call_and_leaves_the_connection(together: int) -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        calls = b"".join(worker.call(14 + more, later_ns()) for more in range(together))
+        found = await worker.asked(calls, together)
+        assert [(kind, number) for kind, number, _ in found] == [(ERROR, 14 + more) for more in range(together)]
+        assert {type(raised(payload)) for _, _, payload in found} == {ModelFailed}
+        ((kind, number, _),) = await worker.asked(worker.call(5, later_ns()), 1)
+        assert (kind, number, worker.mark()) == (ANSWER, 5, 0)
+
+    on_uvloop(scenario)
+
+
 def test_call_whose_deadline_has_passed_is_not_run() -> None:
     async def scenario(bench: Bench) -> None:
         worker = await bench.worker()
         ((kind, number, payload),) = await worker.asked(worker.call(4, time.monotonic_ns()), 1)
         assert (kind, number, type(raised(payload))) == (ERROR, 4, DeadlineExceeded)
         assert bench.runs == []
+
+    on_uvloop(scenario)
+
+
+def test_run_in_a_thread_leaves_the_loop_to_other_frames() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        worker.send(worker.call(1, later_ns()))
+        await until(lambda: len(bench.runs) == 1)
+        found = await worker.asked(worker.call(2, later_ns()) + frame(CANCEL, 2), 1)
+        assert ([(kind, number) for kind, number, _ in found], bench.in_threads) == ([(FREE, 2)], 1)
+        bench.go.set()
+        ((kind, number, _),) = await worker.asked(b"", 1)
+        assert (kind, number) == (ANSWER, 1)
+
+    on_uvloop(scenario, on_loop=False)
+
+
+def test_call_that_comes_while_another_must_be_alone_does_not_run_at_once() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        worker.send(worker.call(2, later_ns(), alone=True))
+        await until(lambda: len(bench.runs) == 1)
+        assert bench.in_threads == 1
+        worker.send(worker.call(3, later_ns()))
+        await until(lambda: 3 in worker.connection._calls or len(bench.runs) > 1)
+        assert bench.runs == [(1, [2])]
+        bench.go.set()
+        found = await worker.asked(b"", 2)
+        assert [(kind, number) for kind, number, _ in found] == [(ANSWER, 2), (ANSWER, 3)]
+        assert bench.runs == [(1, [2]), (1, [3])]
+
+    on_uvloop(scenario)
+
+
+def test_calls_of_two_workers_that_come_together_share_a_batch() -> None:
+    async def scenario(bench: Bench) -> None:
+        both = [await bench.worker() for _ in range(2)]
+        for worker in both:
+            worker.send(worker.call(5, later_ns()))
+        for worker in both:
+            ((kind, number, _),) = await worker.asked(b"", 1)
+            assert (kind, number) == (ANSWER, 5)
+        assert bench.runs == [(2, [0, 0])]
 
     on_uvloop(scenario)
