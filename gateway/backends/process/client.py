@@ -209,10 +209,9 @@ class ProcessBackend:
             return
         item.block, layout = written
         item.number = number = next(self._numbers)
-        at_once = not self._calls  # else the process is busy, and more may come in this iteration of the loop
         self._calls[number] = item
         self._tally.waiting(1)
-        link.call(number, item.deadline_ns, item.block.offset, layout, alone=alone, at_once=at_once)
+        link.call(number, item.deadline_ns, item.block.offset, layout, alone=alone)
 
     def _received(self, kind: int, number: int, payload: bytes) -> None:
         """Process one frame. Raises one of link.VIOLATIONS if it violates the protocol."""

@@ -1,0 +1,38 @@
+"""Runs something once the event loop has nothing else to do, so that what comes together is done together."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+IDLE_S: Final = 30e-6  # an iteration of the loop that takes less has not handled a request
+BUSY_S: Final = 2e-3  # after that, it runs however busy the loop is
+
+
+class WhenIdle:
+    """Runs `run` when an iteration of the loop has been empty since `start`, at the latest after BUSY_S. `clock`: in
+    seconds.
+    """
+
+    def __init__(self, run: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._run = run
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._began_s = self._looked_s = 0.0
+        self._waits = False
+
+    def start(self) -> None:
+        """Have it run soon, once, however often this is called until then."""
+        if not self._waits:
+            self._waits = True
+            self._began_s = self._looked_s = self._clock()
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        now_s = self._clock()
+        if now_s - self._looked_s > IDLE_S and now_s - self._began_s < BUSY_S:
+            self._looked_s = now_s
+            self._loop.call_soon(self._look)
+        else:
+            self._waits = False
+            self._run()

@@ -1,0 +1,61 @@
+"""When the loop counts as idle: by a clock of its own, so that nothing here depends on the machine."""
+
+import asyncio
+
+import pytest
+
+from gateway.backends.process.when_idle import BUSY_S, IDLE_S, WhenIdle
+
+
+class _Clock:
+    """Each reading is later than the one before by the next of `steps_s`, and by the last of them from then on."""
+
+    def __init__(self, *steps_s: float) -> None:
+        self._steps_s = list(steps_s)
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        self.now_s += self._steps_s.pop(0) if len(self._steps_s) > 1 else self._steps_s[0]
+        return self.now_s
+
+
+async def _iterations_until_run(clock: _Clock) -> int:
+    runs: list[float] = []
+    one = WhenIdle(lambda: runs.append(clock.now_s), clock)
+    one.start()
+    one.start()  # asks for nothing more
+    for iterations in range(1000):
+        if runs:
+            await asyncio.sleep(0)
+            assert len(runs) == 1
+            return iterations
+        await asyncio.sleep(0)
+    raise AssertionError("it never runs")
+
+
+@pytest.mark.parametrize(
+    ("steps_s", "iterations"),
+    [
+        ((0.0, IDLE_S / 2), 1),  # nothing came
+        ((0.0, IDLE_S * 3, IDLE_S * 3, IDLE_S / 2), 3),  # requests came twice
+        ((0.0, BUSY_S / 4.5), 5),  # the loop is never idle
+        ((0.0, BUSY_S * 2), 1),  # one iteration took long
+    ],
+)
+def test_it_runs_once_in_the_first_empty_iteration_and_in_a_busy_loop_in_the_end(
+    steps_s: tuple[float, ...], iterations: int
+) -> None:
+    assert asyncio.run(_iterations_until_run(_Clock(*steps_s))) == iterations
+
+
+async def _started_again() -> list[int]:
+    runs: list[int] = []
+    one = WhenIdle(lambda: runs.append(len(runs)), _Clock(0.0))
+    for _ in range(3):
+        one.start()
+        await asyncio.sleep(0)
+    return runs
+
+
+def test_it_can_be_started_again_after_it_has_run() -> None:
+    assert asyncio.run(_started_again()) == [0, 1, 2]
