@@ -82,7 +82,7 @@ def status_text(release: dict[str, Any]) -> RenderableType:
         table.add_row(*_version_row(version))
     question = f"{release['model']}: is the candidate better?"
     effects = release.get("effects")
-    better = [effects_table(effects, question), *difference_note(release)] if effects else []
+    better: list[RenderableType] = [effects_table(effects, question), *difference_note(release)] if effects else []
     return Group(table, *map(indented, _progress_lines(release)), *better, Text())
 
 
