@@ -92,7 +92,7 @@ def control_client(control: ControlAddress, program: str = "cli") -> httpx.Clien
         if plane.tls:
             verify = with_certificate_only(plane.tls, "control")
     else:
-        url = _checked(control.url)
+        url = checked_url(control.url, "control plane", "https://gateway:8002")
         verify = system_trust()
     return httpx.Client(
         base_url=url,
@@ -107,14 +107,15 @@ def system_trust() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _checked(text: str) -> str:
+def checked_url(text: str, plane: str, example: str) -> str:
+    """Return `text`, what --url says, if it can be the address of the `plane`; raises CommandError that names it."""
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:
         url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
         raise CommandError(
-            f"--url: {text!r} is not the address of a control plane; write for example https://gateway:8002,"
+            f"--url: {text!r} is not the address of a {plane}; write for example {example},"
             f" and give the key in ${KEY_VARIABLE}"
         )
     return text

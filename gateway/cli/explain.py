@@ -8,7 +8,7 @@ import orjson
 
 from gateway.backends.repository import Repository
 from gateway.cli.control_client import ControlAddress, call_control
-from gateway.cli.options import CONFIG, JSON, load
+from gateway.cli.options import CONFIG, JSON, URL, load
 from gateway.cli.refusal import CommandError
 from gateway.cli.tables import explanation_text
 from gateway.control.api.documents import ExplanationDocument, explanation_document
@@ -24,6 +24,7 @@ LIVE_WEIGHT_HINT: Final = (
 @click.command()
 @click.argument("model")
 @CONFIG
+@URL
 @click.option("--customer", help="The customer who sends the request.")
 @click.option("--modality", help="image, tabular, text …; default: the model's.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A request header; may be repeated.")
@@ -38,6 +39,7 @@ LIVE_WEIGHT_HINT: Final = (
 def explain(
     model: str,
     config: Path,
+    url: str | None,
     customer: str | None,
     modality: str | None,
     headers: tuple[str, ...],
@@ -46,13 +48,16 @@ def explain(
     live: bool,
     as_json: bool,
 ) -> None:
-    """Show which version answers a request, by which route, and why."""
+    """Show which version answers a request, by which route, and why.
+
+    From the files, or with --live or --url from the running gateway.
+    """
     named = {name.lower(): value for name, value in _pairs(headers, "--header")}
     given = dict(_pairs(parameters, "--parameter"))
     document: ExplanationDocument
-    if live:
+    if live or url is not None:
         question = {"customer": customer, "modality": modality, "headers": named, "parameters": given, "key": key}
-        document = call_control(ControlAddress(config), "POST", "/api/explain", {"model": model, **question})
+        document = call_control(ControlAddress(config, url), "POST", "/api/explain", {"model": model, **question})
     else:
         document = _from_the_files(model, config, Attributes(customer, modality, named, given), key)
     click.echo(orjson.dumps(document) if as_json else explanation_text(document))

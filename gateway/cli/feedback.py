@@ -105,7 +105,7 @@ def _show(report: Report, columns: Columns, left_out: Counter[str], *, dry_run: 
     click.echo(f"{report.accepted:,} lines {verb}, {report.rejected:,} rejected")
     if left_out:
         click.echo(", ".join(f"{count:,} {reason}" for reason, count in left_out.items()))
-    for line, error in report.kept[:MAX_SHOWN]:
+    for line, error in sorted(report.kept)[:MAX_SHOWN]:
         click.echo(f"line {line}: {printable(error)}", err=True)
     if report.rejected > MAX_SHOWN:
         click.echo(f"and {report.rejected - MAX_SHOWN:,} more; --rejected FILE writes all of them", err=True)

@@ -8,6 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.tables import indented
+
 MOST_NAMED: Final = 10  # models in a line
 SILENT_S: Final = 1.5  # three beats: less is no news
 OF_FLEET: Final = "fleet_epoch"  # in the evidence of a decision that is the fleet's
@@ -20,7 +22,7 @@ def fleet_text(fleet: dict[str, Any]) -> RenderableType:
         table.add_column(heading)
     for member in fleet["members"]:
         table.add_row(*_member_row(member, fleet["leaders"]))
-    return Group(table, *(Text.from_markup(f"  {line}") for line in _lines(fleet)), Text())
+    return Group(table, *(indented(Text.from_markup(line)) for line in _lines(fleet)), Text())
 
 
 def _member_row(member: dict[str, Any], leaders: list[dict[str, Any]]) -> Iterator[str]:

@@ -16,6 +16,10 @@ LOWEST_RECALLS: Final = 3  # classes shown for each version
 MIN_ROWS: Final = 10  # of a class, for its recall to be shown
 MOST_ROUTE_ROWS: Final = 20  # differences on single routes
 UNKNOWN: Final = "not known yet"
+UNEQUAL_WEIGHTS: Final = (
+    "difference: each outcome is compared with others of its route, and weighed by both versions' chances of it; where"
+    " weights differ or have changed, that is not the difference of the two means"
+)
 COLORS: Final = {"better": "green", "no worse": "green", "worse": "red"}
 
 
@@ -52,7 +56,13 @@ def known_text(release: dict[str, Any]) -> RenderableType:
         return Text(f"nothing is known of {candidate} from feedback: whether it is better cannot be said")
     worse = [printable(one["label"]) for one in effects if one["verdict"] == "worse" and one["route"] is None]
     warning = [Text(f"{candidate} is worse in {', '.join(worse)}", style="red")] if worse else []
-    return Group(effects_table(effects), *warning)
+    return Group(effects_table(effects), *difference_note(release), *warning)
+
+
+def difference_note(release: dict[str, Any]) -> list[Text]:
+    """What to know of the differences where they are not those of the means beside them; empty where they are."""
+    weights = {route["in_force_percent"] for route in release["routes"]}
+    return [Text(UNEQUAL_WEIGHTS, "dim")] if len(weights) > 1 or release.get("ramp") else []
 
 
 def effects_table(effects: Sequence[dict[str, Any]], title: str = "Is it better?") -> Table:

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.outcome_text import effects_table, feedback_lines
+from gateway.cli.outcome_text import difference_note, effects_table, feedback_lines
 from gateway.cli.provenance_text import provenance_text
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
@@ -28,6 +28,7 @@ NOT_COMPARABLE: Final = (
 
 
 REASON_INDENT: Final = 4
+LINE_INDENT: Final = 2
 NO_DECISIONS: Final = "no decisions yet"
 MOST_ROWS: Final = 200  # of the table at the start of serving: laying out 10,000 takes control twenty seconds
 
@@ -80,8 +81,14 @@ def status_text(release: dict[str, Any]) -> RenderableType:
     for version in release["versions"]:
         table.add_row(*_version_row(version))
     question = f"{release['model']}: is the candidate better?"
-    better = [effects_table(effects, question)] if (effects := release.get("effects")) else []
-    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), *better, Text())
+    effects = release.get("effects")
+    better: list[RenderableType] = [effects_table(effects, question), *difference_note(release)] if effects else []
+    return Group(table, *map(indented, _progress_lines(release)), *better, Text())
+
+
+def indented(line: str | Text) -> Padding:
+    """A line of text, further in than a table, also where it is wrapped."""
+    return Padding(Text(line, overflow="fold") if isinstance(line, str) else line, (0, 0, 0, LINE_INDENT))
 
 
 def _version_row(version: dict[str, Any]) -> Iterator[str]:

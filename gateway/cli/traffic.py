@@ -8,6 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.tables import indented
+
 PERIODS = {"hour": "last hour", "day": "last day", "release": "release"}
 
 DOUBTFUL = 0.05  # a share of a count that may be too much: then it is shown as an upper bound
@@ -24,7 +26,7 @@ def traffic_text(traffic: dict[str, Any]) -> RenderableType:
         for key, period in PERIODS.items():
             table.add_row(name, period, *_cells(version[key]))
             name = ""
-    return Group(table, *(Text(f"  {line}", overflow="fold") for line in _top_lines(traffic)), Text())
+    return Group(table, *map(indented, _top_lines(traffic)), Text())
 
 
 def _cells(period: dict[str, Any]) -> Iterator[str]:

@@ -29,6 +29,7 @@ from gateway.protocol.tensors import (
     TensorSpec,
 )
 
+GZIP_MAGIC: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 BASE64: Final = "base64"
 PLAIN_INPUT_KEYS: Final = 4  # members of an input without parameters: name, shape, datatype and data
 _UNSERVED: Final = {
@@ -141,6 +142,8 @@ def _document(text: bytes | memoryview) -> Any:
 
 
 def _binary_hint(text: bytes | memoryview) -> str:
+    if bytes(text[:2]) == GZIP_MAGIC:
+        return "; it is gzip: a compressed body needs the header content-encoding: gzip"
     binary = b"binary_data_size" in bytes(text[:65536])
     return "; a body with binary tensors needs the header Inference-Header-Content-Length" if binary else ""
 
@@ -149,13 +152,15 @@ def _request(document: Any, tail: _Tail | None, recorded: bool) -> InferRequest:
     if type(document) is not dict:
         raise InvalidRequest('the body must be a JSON object: {"inputs": [...]}')
     items = document.get("inputs")
+    if "inputs" not in document:
+        raise InvalidRequest('"inputs" is missing: the request must be {"inputs": [...]}, a list of tensors')
     if type(items) is not list or not items:
         raise InvalidRequest('"inputs" must be a list of at least one tensor')
     if len(document) == 1:
         return InferRequest(_inputs(items, tail, recorded), None, None, NO_PARAMETERS)
     identifier = document.get("id")
     if identifier is not None and type(identifier) is not str:
-        raise InvalidRequest(f'"id" must be a string, got {type(identifier).__name__}')
+        raise InvalidRequest(f'"id" must be a string, got {short(identifier)}')
     request = InferRequest(_inputs(items, tail, recorded), None, identifier, NO_PARAMETERS)
     if not recorded:
         check_members(document, LISTS)

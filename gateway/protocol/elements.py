@@ -26,7 +26,19 @@ MAX_SHOWN_VALUE: Final = 60  # characters of a client's value in an error messag
 NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 FLOATS: Final = frozenset({"FP16", "FP32", "FP64"})
 _INTEGERS: Final = frozenset({int})
-_ECHO: Final = reprlib.Repr()
+
+
+class _JsonRepr(reprlib.Repr):
+    """Python's repr, shortened, but null, true and false as in JSON, wherever they are in the value."""
+
+    def repr_NoneType(self, value: None, level: int) -> str:
+        return "null"
+
+    def repr_bool(self, value: bool, level: int) -> str:
+        return "true" if value else "false"
+
+
+_ECHO: Final = _JsonRepr()
 _ECHO.maxstring = _ECHO.maxother = MAX_SHOWN_VALUE
 _ECHO.maxlist = MAX_RANK  # shows a shape in full
 _ECHO.maxlevel = 1  # nested lists would multiply the output

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import yaml
@@ -15,6 +15,9 @@ _SPACES: Final = "\u00a0\u00ad\u1680\u180e\u2000-\u200f\u202a-\u202f\u205f-\u206
 _SUSPECT: Final = re.compile(f"[\t{_SPACES}]|^[{_QUOTES}]|[{_QUOTES}]$")
 _ANYWHERE: Final = re.compile(f"[\t{_SPACES}{_QUOTES}]")
 _INDENT: Final = re.compile(r"[ \t]*(?:[-?:][ \t]+)*")
+_KEY: Final = re.compile(r"[ \t]*[^\s:]+")  # all that is before the colon of a line's first key
+_NO_PAIR: Final = re.compile(r"\s*[^\s:\-\[\]{}][^:\[\]{}]*")  # a word or several, and no item of a list
+_NO_KEY: Final = frozenset(("could not find expected ':'", "did not find expected key"))
 _NO_BEGINNING: Final = "@`%"
 TAB: Final = "a tab; YAML indents with spaces: replace it by spaces"
 Finding = tuple[int, str]  # an offset in a text, and the problem there
@@ -69,7 +72,7 @@ def explain_yaml_error(text: str, error: yaml.MarkedYAMLError) -> str:
     if tab is not None:
         return str(YamlMistake(mark.line, tab, TAB))
     problem = error.problem or "it ends too early"
-    remedy = _remedy(line, mark.column, problem)
+    remedy = _remedy(lines, mark.line, mark.column, problem)
     return str(YamlMistake(mark.line, mark.column, f"not valid YAML: {problem}{remedy}"))
 
 
@@ -82,15 +85,30 @@ def _tab(line: str, column: int) -> int | None:
     return tab if tab >= 0 else None
 
 
-def _remedy(line: str, column: int, problem: str) -> str:
+def _remedy(lines: Sequence[str], number: int, column: int, problem: str) -> str:
+    line = lines[number] if number < len(lines) else ""
     character = line[column : column + 1]
     if character and character in _NO_BEGINNING:
         return f": '{character}' cannot begin a value; put the value in quotes"
     if column and line[column - 1] in "*&":
         return f": a value that begins with '{line[column - 1]}' needs quotes"
+    before = _line_before(lines, number)
+    if problem in _NO_KEY and before is not None and _NO_PAIR.fullmatch(_without_comment(lines[before])):
+        return f": line {before + 1} has no ': ' after its key"
     if character == ":" and problem.startswith("mapping values"):
+        if _KEY.fullmatch(line[:column]) and before is not None:
+            return f": it is read as more of line {before + 1}; give that one a ': ', or both the same indentation"
         return ": a value that contains ': ' needs quotes"
     return ""
+
+
+def _line_before(lines: Sequence[str], number: int) -> int | None:
+    """The last line before it that is neither empty nor a comment."""
+    return next((at for at in range(number - 1, -1, -1) if _without_comment(lines[at])), None)
+
+
+def _without_comment(line: str) -> str:
+    return "" if line.lstrip().startswith("#") else line.partition(" #")[0].rstrip()
 
 
 def _named(character: str) -> str:

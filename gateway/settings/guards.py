@@ -26,10 +26,11 @@ from gateway.settings.metric_names import (
     MetricName,
 )
 from gateway.settings.model import Range
+from gateway.settings.scalars import shown
 from gateway.settings.units import (
     Count,
     Name,
-    Number,
+    Percent,
     Seconds,
     Share,
     parse_ppm,
@@ -46,11 +47,18 @@ def parse_level(value: Any) -> float:
     if isinstance(value, str) and value.endswith("%"):
         return parse_share(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r:.60} is neither a number nor a percentage{unsupported_number_reason(value)}")
+        raise ValueError(f"{shown(value)} is neither a number nor a percentage{unsupported_number_reason(value)}")
     return float(value)
 
 
 Level = Annotated[float, BeforeValidator(parse_level), WithJsonSchema({"type": ["number", "string"]})]
+
+
+def _check_one_side(below: float | None, above: float | None) -> None:
+    if below is None and above is None:
+        raise ValueError("needs either below or above")
+    if below is not None and above is not None:
+        raise ValueError("has both below and above; keep one of them")
 
 
 class ConditionSettings(Settings):
@@ -67,8 +75,7 @@ class ConditionSettings(Settings):
 
     @model_validator(mode="after")
     def _one_side(self) -> "ConditionSettings":
-        if (self.below is None) == (self.above is None):
-            raise ValueError("needs either below or above")
+        _check_one_side(self.below, self.above)
         return self
 
 
@@ -101,8 +108,7 @@ class LimitSettings(Settings):
 
     @model_validator(mode="after")
     def _one_side(self) -> "LimitSettings":
-        if (self.below is None) == (self.above is None):
-            raise ValueError("needs either below or above")
+        _check_one_side(self.below, self.above)
         return self
 
 
@@ -186,7 +192,9 @@ class ComparisonSettings(Settings):
             raise ValueError(f"{self.metric} needs a direction: which change is harm, `increase` or `decrease`")
         lowest, highest = self.bounds
         if not 0 <= (self.tolerance or 0) < highest - lowest:
-            raise ValueError(f"tolerance must be from 0 to less than the range's width, which is {highest - lowest:g}")
+            unset = "; without `range` it is [0, 1]: give it, such as `range: [0, 500]`" if self.range is None else ""
+            width = f"the range's width, which is {highest - lowest:g}"
+            raise ValueError(f"tolerance must be from 0 to less than {width}{unset}")
         return self
 
     @model_serializer(mode="wrap")
@@ -226,7 +234,7 @@ class GuardsSettings(Settings):
 class RampSettings(Settings):
     """The steps of a route with `weight: ramp`."""
 
-    weights: tuple[Number, ...] = (0.1, 1, 5, 25, 50, 100)
+    weights: tuple[Percent, ...] = (0.1, 1, 5, 25, 50, 100)
     """The steps in percent, each larger than the one before it."""
     interval: Seconds = 600.0
     """The minimum time at each step."""
@@ -248,7 +256,7 @@ class RampSettings(Settings):
 class MirrorSettings(Settings):
     """Copies requests to the candidate after stable has answered; the client never gets the candidate's answer."""
 
-    weight: Number = Field(ge=0, le=100)
+    weight: Percent = Field(ge=0, le=100, json_schema_extra={"minimum": 0, "maximum": 100})
     """The percentage of stable's requests that are copied."""
 
 

@@ -1,5 +1,7 @@
 """The names of what guards and conditions measure: live metrics, and what comparisons compare."""
 
+import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -27,6 +29,14 @@ DRIFTS: Final = ("predicted_class", "predicted_value")  # which differ, without 
 SLOW_REQUESTS: Final = "slow_requests"
 COUNTED: Final = ("failures", SLOW_REQUESTS, "complaints", *DRIFTS, MIRROR_DISAGREEMENT)
 WRONG_FEEDBACK: Final = "wrong_feedback"
+COMPARED_AS: Final[Mapping[str, str]] = {  # live metrics of a version, which limits and conditions have
+    "error_rate": "failures",
+    "accuracy": WRONG_FEEDBACK,
+    "wrong": WRONG_FEEDBACK,
+    "reward_mean": "reward",
+    "complaint_rate": "complaints",
+    **{f"latency_p{percent}_ms": SLOW_REQUESTS for percent in (50, 95, 99)},
+}
 METRICS_PREFIX: Final = "metrics."  # of the outcomes that are business metrics
 COMPLAINT: Final = "metrics.complaint"  # unless it is 0
 COMPLAINTS: Final = "complaints"
@@ -53,10 +63,19 @@ def parse_metric(value: Any) -> str:
         return str(value)
     if variant in VARIANTS and name == "wrong":
         raise ValueError(f"'{value}' is not known; its opposite is: {variant}.accuracy")
+    if isinstance(value, str) and (close := _close(value)):
+        raise ValueError(f"{value!r:.60} is not known; did you mean {' or '.join(close)}?")
     raise ValueError(
         f"{value!r:.60} is not known; metrics are {', '.join(METRICS)}, and after stable. or candidate. the mean of"
         f" feedback: {', '.join(OUTCOMES)}, metrics.NAME"
     )
+
+
+def _close(name: str) -> list[str]:
+    """The live metrics that may be meant: of both versions if none is named, or of a similar name."""
+    if name in (*VERSION_METRICS, *OUTCOMES) or name.startswith(METRICS_PREFIX):
+        return [f"candidate.{name}", f"stable.{name}"]
+    return difflib.get_close_matches(name, METRICS, n=1, cutoff=0.8)
 
 
 def parse_comparison_metric(value: Any) -> str:
@@ -67,6 +86,9 @@ def parse_comparison_metric(value: Any) -> str:
         raise ValueError(f"'{value}' cannot be compared; both versions are: write {name}")
     if isinstance(value, str) and (value in named or is_mean(value)):
         return value
+    live = name if variant in VARIANTS else value
+    if isinstance(live, str) and live in COMPARED_AS:
+        raise ValueError(f"'{value}' cannot be compared; write {COMPARED_AS[live]}, which compares both versions")
     raise ValueError(
         f"{value!r:.60} cannot be compared; what can are {', '.join((*named, *OUTCOMES))} and metrics.NAME"
     )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.settings.base import Settings
+from gateway.settings.scalars import shown
 from gateway.settings.units import unsupported_number_reason
 
 Location = tuple[int | str, ...]
@@ -85,10 +86,10 @@ def _message(entry: Any, location: Location, schema: type[Settings]) -> str:
     if kind == "value_error":
         return str(entry["ctx"]["error"])
     if kind == "literal_error":
-        return f"must be {entry['ctx']['expected']}; it is {entry['input']!r:.60}"
+        return f"must be {entry['ctx']['expected']}; it is {shown(entry['input'])}"
     if kind in _PLAIN:
-        return f"{_PLAIN[kind]}; it is {entry['input']!r:.60}{unsupported_number_reason(entry['input'])}"
-    return f"{entry['msg'][0].lower()}{entry['msg'][1:]}; it is {entry['input']!r:.60}"
+        return f"{_PLAIN[kind]}; it is {shown(entry['input'])}{unsupported_number_reason(entry['input'])}"
+    return f"{entry['msg'][0].lower()}{entry['msg'][1:]}; it is {shown(entry['input'])}"
 
 
 def _unknown_key(location: Location, schema: type[Settings]) -> str:

@@ -42,6 +42,7 @@ WORDS: Final[Mapping[Any, str]] = {
     units.parse_seconds: "duration",
     units.parse_bytes: "size",
     units.parse_ppm: "percentage",
+    units.parse_percent: "percentage",
     units.parse_share: "percentage",
     units.parse_rate: "rate",
     guards.parse_level: "level",

@@ -112,6 +112,13 @@ def text_as_written(value: Any) -> str | None:
     return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+def shown(value: Any) -> str:
+    """Return a value for an error message, of 60 characters at most; true, false and null as YAML spells them."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else f"{value!r:.60}"
+
+
 def why_no_text(value: Any) -> str:
     """Return the reason and the remedy for a value that is not accepted as text."""
     if isinstance(value, bool):

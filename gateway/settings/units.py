@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
-from gateway.settings.scalars import DateText, UnsupportedNumber, text_as_written, why_no_text
+from gateway.settings.scalars import DateText, UnsupportedNumber, shown, text_as_written, why_no_text
 
 PPM: Final = 1_000_000
 _QUANTITY: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%/µ]*)\s*")
@@ -34,7 +34,7 @@ def _split(value: Any, example: str) -> tuple[Decimal, str]:
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(
-            f"{value!r:.60} is not understood{unsupported_number_reason(value)}; write for example {example}"
+            f"{shown(value)} is not understood{unsupported_number_reason(value)}; write for example {example}"
         )
     return Decimal(match[1]), match[2]
 
@@ -45,7 +45,9 @@ def parse_seconds(value: Any) -> float:
     if unit == "" and number == 0:
         return 0.0
     if unit not in _SECONDS:
-        raise ValueError(f"{value!r} needs a unit of time: us, ms, s, m, h or d, for example {number}s")
+        raise ValueError(
+            f"{value!r} needs a unit of time: us, ms, s, m, h or d; write for example {number}ms or {number}s"
+        )
     return float(number) * _SECONDS[unit]
 
 
@@ -74,6 +76,13 @@ def parse_ppm(value: Any) -> int:
     return int(ppm)
 
 
+def parse_percent(value: Any) -> Any:
+    """Return the number of a percentage that is written with its sign ("1%"); other values unchanged."""
+    if isinstance(value, str) and value.endswith("%"):
+        return parse_ppm(value) / 10_000
+    return parse_number(value)
+
+
 def parse_share(value: Any) -> float:
     """Parse a percentage to a share from 0 to 1."""
     number, unit = _split(value, "1%")
@@ -98,6 +107,7 @@ Seconds = Annotated[float, *_parsed(parse_seconds, ["string", "integer"], ["20s"
 Bytes = Annotated[int, *_parsed(parse_bytes, ["string", "integer"], ["64MiB", 65536])]
 WeightPpm = Annotated[int, *_parsed(parse_ppm, ["string", "number"], [10, 0.1, "1%"])]
 Share = Annotated[float, *_parsed(parse_share, ["string", "number"], ["1%", 1])]
+Percent = Annotated[float, *_parsed(parse_percent, ["string", "number"], [10, 0.1, "1%"])]
 Rate = Annotated[float, *_parsed(parse_rate, ["string"], ["100/s", "60/m"])]
 
 
@@ -157,7 +167,7 @@ def parse_version(value: Any) -> int:
     """Return `value` if it is a valid version of a model; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1 or repr(value) != str(int(value)):
         plain = ", written plainly: 1, not 01, 1.0, +1 or '1'" if text_as_written(value) else ""
-        raise ValueError(f"{value!r:.60} is not a version; versions are whole numbers from 1{plain}")
+        raise ValueError(f"{shown(value)} is not a version; versions are whole numbers from 1{plain}")
     if value > LARGEST_VERSION:
         raise ValueError(
             f"{value!r:.60} is not a version; {LARGEST_VERSION} is the largest, so a date fits, but no time"

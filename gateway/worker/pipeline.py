@@ -17,6 +17,7 @@ from gateway.errors import (
     ProcessLost,
     RequestError,
 )
+from gateway.protocol.elements import short
 from gateway.protocol.tensors import InferRequest
 from gateway.records.token import EPOCH_MARKS, nonces
 from gateway.routing.attributes import Attributes
@@ -94,8 +95,8 @@ class Pipeline:
         """One version as it is served now; raises NotFound with a message that lists the others."""
         versions = self.served(name).versions
         if number not in versions:
-            there = ", ".join(map(str, sorted(versions)))
-            raise NotFound(f"model '{name}' is not served in version {number}; served are {there}")
+            said = f"is not served in version {number}" if number else "has whole numbers from 1 as its versions"
+            raise NotFound(f"model '{name}' {said}; served are {', '.join(map(str, sorted(versions)))}")
         return versions[number]
 
     def begin(
@@ -232,8 +233,7 @@ class Pipeline:
         if timeout_us is None:
             return self._timeout_ns
         if type(timeout_us) is not int or timeout_us <= 0:
-            got = repr(timeout_us)[:40] if isinstance(timeout_us, int | float) else type(timeout_us).__name__
-            raise InvalidRequest(f"parameters.timeout must be a positive number of microseconds, got {got}")
+            raise InvalidRequest(f"parameters.timeout must be whole microseconds above 0, got {short(timeout_us)}")
         return timeout_us * 1000
 
     def _fail(self, call: Call, error: RequestError, spent_ns: int = 0) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.cli.data_client import data_client
+from gateway.cli.refusal import CommandError
 from gateway.settings.gateway import GatewaySettings, ServerSettings
 
 
@@ -20,3 +21,9 @@ def test_key_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     with data_client(None, "http://elsewhere:9") as client:
         assert client.headers["authorization"] == "Bearer not-a-real-key"
         assert client.base_url == "http://elsewhere:9"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "localhost", "ftp://gateway:8000", "http://", "http://user@gateway"])
+def test_what_is_no_address_is_refused_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(CommandError, match="is not the address of a data plane; write for example https://gateway"):
+        data_client(None, url)

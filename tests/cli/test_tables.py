@@ -132,6 +132,26 @@ def test_status_answers_whether_the_candidate_is_better() -> None:
     ]
 
 
+def test_differences_say_that_they_are_not_those_of_the_means_where_weights_differ() -> None:
+    release = {**RELEASE, "effects": [effect("revenue", 1.0)], "candidate": 2}
+    for shown in (status_text(release), known_text(release)):
+        assert "not the difference of the two means" in " ".join(printed(shown, 300))
+    alone: dict[str, Any] = {**release, "routes": RELEASE["routes"][:1]}
+    del alone["ramp"]
+    for shown in (status_text(alone), known_text(alone)):
+        assert "difference of the two means" not in " ".join(printed(shown, 300))
+
+
+def test_wrapped_lines_of_a_release_are_indented_as_their_first() -> None:
+    routes = [{"route": f"region-{number}", "in_force_percent": 5.0} for number in range(30)]
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(status_text({**RELEASE, "routes": routes}))
+    lines = capture.get().splitlines()
+    begin = next(at for at, line in enumerate(lines) if "to the candidate: region-0" in line)
+    assert [line[:2].isspace() and not line[2].isspace() for line in lines[begin : begin + 3]] == [True, True, True]
+
+
 def test_status_shows_routes_only_where_the_difference_is_certain() -> None:
     unsure = effect("revenue", 1.5, "berlin", verdict="not known yet")
     shown = " ".join(status_lines({**RELEASE, "effects": [effect("revenue", 1.0), unsure]}))

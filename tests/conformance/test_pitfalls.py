@@ -245,7 +245,7 @@ def test_body_over_the_limit_is_refused(client: httpx.Client, zoo_gateway: Gatew
     [
         ("POST", "/v2/models/nothing/infer", 404, "'nothing'"),
         ("POST", "/v2/models/doubling/versions/9/infer", 404, "served are 1"),
-        ("POST", "/v2/models/doubling/versions/one/infer", 404, "served are 1"),
+        ("POST", "/v2/models/doubling/versions/one/infer", 404, "numbers from 1 as its versions; served are 1"),
         ("POST", "/v2/models/doubling/versions/-1/infer", 404, "served are 1"),
         ("GET", "/v2/models/nothing", 404, "'nothing'"),
         ("GET", "/v2/models/nothing/ready", 404, "'nothing'"),

@@ -54,6 +54,8 @@ def test_explain_live_takes_a_stop_into_account(running: GatewayProcess) -> None
     command(running.config, "stop", "flawed")
     assert "the candidate is stopped" in command(running.config, *question, "--live").stdout
     assert "the candidate is stopped" not in command(running.config, *question).stdout
+    at_url = command(running.config.parent / "absent.yaml", *question, "--url", running.control_url)
+    assert "the candidate is stopped" in at_url.stdout
 
 
 def test_impossible_order_prints_one_line_and_exits_with_1(running: GatewayProcess) -> None:

@@ -1,5 +1,6 @@
 """Decoding request bodies: accepted values keep their value, a refusal says which tensor and why."""
 
+import gzip
 import json
 import math
 import struct
@@ -91,7 +92,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"shape": 2}, ["'x'", "shape"]),
     ({"shape": [-2]}, ["'x'", "-2"]),
     ({"shape": [2.0]}, ["'x'", "2.0"]),
-    ({"shape": [True, 2]}, ["'x'", "True"]),
+    ({"shape": [True, 2]}, ["'x'", "[true, 2]"]),
     ({"shape": ["2"]}, ["'x'", "'2'"]),
     ({"shape": [1] * 33}, ["'x'", "32"]),
     ({"shape": [2**31, 2**31, 2**31], "data": [1, 2]}, ["'x'", "needs", "2"]),
@@ -106,7 +107,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"data": {"0": 1}}, ["'x'", "list"]),
     ({"data": None}, ["'x'", "list"]),
     ({"data": ...}, ["'x'", "neither data nor"]),
-    ({"data": [1, None]}, ["'x'", "data[1]", "None", "FP32"]),
+    ({"data": [1, None]}, ["'x'", "data[1]", "null", "FP32"]),
     ({"data": [1, "2"]}, ["'x'", "data[1]", "'2'"]),
     ({"data": [1, [2]]}, ["'x'", "data[1]"]),
     ({"data": [1, 1e39]}, ["'x'", "data[1]", "1e+39", "FP32"]),
@@ -278,3 +279,19 @@ def test_raw_body_is_decoded(spec: TensorSpec, raw: bytes, shape: tuple[int, ...
 def test_raw_body_of_a_wrong_size_is_refused(spec: TensorSpec, size: int, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         decode_raw(bytes(size), spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (gzip.compress(b"{}"), "a compressed body needs the header content-encoding: gzip"),
+        (b'{"instances": [[1]]}', '"inputs" is missing'),
+        (b'{"inputs": {}}', '"inputs" must be a list'),
+        (b'{"inputs": [1], "id": 5}', '"id" must be a string, got 5'),
+        (b'{"inputs": [1], "id": true}', '"id" must be a string, got true'),
+    ],
+)
+def test_body_of_a_wrong_form_is_refused_with_the_remedy(text: bytes, says: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        decode_request(text)
+    assert says in str(refusal.value)

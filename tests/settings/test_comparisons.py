@@ -48,13 +48,18 @@ def test_what_is_counted_is_no_outcome(metric: str) -> None:
         ({"metric": "metrics.a", "direction": "increase"}, "metrics.a needs a range"),
         ({"metric": "metrics.a", "range": [0, 1]}, "metrics.a needs a direction"),
         ({"metric": "metrics."}, "'metrics.' cannot be compared; what can are failures"),
-        ({"metric": "accuracy"}, "'accuracy' cannot be compared"),
+        ({"metric": "accuracy"}, "'accuracy' cannot be compared; write wrong_feedback, which compares both versions"),
+        ({"metric": "candidate.error_rate"}, "cannot be compared; write failures"),
         ({"metric": "wrong"}, "'wrong' cannot be compared"),
         ({"metric": 7}, "7 cannot be compared"),
         ({"metric": "failures", "tolerance": 0.1}, "failures has no tolerance"),
         ({"metric": "complaints", "feedback_delay": "1h"}, "complaints has no feedback_delay"),
         ({"metric": "wrong_feedback", "range": [0, 1]}, "wrong_feedback has no range"),
-        ({"metric": "loss", "tolerance": 1}, "tolerance must be from 0 to less than the range's width, which is 1"),
+        (
+            {"metric": "loss", "tolerance": 1},
+            "less than the range's width, which is 1; without `range` it is",
+        ),
+        ({**REVENUE, "tolerance": 500}, "less than the range's width, which is 500 "),
         ({"metric": "loss", "tolerance": -0.1}, "tolerance must be from 0"),
         ({"metric": "loss", "range": [1, 1]}, "a range is two numbers"),
         ({"metric": "loss", "range": [1]}, "a range is two numbers, such as .*, not 1"),
@@ -86,7 +91,29 @@ def test_live_metric_is_known(metric: str) -> None:
     assert ConditionSettings.model_validate({"metric": metric, "below": 1}).metric == metric
 
 
-@pytest.mark.parametrize("metric", ["candidate..loss", "loss", "gateway.loss", "candidate.metrics.", "canary.loss", 5])
+@pytest.mark.parametrize(
+    ("metric", "meant"),
+    [
+        ("error_rate", "candidate.error_rate or stable.error_rate"),
+        ("loss", "candidate.loss or stable.loss"),
+        ("metrics.revenue", "candidate.metrics.revenue or stable.metrics.revenue"),
+        ("candidate.acuracy", "candidate.accuracy"),
+    ],
+)
+def test_live_metric_that_is_meant_is_named(metric: str, meant: str) -> None:
+    with pytest.raises(ValidationError, match=rf"'{metric}' is not known; did you mean {meant}\?"):
+        ConditionSettings.model_validate({"metric": metric, "below": 1})
+
+
+@pytest.mark.parametrize(
+    ("sides", "problem"), [({}, "needs either below or above"), ({"below": 1, "above": 2}, "has both below and above")]
+)
+def test_condition_has_one_side(sides: dict[str, int], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        ConditionSettings.model_validate({"metric": "gateway.inflight", **sides})
+
+
+@pytest.mark.parametrize("metric", ["candidate..loss", "gateway.loss", "candidate.metrics.", "canary.loss", 5])
 def test_unknown_live_metric_is_refused(metric: object) -> None:
     with pytest.raises(ValidationError, match=r"is not known; metrics are stable\.error_rate"):
         ConditionSettings.model_validate({"metric": metric, "below": 1})

@@ -214,3 +214,30 @@ def test_version_too_large_for_a_prediction_id_is_refused() -> None:
     for version in (2**32, 20261126163839123456):
         with pytest.raises(SettingsError, match=r"models\.m\.stable: .* 4294967295 is the largest"):
             parse(f"models: {{m: {{stable: {version}}}}}", RoutingSettings, "r")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("weight: yes", "true is not understood"),
+        ("weight: null", "null is not understood"),
+        ("weight: 5, while: off", "must be a list; it is false"),
+    ],
+)
+def test_wrong_value_is_shown_as_yaml_spells_it(written: str, shown: str) -> None:
+    routes = f"[{{name: r, {written}}}]"
+    assert shown in refusal(f"models: {{m: {{stable: 1, candidate: 2, split: {{routes: {routes}}}}}}}", RoutingSettings)
+
+
+def test_duration_without_a_unit_gets_small_and_large_ones_as_examples() -> None:
+    file = "models: {m: {stable: 1, rescue: {timeout: 500}}}"
+    assert "500 needs a unit of time: us, ms, s, m, h or d; write for example 500ms or 500s" in refusal(
+        file, RoutingSettings
+    )
+
+
+def test_weights_of_ramp_and_mirror_may_have_a_percent_sign() -> None:
+    text = "models: {m: {stable: 1, ramp: {weights: [%s]}, mirror: {weight: %s}}}"
+    signed, plain = (parse(text % values, RoutingSettings, "") for values in (("0.1%, 5%", "10%"), ("0.1, 5", "10")))
+    assert signed == plain
+    assert "101%' is not a percentage from 0 to 100" in refusal(text % ("5", "101%"), RoutingSettings)

@@ -100,6 +100,7 @@ class LoadRequestHandler:
             pool.config = config = replace(pool.config, unloaded=pool.config.unloaded | {name})
             _set_config(pool, config)
         _raise(errors)
+        log.warning("'%s' was unloaded, as a client asked: requests get 404 until it is loaded again", name)
 
     async def _load(self, name: str, candidate: int | None) -> None:
         control, pool = self._control, self._control.pool

@@ -24,8 +24,8 @@ def undo_point(memory: ReleaseMemory, model: str, repository: Repository) -> tup
     one = memory[model]
     if one.candidate is not None:
         raise Conflict(
-            f"'{model}' has a candidate again, version {one.candidate}: what was promoted before cannot be undone;"
-            " to go back, name the versions in the routing file"
+            f"'{model}' has a candidate, version {one.candidate}: a promotion can be undone only until there is another"
+            " candidate; to go back to an earlier stable version, name it in the routing file"
         )
     if one.undo is None:
         raise Conflict(

@@ -53,7 +53,7 @@ function noteOn(effects) {
   if (!overall) return "";
   const rough = effects.some((one) => one.asymptotic && one.low !== null) ? " Where the metric has no range in the routing file, that holds for many outcomes only." : "";
   const often = effects.some((one) => one.form === "ratio") ? " ×: how many times as often as for stable." : "";
-  return `Candidate minus stable, since this release began. The bar holds the true difference with a probability of ${percent(100 * overall.level)}, however often you look.${often}${rough}`;
+  return `Candidate minus stable, since this release began, each outcome compared with others of its route, and weighed by both versions' chances of it: where weights differ or have changed, that is not the difference of the two means. The bar holds the true difference with a probability of ${percent(100 * overall.level)}, however often you look.${often}${rough}`;
 }
 
 /** Whether somebody has said which direction is better. */
@@ -102,7 +102,7 @@ class EffectRow {
     say(this.verdict, one.verdict === UNKNOWN ? "not known" : one.verdict);
     const text = one.effect === null ? "" : differenceText(one.effect, one.form) + (known ? `, ${intervalText(one)}` : "");
     say(this.difference, text);
-    const more = one.words.startsWith(one.verdict) ? one.words.slice(one.verdict.length).replace(/^[:;] /, "") : one.words;
+    const [, more] = one.words.match(`^${one.verdict}(?:$|[:;] )(.*)`) ?? ["", one.words]; // "no worse than 5" is shown whole
     say(this.detail, [sides(one), more].filter(Boolean).join("; "));
     this.bar.setAttribute("aria-label", `${[one.label, one.route].filter(Boolean).join(" on ")}: ${text || "nothing to compare yet"}; ${one.words}`);
     if (known) this.draw(one, ROOM * scale || 1);

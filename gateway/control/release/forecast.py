@@ -2,12 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.control.guards.comparisons import Assessment, GuardVerdict
 from gateway.control.guards.evidence import HARMLESS_RATIOS, TOLERATED_RATIO, alpha_of
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Stage
 from gateway.routing.buckets import BUCKETS
+
+WITHOUT_SAFETY: Final = (
+    "which only failures give (`advance: no-violation` would need an interval with requests and without violations)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,7 @@ def _blocked_on(controller: Controller, assessment: Assessment, left_s: float | 
         case Stage.RAMPING if left_s:
             return f"the interval to end, in {left_s:.0f} s"
         case Stage.RAMPING if assessment.failures.verdict is not GuardVerdict.SAFE:
-            without = "with advance: no-violation, an interval with requests and without violations"
-            return "; ".join((f"evidence of safety ({without})", *assessment.failures.notes))
+            return "; ".join((f"evidence of safety, {WITHOUT_SAFETY}", *assessment.failures.notes))
         case _:
             return ""
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.hard_examples import HardExample
+from gateway.offline.analysis.input_summary import InputSummary
 from gateway.offline.analysis.label_conflicts import LabelConflict
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, Slice
 from gateway.offline.analysis.version_text import metric_rows, more_text, summary_of_effect
@@ -171,9 +172,13 @@ def _examples(title: str, analysis: Analysis, examples: Sequence[HardExample]) -
     for one in examples[:MAX_SHOWN]:
         margin = "-" if one.margin is None else f"{one.margin:.3f}"
         more = (truth_text(one.truth), f"{one.loss:.4g}") if known else (margin, name_of(one.other))
-        cells = (one.customer or "-", name_of(one.predicted), *more, one.input.text or "--html")
+        cells = (one.customer or "-", name_of(one.predicted), *more, _input_text(one.input))
         table.add_row(one.prediction_id, *map(_cell, cells))
     return table
+
+
+def _input_text(summary: InputSummary) -> str:
+    return summary.text or ("a picture, in the report of --html" if summary.picture else "-")
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:

@@ -14,6 +14,7 @@ FIELDS: Final = (PREDICTION_ID, "row", "truth", "reward", "metrics", "comment")
 KEYS: Final = frozenset((PREDICTION_ID, "row"))  # which say of what a line is the feedback
 OUTCOMES: Final = ("truth", "reward", "metrics")  # feedback has at least one of them
 METRIC: Final = "metrics."
+_SEPARATORS: Final = {";": "semicolons", "\t": "tabs"}  # as spreadsheets write CSV in some languages
 _MAX_ID: Final = 1024  # characters; the gateway's own ids have about 75
 
 
@@ -64,6 +65,11 @@ class Columns:
     def check(self, names: Sequence[str]) -> None:
         """Raise GatewayError unless there is a column of ids, and one that says something of them."""
         found = {name for name in self.fields_of(names) if name}
+        if len(names) == 1 and (other := next((one for one in _SEPARATORS if one in names[0]), None)):
+            raise GatewayError(
+                f"its first line has no comma: {names[0]:.200}; the cells seem to be separated by {_SEPARATORS[other]},"
+                " but must be separated by commas"
+            )
         there = f"the columns are {', '.join(names)}; name others with --map FIELD=COLUMN"
         if missing := sorted(set(self.mapped.values()) - set(names)):
             raise GatewayError(f"--map: there is no column '{missing[0]}': the columns are {', '.join(names)}")
@@ -128,7 +134,7 @@ def _problem(said: Mapping[str, Any]) -> str:
     try:
         orjson.dumps(said)
     except TypeError as error:
-        return f"holds a value that JSON has not: {error}"
+        return f"holds a value that JSON cannot express: {error}"
     return ""
 
 

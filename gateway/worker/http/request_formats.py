@@ -7,6 +7,7 @@ import orjson
 
 from gateway.errors import InvalidRequest, UnsupportedMedia
 from gateway.protocol.decode import decode_document, decode_raw, decode_strict, restate_request
+from gateway.protocol.elements import short
 from gateway.protocol.json_constants import parse
 from gateway.protocol.json_text import NotJson
 from gateway.protocol.tensors import InferRequest, TensorSpec
@@ -58,7 +59,9 @@ def json_length(headers: Headers) -> int | None:
         return None
     length = length.strip(b" \t")
     if not length.isdigit() or len(length) > 18:
-        raise InvalidRequest(f"Inference-Header-Content-Length must be a number of bytes, got {length[:40]!r}")
+        raise InvalidRequest(
+            f"Inference-Header-Content-Length must be a number of bytes, got {short(length[:40].decode('latin-1'))}"
+        )
     return int(length)
 
 

@@ -41,7 +41,7 @@ def refusal(running: GatewayProcess, **body: Any) -> str:
 
 
 def test_undo_makes_the_old_stable_serve_again(running: GatewayProcess) -> None:
-    assert "has a candidate again" in refusal(running)
+    assert "has a candidate, version 2" in refusal(running)
     post(running, "releases/flawed/promote", reason="better")
     assert release(running)["undo_to"] == 1
     shutil.move(running.config.parent / "models/flawed/1", running.config.parent / "away")

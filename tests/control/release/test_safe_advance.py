@@ -7,13 +7,13 @@ import pytest
 from gateway.control.guards.evidence import log_safety
 from gateway.control.release.actions import Advance
 from gateway.control.release.audit import LN_10, recompute
-from gateway.control.release.forecast import progress
+from gateway.control.release.forecast import WITHOUT_SAFETY, progress
 from gateway.control.release.persistence import dump, load
 from gateway.shm.failure_events import FailureEvent, FailureKind
 from tests.control.release.running import ERRORS, RAMP, Running, release
 
 SAFE = {**RAMP, "weights": [20, 50, 100], "advance": "safe"}
-FORECAST = "evidence of safety (with advance: no-violation, an interval with requests and without violations)"
+FORECAST = f"evidence of safety, {WITHOUT_SAFETY}"
 
 
 def failures(

@@ -109,6 +109,8 @@ def test_line_of_a_wrong_form_has_its_error(tmp_path: Path, line: str, error: st
         ("f.csv", "", "is empty"),
         ("f.csv", "id,truth\n", "no column is called prediction_id: the columns are id, truth"),
         ("f.csv", "prediction_id,label\n", "no column is called truth, reward"),
+        ("f.csv", "prediction_id;truth\n", "prediction_id;truth; the cells seem to be separated by semicolons"),
+        ("f.csv", "prediction_id\ttruth\n", "separated by tabs"),
         ("f.csv", 'prediction_id,truth\na,"b\n', "line 2: unexpected end of data"),
         ("f.csv", b"prediction_id,truth\na,\xff\n", "is not UTF-8"),
         ("f.parquet", "nothing", "is not a Parquet file"),

@@ -200,7 +200,7 @@ async def test_entry_without_a_valid_prediction_id_is_refused_alone(tmp_path: Pa
         ({"truth": "2"}, "truth '2' is not a class"),
         ({"truth": 1.5}, "truth 1.5 is not a class"),
         ({"truth": -1}, "truth -1 is not a class"),
-        ({"truth": True}, "truth True is not a class"),
+        ({"truth": True}, "truth true is not a class"),
         ({"truth": [9]}, "truth[0] 9 is not a class"),
         ({"truth": [1, 1]}, "truth is a list of 2, but the request had one row"),
         ({"truth": {"box": [1, 2]}}, "truth an object of 1 keys is not a class"),

@@ -304,7 +304,7 @@ def test_outcomes_of_further_outputs_have_their_name(tmp_path: Path) -> None:
         ("pets", 2, {"metrics": {"sales": [1, 2, 3]}}, "metrics.sales is a list of 3"),
         ("pets", 1, {"truth": ["dog", "cat"]}, "truth is a list of 2, but the request had one row"),
         ("price", 1, {"truth": "12"}, "truth '12' is not a number from -1e+12 to 1e+12, as 'y' is a regression"),
-        ("price", 1, {"truth": True}, "truth True is not a number"),
+        ("price", 1, {"truth": True}, "truth true is not a number"),
         ("price", 1, {"truth": 1e13}, "is not a number from -1e+12"),
         ("price", 2, {"truth": 1}, "the request had 2 rows"),
         ("tags", 1, {"truth": "red"}, "truth 'red' is not a list of labels of 'y', which is multilabel; its labels"),
