@@ -230,8 +230,7 @@ class Batcher:
         if self._detector is not None and not self._all_threaded and not self._detector.host_was_busy:
             self._all_threaded = True
             self._set_queueing(True)
-            batch = Batch(items, sum(item.rows for item in items), RunOptions())
-            self._detector.verify(batch, ns, self._on_verified)
+            self._detector.verify(items, ns, self._on_verified)
 
     def _on_verified(self, model_is_slow: bool) -> None:
         self._all_threaded = model_is_slow

@@ -10,10 +10,13 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from gateway.backends.batch import Batch, Run
+from onnxruntime import RunOptions
+
+from gateway.backends.batch import Batch, BatchItem, Run
+from gateway.backends.signature import Feeds
 
 LONG_RUN_NS: Final = 5_000_000  # for a run on the event loop
 SAMPLE_INTERVAL_NS: Final = 2_000_000  # the age up to which a sample is used; a sample costs about 0.3 us
@@ -44,11 +47,14 @@ class SlowRunDetector:
         """Whether the run that has just ended had too little processor time to be long because of the model."""
         return time.thread_time_ns() - self._sampled_ns < self._threshold_ns
 
-    def verify(self, batch: Batch, ns: int, then: Callable[[bool], None]) -> None:
-        """Repeat `batch`, which took `ns` on the running event loop, in a thread; then call `then` on the loop with the
-        result: whether it takes as long again.
+    def verify(self, items: Sequence[BatchItem], ns: int, then: Callable[[bool], None]) -> None:
+        """Repeat a run of `items`, which took `ns` on the running event loop, in a thread; then call `then` on the loop
+        with the result: whether it takes as long again. Their inputs are copied: once they are answered, those may
+        become another call's.
         """
         loop = asyncio.get_running_loop()
+        copies = [BatchItem(_copied(item.feeds), item.rows, item.deadline_ns, loop) for item in items]
+        batch = Batch(copies, sum(item.rows for item in items), RunOptions())
 
         def repeat() -> None:
             busy_ns = _cpu_ns(batch, self._run)
@@ -69,6 +75,10 @@ class SlowRunDetector:
         except RuntimeError:  # no thread can be started: undecided until the next long run
             timeout.cancel()
             loop.call_soon(then, False)
+
+
+def _copied(feeds: Feeds) -> Feeds:
+    return {name: array.copy() for name, array in feeds.items()}
 
 
 def _terminate(batch: Batch) -> None:

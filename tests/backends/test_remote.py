@@ -90,6 +90,7 @@ def never() -> bool:
 
 
 BIG = b"x" * 70000
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 HOSTILE: list[tuple[str, Answer, type[RequestError]]] = [
     ("garbage", writes(b"\x00\xff" * 100, close=True), ModelFailed),
     ("nothing", writes(close=True), ModelFailed),
@@ -118,6 +119,10 @@ HOSTILE: list[tuple[str, Answer, type[RequestError]]] = [
     ("503", writes(http(b"", "503 Busy")), Overloaded),
     ("400", writes(http(b'{"error":"x is odd"}', "400 Bad")), InvalidRequest),
     ("301", writes(http(b"", "301 Moved", "Location: http://127.0.0.1:1/")), ModelFailed),
+    ("a trailer without an end", writes(CHUNKED + b"0\r\nX: ", *[BIG] * 40), ModelFailed),
+    ("the name of a trailer without an end", writes(CHUNKED + b"0\r\n", *[BIG] * 40), ModelFailed),
+    ("a chunk's extension without an end", writes(CHUNKED + b"5;", *[BIG] * 40), ModelFailed),
+    ("100 without an end", writes(*[b"HTTP/1.1 100 Continue\r\n\r\n" * 4000] * 40), ModelFailed),
     ("101", writes(b"HTTP/1.1 101 Up\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", close=True), ModelFailed),
 ]  # fmt: skip
 
@@ -139,8 +144,10 @@ def test_what_a_hostile_server_sends(tmp_path: Path, answer: Answer, error: type
 
 def test_unusual_but_valid_responses(tmp_path: Path) -> None:
     chunked = b"".join(b"%x\r\n%c\r\n" % (1, byte) for byte in doubled()) + b"0\r\n\r\n"
+    trailed = chunked[:-2] + b"Inference-Header-Content-Length: 3\r\n\r\n"
     valid = [
-        writes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked),
+        writes(CHUNKED + chunked),
+        writes(CHUNKED + trailed),
         writes(b"HTTP/1.1 100 Continue\r\n\r\n", http(doubled())),
         writes(b"HTTP/1.0 200 OK\r\n\r\n" + doubled(), close=True),
         writes(http(doubled(), "200 OK", "Connection: close"), close=True),

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime import RunOptions
 
+from gateway.backends.batch import BatchItem
 from gateway.backends.batcher import NEVER_NS
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.in_worker import in_worker
 from gateway.backends.loaded_version import load_version
 from gateway.backends.loop_limits import LoopLimits
+from gateway.backends.onnx import Result
 from gateway.backends.signature import Feeds
-from gateway.backends.slow_runs import LONG_RUN_NS
+from gateway.backends.slow_runs import LONG_RUN_NS, SlowRunDetector
 from gateway.backends.version import ModelVersion
 from gateway.errors import DeadlineExceeded
 from gateway.settings.model import ModelSettings
@@ -159,3 +163,26 @@ def test_answer_after_its_deadline_is_deadline_exceeded(tmp_path: Path, patience
         await version.close()
 
     asyncio.run(scenario())
+
+
+def test_repeated_run_has_inputs_of_its_own() -> None:
+    """Those of a version's process are in its worker's memory, and become another call's once they are answered."""
+    seen: list[float] = []
+    answered = threading.Event()
+
+    def run(feeds: Feeds, options: RunOptions | None) -> list[Result]:
+        answered.wait(30)
+        seen.append(float(feeds["x"][0]))
+        return []
+
+    async def scenario() -> None:
+        memory = np.array([1.0])
+        ended = asyncio.Event()
+        item = BatchItem({"x": memory[:]}, 1, NEVER_NS, asyncio.get_running_loop())
+        SlowRunDetector("m", run, 1).verify([item], LONG_RUN_NS, lambda slow: ended.set())
+        memory[0] = 777.0
+        answered.set()
+        await asyncio.wait_for(ended.wait(), 30)
+
+    asyncio.run(scenario())
+    assert seen == [1.0]

@@ -273,7 +273,10 @@ class ProcessBackend:
             if item.done():
                 continue
             alone = item.number == link.alone
-            item.losses += 1
+            if (held := item.number in link.held) and not self._patient:
+                self._hold(item)
+                continue
+            item.losses += not held
             if self._patient and not self._closed and not (alone and item.losses > 1) and item.losses <= MAX_REPEATS:
                 again.append(item)  # it may be the cause, or another call of any worker
             elif self._patient:

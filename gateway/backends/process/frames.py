@@ -26,6 +26,11 @@ class FrameReader:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def amid_frame(self) -> bool:
+        """Whether the last bytes are the beginning of a frame."""
+        return bool(self._rest)
+
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames completed by `data`. Raises FrameError."""
         data = self._rest + data if self._rest else data

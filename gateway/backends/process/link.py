@@ -35,13 +35,14 @@ log: Final = logging.getLogger("gateway.backends")
 class Link(asyncio.Protocol):
     """The worker's end of a connection. `memory`: the memory that the process writes answers to. `received` is called
     with each frame, `lost` once when the connection has ended; then `alone` is the number of the call that was alone in
-    the process, 0 if none was.
+    the process, 0 if none was, and `held` are the numbers of the calls that were never sent.
     """
 
     def __init__(self, memory: ArenaView, received: Received, lost: Callable[["Link"], None]) -> None:
         self.memory = memory
         self.answers = TensorReader(memory)
         self.alone = 0
+        self.held: list[int] = []
         self.greeted: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._received = received
         self._lost = lost
@@ -83,6 +84,7 @@ class Link(asyncio.Protocol):
         process, which on a busy core costs as much as ten calls.
         """
         self._told = self._read
+        self.held.append(number)
         self._unsent.append(frame(CALL, number, CALL_HEAD.pack(alone, deadline_ns, self._read, offset) + layout))
         if deadline_ns - time.monotonic_ns() < HURRY_NS:
             self._send_all()
@@ -98,6 +100,7 @@ class Link(asyncio.Protocol):
         unsent, self._unsent = self._unsent, []
         if unsent and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(unsent))
+            self.held.clear()
 
     def was_read(self) -> None:
         """Note that the last answer has been copied. The next call tells it, or else a frame of its own."""

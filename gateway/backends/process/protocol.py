@@ -54,8 +54,8 @@ KINDS: Final[dict[str, type[RequestError]]] = {
 
 def described(error: Exception) -> bytes:
     """An error as the payload of ERROR."""
-    kind = type(error).__name__
-    return orjson.dumps([kind, str(error)] if kind in KINDS else [ModelFailed.__name__, f"{kind}: {error}"])
+    kind, text = type(error).__name__, str(error).encode(errors="replace").decode()
+    return orjson.dumps([kind, text] if kind in KINDS else [ModelFailed.__name__, f"{kind}: {text}"])
 
 
 def raised(payload: bytes) -> RequestError:

@@ -132,7 +132,7 @@ class Server:
         for connection in connections:
             connection.send_all()
 
-    def counts(self, batch: Batch | None) -> bool:
+    def counts(self, batch: Batch) -> bool:
         """Whether this is the first call for this batch; the answers of a batch are sent one after the other."""
         new, self._counted = batch is not self._counted, batch
         return new
@@ -160,7 +160,6 @@ class Connection(asyncio.Protocol):
             self.arena.close()
             raise ArenaError("there is no shared memory left")
         self._alone = alone  # the first block
-        self._loop = asyncio.get_running_loop()
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, ServedCall] = {}
@@ -177,7 +176,7 @@ class Connection(asyncio.Protocol):
         try:
             frames = list(self._frames.feed(data))
             for kind, number, payload in frames:
-                self._execute(kind, number, payload, len(frames) == 1)
+                self._execute(kind, number, payload, len(frames) == 1 and not self._frames.amid_frame)
         except VIOLATIONS as error:
             log.error("a worker violates the protocol, and its connection is closed: %r", error)
             assert self._transport is not None
@@ -198,7 +197,7 @@ class Connection(asyncio.Protocol):
         self._server.ended(self)
 
     def _execute(self, kind: int, number: int, payload: bytes, only: bool) -> None:
-        """Execute one frame. `only`: no other has come with it."""
+        """Execute one frame. `only`: no other has come with it, not even in part."""
         if kind == CALL:
             alone, deadline_ns, read, offset = CALL_HEAD.unpack_from(payload)
             self._free(read)
@@ -241,14 +240,15 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             self._send(ERROR, number, described(error))
         else:
-            self._answer(number, answer, time.monotonic_ns() - began_ns, counts=True)
-        self._mark_alone(0)
+            self._answer(number, answer, time.monotonic_ns() - began_ns, None)
+        finally:
+            self._mark_alone(0)
 
     def _call(self, number: int, deadline_ns: int, alone: bool, feeds: Feeds) -> None:
         if self._server.batcher is None:
             self._send(ERROR, number, described(Overloaded("the version could not be loaded")))
             return
-        call = ServedCall(number, feeds, deadline_ns, self._loop, self._mark_alone, self._done)
+        call = ServedCall(number, feeds, deadline_ns, asyncio.get_running_loop(), self._mark_alone, self._done)
         self._calls[number] = call
         self._server.batcher.put(call, alone=alone)
 
@@ -270,11 +270,10 @@ class Connection(asyncio.Protocol):
             assert isinstance(error, Exception)
             self._send(ERROR, number, described(error))
         else:
-            run_ns = 0 if batch is None else batch.ended_ns - batch.started_ns
-            self._answer(number, call.result(), run_ns, counts=self._server.counts(batch))
+            self._answer(number, call.result(), batch.ended_ns - batch.started_ns if batch else 0, batch)
 
-    def _answer(self, number: int, answer: Answer, run_ns: int, *, counts: bool) -> None:
-        """Write an answer to the memory and announce it. `counts`: it is its run's first."""
+    def _answer(self, number: int, answer: Answer, run_ns: int, batch: Batch | None) -> None:
+        """Write an answer to the memory and announce it. `batch`: its own, if it was not alone."""
         try:
             written = self._outputs.write(list(zip(self._server.outputs, answer, strict=True)))
             if written is None:
@@ -284,6 +283,7 @@ class Connection(asyncio.Protocol):
             return
         block, layout = written
         self._unread.append(block)
+        counts = batch is None or self._server.counts(batch)
         head = ANSWER_HEAD.pack(block.offset, answer.queued_ns, run_ns, answer.batch_rows, counts)
         self._send(ANSWER, number, head + layout)
 

@@ -68,8 +68,12 @@ class TensorWriter:
         block = self._arena.take(extent)
         if block is None:
             return None
-        for start, data in zip(starts, arrays, strict=True):
-            _put(block.view, start, data)
+        try:
+            for start, data in zip(starts, arrays, strict=True):
+                _put(block.view, start, data)
+        except BaseException:
+            self._arena.give_back(block)
+            raise
         return block, layout
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Final
 
 IDLE_S: Final = 30e-6  # an iteration of the loop that takes less has not handled a request
-BUSY_S: Final = 2e-3  # after that, it runs however busy the loop is
+BUSY_S: Final = 2e-3
 
 
 class WhenIdle:
-    """Runs `run` when an iteration of the loop has been empty since `start`, at the latest after BUSY_S. `clock`: in
-    seconds.
+    """Runs `run` in the first iteration of the loop after `start` that has been empty, or in the first after BUSY_S,
+    however busy. `clock`: in seconds.
     """
 
     def __init__(self, run: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,8 +22,11 @@ class WhenIdle:
         self._waits = False
 
     def start(self) -> None:
-        """Have it run soon, once, however often this is called until then."""
-        if not self._waits:
+        """Have it run soon, once, however often this is called until then; at once if that is due."""
+        if self._waits:
+            if self._clock() - self._began_s >= BUSY_S:
+                self._run()
+        else:
             self._waits = True
             self._began_s = self._looked_s = self._clock()
             self._loop.call_soon(self._look)

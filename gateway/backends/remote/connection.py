@@ -13,6 +13,7 @@ import httptools
 MAX_HEAD_BYTES: Final = 65536
 MAX_BODY_BYTES: Final = 256 << 20
 MAX_HEADERS: Final = 200
+MOST_FRAMING: Final = 16  # bytes to each byte of the body, as if that came in chunks of one
 JOINED_BYTES: Final = 8192  # up to here a copy is cheaper than a system call with several buffers
 
 
@@ -60,14 +61,14 @@ class Connection(asyncio.Protocol):
         self._response = Response()
         self._parts: list[bytes] = []
         self._size = self._head = 0  # bytes of the body, and of the headers
-        self._raw_head = 0  # bytes that have come before the headers were complete
+        self._raw = 0  # bytes that have come before
         self.open = False
 
     def send(self, parts: Sequence[bytes | memoryview], done: Done) -> None:
         """Send one request; `done` is called once, with its response or with what went wrong."""
         self._done, self._received, self._used = done, False, self._used + 1
         self._complete = self._surplus = False
-        self._response, self._raw_head = Response(), 0
+        self._response, self._raw, self._size = Response(), 0, 0
         if sum(map(len, parts)) <= JOINED_BYTES:
             self._transport.write(b"".join(parts))
         else:
@@ -88,11 +89,10 @@ class Connection(asyncio.Protocol):
             self.abort()  # nothing was asked
             return
         self._received = True
-        if not self._response.status:  # else a header without an end would be kept
-            self._raw_head += len(data)
-            if self._raw_head > MAX_HEAD_BYTES + len(data):
-                self._fail(f"the header of its response has more than {MAX_HEAD_BYTES} bytes")
-                return
+        if self._raw - self._size > MAX_HEAD_BYTES + MOST_FRAMING * self._size:  # a header or trailer without an end
+            self._fail(f"its response has more than {MAX_HEAD_BYTES} bytes beside the body")
+            return
+        self._raw += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -127,6 +127,8 @@ class Connection(asyncio.Protocol):
             self._refuse(f"the header of its response has more than {MAX_HEAD_BYTES} bytes")
         if len(headers) >= MAX_HEADERS:
             self._refuse(f"its response has more than {MAX_HEADERS} headers")
+        if self._response.status:  # a trailer: no header of the response may be replaced once it has been heeded
+            return
         headers[name] = value
         self._sized |= name in (b"content-length", b"transfer-encoding")
 

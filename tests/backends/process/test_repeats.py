@@ -14,7 +14,7 @@ from tests.backends.onnx_models import looping
 from tests.backends.process.test_version_process import PATIENCE_S, on_uvloop, processes, soon_ns
 
 
-def test_call_is_repeated_at_most_three_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_call_is_repeated_only_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "ALONE", SimpleNamespace(size=8, unpack=lambda _: (0,)))  # the cause is not named
 
     async def scenario() -> None:
@@ -24,7 +24,7 @@ def test_call_is_repeated_at_most_three_times(tmp_path: Path, monkeypatch: pytes
             async with asyncio.timeout(PATIENCE_S):
                 while not item.done():
                     link = backend._link
-                    if link is not None and backend._calls:
+                    if link is not None and backend._calls and not link.held:
                         losses += 1
                         link.close()
                     await asyncio.sleep(0)

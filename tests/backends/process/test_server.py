@@ -84,8 +84,8 @@ class Worker:
 
 
 class Bench:
-    """A process with workers, whose runs note their rows and the workers' marks meanwhile. A run of 13 fails, one of 14
-    gives an output too many. Those in threads wait for `go`. `on_loop`: whether any run on the event loop.
+    """A process with workers, whose runs note their rows and the workers' marks meanwhile. Runs of 13 and 15 fail, one
+    of 14 gives an output too many. Those in threads wait for `go`. `on_loop`: whether any run on the event loop.
     """
 
     def __init__(self, *, on_loop: bool) -> None:
@@ -108,6 +108,8 @@ class Bench:
             self.go.wait(PATIENCE_S)
         if feeds["x"][0, 0] == 13:
             raise ModelFailed("unlucky")
+        if feeds["x"][0, 0] == 15:
+            raise ModelFailed("no text: \udc80")
         return [feeds["x"] * 2] * (2 if feeds["x"][0, 0] == 14 else 1)
 
     async def end(self) -> None:
@@ -203,6 +205,40 @@ def test_answer_that_cannot_be_written_fails_its_call_and_leaves_the_connection(
         assert {type(raised(payload)) for _, _, payload in found} == {ModelFailed}
         ((kind, number, _),) = await worker.asked(worker.call(5, later_ns()), 1)
         assert (kind, number, worker.mark()) == (ANSWER, 5, 0)
+
+    on_uvloop(scenario)
+
+
+def test_batch_counts_with_the_first_answer_that_can_be_written() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        take, takes = worker.connection.arena.take, iter([False, True, True])
+        worker.connection.arena.take = lambda size: take(size) if next(takes) else None  # type: ignore[method-assign]
+        found = await worker.asked(b"".join(worker.call(number, later_ns()) for number in (1, 2, 3)), 3)
+        assert [(kind, number) for kind, number, _ in found] == [(ERROR, 1), (ANSWER, 2), (ANSWER, 3)]
+        assert [ANSWER_HEAD.unpack_from(payload)[4] for _, _, payload in found[1:]] == [True, False]
+
+    on_uvloop(scenario)
+
+
+def test_error_whose_text_is_no_unicode_is_reported_and_the_mark_removed() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        ((kind, number, payload),) = await worker.asked(worker.call(15, later_ns()), 1)
+        assert (kind, number, worker.mark()) == (ERROR, 15, 0)
+        assert str(raised(payload)) == "no text: ?"
+
+    on_uvloop(scenario)
+
+
+def test_calls_of_which_one_has_come_in_part_share_a_batch() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        first, second = worker.call(1, later_ns()), worker.call(2, later_ns())
+        worker.connection.data_received(first + second[:20])
+        worker.connection.data_received(second[20:])
+        found = await worker.asked(b"", 2)
+        assert [(kind, number) for kind, number, _ in found] == [(ANSWER, 1), (ANSWER, 2)]
 
     on_uvloop(scenario)
 

@@ -166,6 +166,24 @@ def test_cancelled_call_gives_its_memory_back(tmp_path: Path) -> None:
     on_uvloop(scenario())
 
 
+@pytest.mark.parametrize("patient", [True, False])
+def test_calls_that_have_not_been_sent_when_the_process_dies_were_not_in_it(tmp_path: Path, patient: bool) -> None:
+    async def scenario() -> None:
+        async with processes(tmp_path, doubling) as found:
+            backend = await found.backend(patient=patient)
+            items = [backend.submit({"x": np.ones((1, 2), np.float32)}, soon_ns()) for _ in range(3)]
+            assert backend._link is not None
+            backend._link.close()
+            await asyncio.wait(items)
+            if patient:
+                assert [item.losses for item in items] == [0, 0, 0]
+                assert all(not item.exception() for item in items)
+            else:
+                assert {type(item.exception()) for item in items} == {ProcessLost}
+
+    on_uvloop(scenario())
+
+
 def test_killed_process_fails_its_calls_at_once_and_its_successor_answers(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with processes(tmp_path, looping) as found:

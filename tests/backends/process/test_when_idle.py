@@ -36,10 +36,10 @@ async def _iterations_until_run(clock: _Clock) -> int:
 @pytest.mark.parametrize(
     ("steps_s", "iterations"),
     [
-        ((0.0, IDLE_S / 2), 1),  # nothing came
-        ((0.0, IDLE_S * 3, IDLE_S * 3, IDLE_S / 2), 3),  # requests came twice
-        ((0.0, BUSY_S / 4.5), 5),  # the loop is never idle
-        ((0.0, BUSY_S * 2), 1),  # one iteration took long
+        ((0.0, 0.0, IDLE_S / 2), 1),  # nothing came
+        ((0.0, 0.0, IDLE_S * 3, IDLE_S * 3, IDLE_S / 2), 3),  # requests came twice
+        ((0.0, 0.0, BUSY_S / 4.5), 5),  # the loop is never idle
+        ((0.0, 0.0, BUSY_S * 2), 1),  # one iteration took long
     ],
 )
 def test_it_runs_once_in_the_first_empty_iteration_and_in_a_busy_loop_in_the_end(
@@ -59,3 +59,15 @@ async def _started_again() -> list[int]:
 
 def test_it_can_be_started_again_after_it_has_run() -> None:
     assert asyncio.run(_started_again()) == [0, 1, 2]
+
+
+async def _started_within_a_long_iteration() -> int:
+    runs: list[int] = []
+    one = WhenIdle(lambda: runs.append(1), _Clock(0.0, 2 * BUSY_S))
+    one.start()
+    one.start()  # BUSY_S later
+    return len(runs)
+
+
+def test_it_runs_at_once_if_it_is_started_again_in_an_iteration_that_takes_long() -> None:
+    assert asyncio.run(_started_within_a_long_iteration()) == 1
