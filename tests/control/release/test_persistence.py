@@ -201,6 +201,23 @@ def test_what_was_slow_by_another_threshold_is_no_effect(threshold: str, counted
     assert later.stable_units + later.candidate_units == (counted or 0) + 1
 
 
+def test_key_that_was_slow_by_another_threshold_counts_again() -> None:
+    slow = {"name": "slow", "metric": "slow_requests", "threshold": "10ms"}
+    running = Running(release(comparisons=[slow]))
+    of_key = FailureEvent(0, 0, 1, 100_000, True, FailureKind.SLOW, 77)
+    running.tick(failures=[of_key])
+    for threshold, counted in (("10ms", 0), ("20ms", 1)):
+        again = restarted(running, release(comparisons=[{**slow, "threshold": threshold}]))
+        before = units_of(again)
+        again.tick(failures=[of_key])
+        assert units_of(again) == before + counted
+
+
+def units_of(running: Running) -> int:
+    """What has counted since the epoch began."""
+    return sum(one.candidate_units for one in running.controller.guards.effects())
+
+
 def test_removed_guard_no_longer_pauses_the_ramp() -> None:
     running = Running(release(limits=[LIMIT]))
     running.tick()
