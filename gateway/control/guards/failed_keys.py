@@ -39,7 +39,7 @@ class FailedKeys:
         """
         known = self._records.get(key)
         if known is None:
-            if len(self._records) < self._most:
+            if self._numbers.total() < self._most:
                 self._set(key, (weight_ppm, 1 if candidate else -1))
             return
         before, failures = known

@@ -6,7 +6,8 @@ that is not enough, and the keys that have failed are counted from each restart 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.control.guards.epoch_counts import EpochCounts, RouteCounts, counter, listed, open_chance
@@ -24,6 +25,26 @@ from gateway.routing.buckets import BUCKETS
 from gateway.shm.failure_events import NO_ROUTE
 
 FALLEN: Final = 3.0  # of the evidence of safety, from its height: twentyfold, more than chance does as a rule
+
+
+@dataclass(frozen=True, slots=True)
+class FailureMix:
+    """What has failed since the last restart: `keyless` requests, without a sticky key, and `keys`, how many sticky
+    keys have failed so many times.
+    """
+
+    keyless: int
+    keys: Mapping[int, int]
+
+    @property
+    def counted(self) -> int:
+        """The failures that count for safety: a key's once."""
+        return self.keyless + sum(self.keys.values())
+
+    @property
+    def failures(self) -> int:
+        """All."""
+        return self.keyless + sum(times * keys for times, keys in self.keys.items())
 
 
 class FailureCounts:
@@ -69,6 +90,14 @@ class FailureCounts:
     def log_safe(self) -> float:
         """The evidence of safety."""
         return self._evidence()[1]
+
+    @property
+    def mix(self) -> FailureMix:
+        """What has failed since the last restart."""
+        keys: Counter[int] = Counter()
+        for (_, _, times), number in self._failed.counts.items():
+            keys[times] += number
+        return FailureMix(self._keyless.total(), keys)
 
     @property
     def runs_out(self) -> bool:
@@ -119,7 +148,7 @@ class FailureCounts:
         return {
             "counts": listed(self._counts),
             **self.of_epoch.to_json(),
-            "routes": self.by_route.to_json(),
+            **self.by_route.to_json(),
             "known": self._known.to_packed(),
             "safety": {
                 "keyless": listed(self._keyless),
@@ -132,7 +161,7 @@ class FailureCounts:
         """Restore the output of `to_json`."""
         self._counts = counter(kept["counts"])
         self.of_epoch.restore(kept)
-        self.by_route.restore(kept.get("routes", {}))
+        self.by_route.restore(kept)
         self._known.restore(kept["known"])
         safety = kept.get("safety", {})  # earlier gateways counted otherwise: that starts over
         self._keyless = counter(safety.get("keyless", ()))

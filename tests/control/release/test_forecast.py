@@ -5,8 +5,17 @@ import math
 import pytest
 
 from gateway.control.guards.comparisons import GuardVerdict
-from gateway.control.release.forecast import forecast, forecast_safe, progress
+from gateway.control.guards.failure_counts import FailureMix
+from gateway.control.release.forecast import (
+    STICKY,
+    failures_until_safe,
+    forecast,
+    forecast_safe,
+    progress,
+    safety_needs,
+)
 from gateway.control.release.stages import Event
+from gateway.shm.failure_events import FailureEvent, FailureKind
 from tests.control.release.running import ERRORS, RAMP, Running, release
 
 TABLE = [
@@ -38,6 +47,87 @@ def test_forecast_is_none_without_randomised_traffic(weight_ppm: int) -> None:
     assert forecast(weight_ppm, 0.01) is None
     assert forecast_safe(weight_ppm, 0.01, 0.01) is None
     assert forecast(100_000, 0.01, base_rate=0) is None
+
+
+MEDIANS_SAFE = [
+    (0.01, 0, 4350),
+    (0.10, 0, 525),
+    (0.50, 0, 243),
+    (0.01, 1, 5650),
+    (0.10, 1, 575),
+    (0.50, 1, 265),
+    (0.01, 4, 10900),
+    (0.10, 4, 1420),
+    (0.50, 4, 585),
+]
+
+
+@pytest.mark.parametrize(("share", "times", "failures"), MEDIANS_SAFE)
+def test_failures_until_safe_are_near_the_simulated_medians(share: float, times: int, failures: int) -> None:
+    """`times`: that each sticky customer who fails does so; 0: none is sticky."""
+    mix = FailureMix(0, {times: 5}) if times else FailureMix(7, {})
+    assert failures_until_safe(round(share * 1e6), 0.01, mix) == pytest.approx(failures, rel=0.2)
+
+
+def test_failures_that_customers_repeat_very_often_never_show_safety() -> None:
+    assert failures_until_safe(100_000, 0.01, FailureMix(0, {64: 3})) == math.inf
+    assert forecast_safe(100_000, 0.01, 0.01, FailureMix(0, {64: 3})) is None
+    running = Running(release(ramp={**RAMP, "weights": [10, 100], "advance": "safe"}, comparisons=[ERRORS]))
+    running.calmly(61)
+    running.answer()
+    running.tick(failures=[sticky(900_000)] * 70)
+    said = "evidence of safety: it does not grow while each customer fails so often: 64 failures count as 1"
+    assert progress(running.controller, running.now_s, 0.01).blocked_on.startswith(f"{said} (")
+
+
+def test_forecast_counts_a_sticky_customer_once() -> None:
+    running = Running(release(ramp={**RAMP, "weights": [10, 100], "advance": "safe"}, comparisons=[ERRORS]))
+    running.calmly(61)
+    running.answer()
+    before = progress(running.controller, running.now_s, 0.01)
+    running.tick(failures=[sticky(900_000 + key) for key in range(30)] * 2)
+    now = progress(running.controller, running.now_s, 0.01)
+    assert before.sticky and now.sticky and before.stop and now.stop and before.safe and now.safe
+    assert (before.safe.failures, now.safe.failures) == (
+        failures_until_safe(100_000, 0.01, STICKY),
+        failures_until_safe(100_000, 0.01, FailureMix(0, {2: 30})),
+    )
+    assert now.stop.requests == pytest.approx(2 * before.stop.requests)
+    assert now.safe.requests == pytest.approx(now.safe.failures * 2 / 0.01)
+    said = "evidence of safety: {} failures so far, about {} show it if both fail as often"
+    assert before.blocked_on.startswith(f"{said.format(0, 560)}; a sticky customer counts once (with ")
+    assert now.blocked_on.startswith(f"{said.format(30, 910)}; a sticky customer counts once (with ")
+
+
+def test_forecast_of_requests_that_are_drawn_each_on_its_own() -> None:
+    settings = release(ramp={**RAMP, "weights": [10, 100], "advance": "safe"}, comparisons=[ERRORS])
+    assert settings.split is not None
+    each = settings.model_copy(update={"split": settings.split.model_copy(update={"stickiness": "prediction"})})
+    running = Running(each)
+    running.calmly(61)
+    running.answer()
+    running.tick(failures=running.failed(1, 9))
+    now = progress(running.controller, running.now_s, 0.01)
+    assert not now.sticky and now.safe is not None
+    assert now.safe.requests == pytest.approx(55_863, abs=1)
+    said = "evidence of safety: 10 failures so far, about 560 show it if both fail as often ("
+    assert now.blocked_on.startswith(said)
+
+
+def test_failures_that_a_ramp_needs_are_known_before_it_begins() -> None:
+    ramp = {**RAMP, "weights": [1, 10, 100], "advance": "safe"}
+    once = "; a sticky customer counts once, so as many have to fail"
+    said = "each step waits for failures of stable and candidate, about 5,000 at 1%, 560 at 10%"
+    assert safety_needs(release(ramp=ramp)) == f"{said}{once}"
+    twice = said.replace("5,000", "9,900").replace("560", "1,100")
+    assert safety_needs(release(ramp=ramp, alpha="0.01%")) == f"{twice}{once}"
+    assert safety_needs(release(ramp=RAMP)) == ""
+    assert safety_needs(release([{"name": "everyone", "weight": 5}], ramp=ramp)) == ""
+    assert safety_needs(release(ramp={**ramp, "weights": [100]})) == ""
+
+
+def sticky(key: int) -> FailureEvent:
+    return FailureEvent(0, 0, 1, 100_000, key < 100_000, FailureKind.FAILURE, key)
 
 
 def test_forecast_safe_equals_the_failures_that_reach_safety() -> None:
