@@ -112,7 +112,7 @@ def test_check_says_how_many_failures_a_ramp_needs(tmp_path: Path) -> None:
     (tmp_path / "config" / "routing.yaml").write_text(f"models: {{a: {entry}, b: {entry}}}")
     document = json.loads(gateway("check", "--json", folder=tmp_path).stdout)
     said = (
-        "models.a.ramp and 1 more: `advance: safe`: each step waits for failures of stable and candidate, about 560 at"
+        "models.a.ramp and 1 more: `advance: safe`: each step waits for failures of stable and candidate, about 670 at"
     )
     assert [note.startswith(said) for note in document["notes"]] == [True] and document["ok"]
 

@@ -6,7 +6,7 @@ that is not enough, and the keys that have failed are counted from each restart 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,22 +29,22 @@ FALLEN: Final = 3.0  # of the evidence of safety, from its height: twentyfold, m
 
 @dataclass(frozen=True, slots=True)
 class FailureMix:
-    """What has failed since the last restart: `keyless` requests, without a sticky key, and `keys`, how many sticky
-    keys have failed so many times.
+    """What has failed since the last restart: `keyless` requests, without a sticky key, and `keys`, (times, keys) how
+    many sticky keys have failed so many times.
     """
 
     keyless: int
-    keys: Mapping[int, int]
+    keys: tuple[tuple[int, int], ...] = ()
 
     @property
     def counted(self) -> int:
         """The failures that count for safety: a key's once."""
-        return self.keyless + sum(self.keys.values())
+        return self.keyless + sum(keys for _, keys in self.keys)
 
     @property
     def failures(self) -> int:
         """All."""
-        return self.keyless + sum(times * keys for times, keys in self.keys.items())
+        return self.keyless + sum(times * keys for times, keys in self.keys)
 
 
 class FailureCounts:
@@ -97,7 +97,7 @@ class FailureCounts:
         keys: Counter[int] = Counter()
         for (_, _, times), number in self._failed.counts.items():
             keys[times] += number
-        return FailureMix(self._keyless.total(), keys)
+        return FailureMix(self._keyless.total(), tuple(sorted(keys.items())))
 
     @property
     def runs_out(self) -> bool:

@@ -6,10 +6,11 @@ run out it takes more: where some are sticky, that many requests are the least.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from gateway.control.guards.comparisons import FAILURES, Assessment, GuardVerdict
-from gateway.control.guards.evidence import alpha_of, logs_of_safety
+from gateway.control.guards.evidence import alpha_of, log_mean, logs_of_safety
 from gateway.control.guards.failure_counts import FailureCounts, FailureMix
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Stage
@@ -17,9 +18,11 @@ from gateway.routing.buckets import BUCKETS
 from gateway.settings.guards import GuardsSettings
 from gateway.settings.routing import ReleaseSettings, SplitSettings
 
-KEYLESS: Final = FailureMix(1, {})  # each request is drawn on its own
-STICKY: Final = FailureMix(0, {1: 1})  # each failure is of another customer
+KEYLESS: Final = FailureMix(1)  # each request is drawn on its own
+STICKY: Final = FailureMix(0, ((1, 1),))  # each failure is of another customer
 ONCE: Final = "a sticky customer counts once"
+MOST_REMEMBERED: Final = 1024  # forecasts: several of some hundred releases
+HALVINGS: Final = 6  # of an interval by a half of its lower end: to 1%
 WITHOUT: Final = "with advance: no-violation, an interval with requests and without violations"
 
 
@@ -66,30 +69,26 @@ def forecast(weight_ppm: int, alpha: float, ratio: float = 2.0, base_rate: float
     return _of(-math.log(alpha) / divergence, base_rate * (1 - chance + chance * ratio))
 
 
-def forecast_safe(weight_ppm: int, alpha: float, base_rate: float, mix: FailureMix = KEYLESS) -> Forecast | None:
-    """Return the traffic needed to show safe a candidate that fails as often as stable; None as for `forecast`, or if
-    failures as in `mix` never do. `base_rate`: of failures that count.
-    """
-    failures = failures_until_safe(weight_ppm, alpha, mix)
-    return None if failures is None or failures == math.inf or base_rate <= 0 else _of(failures, base_rate)
-
-
+@lru_cache(MOST_REMEMBERED)
 def failures_until_safe(weight_ppm: int, alpha: float, mix: FailureMix) -> float | None:
     """Return the failures, of a sticky customer one, that show safe a candidate that fails as often as stable, if they
-    are as in `mix`: about the median. inf if such failures never do; None if nothing is randomised.
+    are as in `mix`: whose expected evidence is enough. inf if such failures never do; None if nothing is randomised.
     """
     chance = weight_ppm / BUCKETS
     if not 0 < chance < 1:
         return None
     variants = (True, chance), (False, 1 - chance)
     keyless = {(chance, candidate): share * mix.keyless for candidate, share in variants}
-    keys = {
-        (chance, candidate, times): share * number
-        for times, number in mix.keys.items()
-        for candidate, share in variants
-    }
-    growth = max(logs_of_safety(keyless, keys)) / mix.counted
-    return -math.log(alpha) / growth if growth > 0 else math.inf
+    keys = {(chance, candidate, times): share * number for times, number in mix.keys for candidate, share in variants}
+    each = [log / mix.counted for log in logs_of_safety(keyless, keys)]
+    growth, enough = max(each), -math.log(alpha)
+    if growth <= 0:
+        return math.inf
+    low, high = enough / growth, (enough + math.log(len(each))) / growth
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if log_mean([middle * log for log in each]) > enough else (middle, high)
+    return high
 
 
 def safety_needs(release: ReleaseSettings) -> str:
@@ -113,15 +112,16 @@ def progress(controller: Controller, now_s: float, base_rate: float | None) -> P
     mix = _failed(controller)
     seen = mix if mix.counted else _expected(controller.settings)
     counted_rate = (base_rate or 0.0) * seen.counted / seen.failures
+    needed = failures_until_safe(weight_ppm, assessment.alpha, seen)
     return Progress(
         stage=state.stage,
         step=state.step,
         steps=len(ramp.weights) if ramp else 0,
         next_step_s=left_s,
-        blocked_on=_blocked_on(controller, assessment, left_s, _until_safe(weight_ppm, assessment.alpha, mix, seen)),
+        blocked_on=_blocked_on(controller, assessment, left_s, _until_safe(needed, mix, bool(seen.keys))),
         assessment=assessment,
         stop=forecast(weight_ppm, alpha, base_rate=counted_rate),
-        safe=forecast_safe(weight_ppm, assessment.alpha, counted_rate, seen),
+        safe=_of(needed, counted_rate) if needed not in (None, math.inf) and counted_rate else None,
         sticky=bool(seen.keys),
     )
 
@@ -142,16 +142,14 @@ def _blocked_on(controller: Controller, assessment: Assessment, left_s: float | 
             return ""
 
 
-def _until_safe(weight_ppm: int, alpha: float, mix: FailureMix, seen: FailureMix) -> str:
-    """How many failures count so far, and how many it takes."""
-    needed = failures_until_safe(weight_ppm, alpha, seen)
+def _until_safe(needed: float | None, mix: FailureMix, sticky: bool) -> str:
+    """How many failures count so far, and how many are `needed`."""
     if needed is None:
         return ""
     if needed == math.inf:
-        return (
-            f": it does not grow while each customer fails so often: {mix.failures:,} failures count as {mix.counted:,}"
-        )
-    once = f"; {ONCE}" if seen.keys else ""
+        counted = f"{mix.failures:,} failures count as {mix.counted:,}"
+        return f": it does not grow while each customer fails so often: {counted}"
+    once = f"; {ONCE}" if sticky else ""
     return f": {mix.counted:,} failures so far, about {_about(needed)} show it if both fail as often{once}"
 
 

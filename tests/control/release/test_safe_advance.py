@@ -123,7 +123,7 @@ def test_records_of_earlier_gateways_are_recomputed_as_they_counted() -> None:
 def test_status_says_when_too_few_customers_are_left() -> None:
     running = ramping()
     running.tick(failures=failures(200_000, candidate=range(10), stable=range(80)))
-    seen = "evidence of safety: 90 failures so far, about 320 show it if both fail as often"
+    seen = "evidence of safety: 90 failures so far, about 390 show it if both fail as often"
     expected = f"{seen}; a sticky customer counts once ({WITHOUT})"
     assert progress(running.controller, running.now_s, 0.01).blocked_on == expected
     running.tick(failures=failures(200_000, at_s=10, candidate=range(25)))
