@@ -128,12 +128,15 @@ def test_release_with_one_route_shows_the_whole_alone() -> None:
     assert list(found(ledger)) == [None] and ledger.to_json()["routes"] == {}
 
 
-def test_failures_whose_route_is_not_known_count_for_the_release_alone() -> None:
+def test_failures_whose_route_is_not_known_count_for_the_release_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch_counts, "MOST_COUNTED", 1)
     ledger = FailureCounts(routes=ROUTES)
     for route in ("", "gone"):
         count(ledger, route, 100_000, 5, 5)
     assert list(found(ledger)) == [None] and found(ledger)[None].candidate_units == 10
     assert ledger.to_json()["routes"] == {}, "nothing is kept"
+    count(ledger, "few", 100_000, 5, 5)
+    assert list(found(ledger)) == [None, "few"], "nor does it take the place of a route"
 
 
 def test_names_that_cannot_be_told_apart_are_not_shown() -> None:
@@ -212,6 +215,7 @@ def test_keys_that_were_kept_by_route_go_on() -> None:
     state, again = restored.to_json(), FailureCounts(routes=ROUTES)
     again.restore(state)
     assert again.to_json()["routes"] == state["routes"] and found(again) == found(ledger)
+    assert {name: one["keys"] for name, one in state["routes"].items()} == {"few": 2, "many": 2}
 
 
 def test_keys_of_a_route_that_is_gone_are_not_those_of_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,7 @@ def test_forecast_of_requests_that_are_drawn_each_on_its_own() -> None:
     running = Running(each)
     running.calmly(61)
     running.answer()
+    assert not progress(running.controller, running.now_s, 0.01).sticky, "nor before one fails"
     running.tick(failures=running.failed(1, 9))
     now = progress(running.controller, running.now_s, 0.01)
     assert not now.sticky and now.safe is not None
