@@ -89,7 +89,7 @@ def worse_called_safe_by_firsts(seed: int) -> bool:
 def worse_called_safe_in_a_ramp(seed: int) -> bool:
     """The same with customers who stay while the weight rises; the evidence starts anew at each step."""
     case = WORSE[seed % len(WORSE)]
-    crowd = _Crowd(seed, case)
+    crowd = Crowd(seed, case)
     ledger = FailureCounts()
     for weight in RAMP:
         ledger.restart()
@@ -101,7 +101,7 @@ def worse_called_safe_in_a_ramp(seed: int) -> bool:
     return False
 
 
-class _Crowd:
+class Crowd:
     """Customers with their buckets and their parts of the traffic."""
 
     def __init__(self, seed: int, case: Case) -> None:
@@ -131,5 +131,5 @@ class _Crowd:
 
 
 def _failing(seed: int, case: Case, limit: int) -> Iterator[Draw]:
-    for _, draw in zip(range(limit), _Crowd(seed, case).failing(case), strict=False):
+    for _, draw in zip(range(limit), Crowd(seed, case).failing(case), strict=False):
         yield draw

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from loadtests import depletion, simulation, spread
+from loadtests import depletion, restarts, simulation, spread
 from loadtests.report import RESULTS, write
 from loadtests.simulation import ALPHA, BASE_RATE, failures_to_stop, run_all, upper_limit
 
@@ -18,6 +18,7 @@ MISTAKES: Final = {
     "stopped, sticky, some always fail": simulation.sticky,
     "stopped, the same under a ramp": simulation.ramping,
     "stopped, the same over twelve hosts": spread.spread,
+    "stopped, sticky, evidence restarts": restarts.harmless_stopped,
     "stopped, three comparisons together": simulation.together,
     "paused, classes predicted alike": simulation.drifting,
     "called safe, fails 1.5 times as often": simulation.called_safe,
@@ -27,6 +28,7 @@ MISTAKES: Final = {
 NAIVE: Final = {
     "stopped, sticky, counted naively": simulation.naive,
     "stopped, sticky, twelve hosts' counts added": spread.added_up,
+    "stopped, a tenth as often, keys remembered": restarts.better_stopped_by_firsts,
     "called safe, sticky, by first failures": depletion.worse_called_safe_by_firsts,
 }
 RUNS: Final = 5000

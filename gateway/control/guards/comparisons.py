@@ -205,8 +205,8 @@ class Guards:
         return Assessment(self._alpha, restart, log_e, tuple(found.values()), stop, pause)
 
     def restart(self) -> None:
-        """Reset all evidence; what is known of sticky keys is kept, and so are the effects. Called at each step of the
-        ramp, among others.
+        """Reset all evidence; the effects are kept, and so is which sticky keys have given an outcome. Called at each
+        step of the ramp, among others.
         """
         self._outcomes.restart()
         for comparison in self.comparisons:

@@ -1,9 +1,10 @@
 """Failures since the epoch began, over the whole release and by route: what the ratios that are shown come from.
 
-The evidence that stops is not here. A sticky key is one piece of evidence: what counts is its first failure, and later
-ones at the chance that is still open; others are repeated. That is known for each route by itself. Were it for all
-together, a candidate that fails less on one route would seem to fail more on another: stable's keys would have failed
-on the one already, and of those that are new on the other most would be the candidate's.
+The evidence that stops is not here. It restarts, and these go on, and so they know the sticky keys since the epoch
+began. A key is one piece of evidence: what counts is its first failure, and later ones at the chance that is still
+open; others are repeated. That is known for each route by itself. Were it for all together, a candidate that fails less
+on one route would seem to fail more on another: stable's keys would have failed on the one already, and of those that
+are new on the other most would be the candidate's.
 """
 
 from collections import Counter

@@ -39,7 +39,15 @@ class Block(NamedTuple):
 def log_harm(failures: Attributed, ratios: Ratios) -> float:
     """Return the log evidence against "the candidate fails no more often than stable", from which variant failed.
 
-    `ratios`: the increases tested for, equally weighted. Source: Lindon & Malek, NeurIPS 2022, arXiv 2011.03567.
+    Of a sticky key only the first failure since the evidence began may be counted, at the chance of its weight then.
+    If both versions fail as often, it is the candidate's with that chance. If the candidate fails less often, its keys
+    fail later, and so more of those that are still to fail for the first time are its own. But those of stable's that
+    have failed by then have brought the evidence down by more. For with m the part of all buckets below which that of a
+    key must be, since stable would have failed it else, the evidence times r / (1 + m (r - 1)) for each key that has
+    not counted is a number that never grows in the mean, at any weights in any order. So all keys must be forgotten
+    where the evidence begins anew: those that failed before it would count without what they brought down.
+
+    `ratios`: the increases r tested for, equally weighted. Source: Lindon & Malek, NeurIPS 2022, arXiv 2011.03567.
     """
     return log_mean([_log_likelihood(failures, ratio) for ratio in ratios])
 

@@ -1,6 +1,6 @@
-"""Sticky keys that have failed since the evidence began: what `log_safety` knows where customers keep their version.
+"""Sticky keys that have failed since the evidence began: what it knows where customers keep their version.
 
-A key is one piece of evidence, since its failures repeat. But its first failure alone does not do for calling a
+For harm, the first failure of a key since then counts (see `log_harm`), and that alone does not do for calling a
 candidate safe: keys of a worse version fail sooner, and so it has fewer of them left that may fail for the first time,
 which makes it seem better and better. So all failures of a key are counted here; `log_safety` says how.
 """
@@ -33,24 +33,27 @@ class FailedKeys:
             for (weight_ppm, failures), number in self._numbers.items()
         }
 
-    def add(self, weight_ppm: int, candidate: bool, key: int) -> None:
-        """Count a failure of this key, that was assigned by `weight_ppm`. A key that both versions have failed, as on
-        routes with different weights, is the candidate's, which is the weaker evidence; so is the lower weight.
+    def add(self, weight_ppm: int, candidate: bool, key: int) -> bool:
+        """Count a failure of this key, that was assigned by `weight_ppm`; return whether it is its first, and counts. A
+        key that both versions have failed, as on routes with different weights, is the candidate's, which is the weaker
+        evidence; so is the lower weight.
         """
         known = self._records.get(key)
         if known is None:
-            if self._numbers.total() < self._most:
-                self._set(key, (weight_ppm, 1 if candidate else -1))
-            return
+            if self._numbers.total() >= self._most:
+                return False
+            self._set(key, (weight_ppm, 1 if candidate else -1))
+            return True
         before, failures = known
         if not candidate and failures > 0:
-            return
+            return False
         self._numbers[known] -= 1
         if not self._numbers[known]:
             del self._numbers[known]
         failures = min(abs(failures) + 1, MOST_TOLD)
         is_candidates = candidate or known[1] > 0
         self._set(key, (min(before, weight_ppm), failures if is_candidates else -failures))
+        return False
 
     def clear(self) -> None:
         """Forget all."""

@@ -1,8 +1,11 @@
 """Counts failures by variant and by the chance of the candidate: the input of `log_harm` and `log_safety`.
 
 A customer whose requests always fail is one piece of evidence, not one per request: with sticky traffic the customer
-was assigned at random, once. So a failure counts with the chance that its key left open (see `KeyBounds`). For safety
-that is not enough, and the keys that have failed are counted from each restart on (see `FailedKeys`).
+was assigned at random, once. So the first failure of a key counts for harm, from each restart on. For safety that is
+not enough, and all failures of a key do (see `FailedKeys`).
+
+At a restart all keys are forgotten, since the evidence is. Were they known from before it, those of a better candidate
+would be new too often: they fail later, and that stable's had failed already would have been forgotten alone.
 """
 
 from collections import Counter
@@ -50,10 +53,10 @@ class FailureMix:
 class FailureCounts:
     """Failures of one kind in one epoch, and their evidence, which may restart within the epoch.
 
-    `ratios`: the increases that `log_harm` tests for. `once`: a sticky key counts once in an epoch, and not again after
-    the ramp has risen: where the chance does not say where the key's bucket may be. Evidence is in natural logarithms.
+    `ratios`: the increases that `log_harm` tests for. Evidence is in natural logarithms.
 
-    `of_epoch`: all since the epoch began; `by_route`: on each of the release's `routes`.
+    `of_epoch`: all since the epoch began; `by_route`: on each of the release's `routes`. `once`: there a sticky key
+    counts once, and not again after the ramp has risen: where the chance does not say where the key's bucket may be.
 
     `safest`: the failures of requests without a key, and the failed keys, that `log_safe` was computed from. With keys
     that is where it was highest of all looks since the last restart: as keys run out, it falls for any candidate.
@@ -114,30 +117,27 @@ class FailureCounts:
         """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any.
         `route`: the `route_id` of the one that took it.
         """
-        chance = open_chance(weight_ppm, candidate, key, self._known, once=self._once)
-        if 0 < chance < 1:
-            self._counts[chance, candidate] += 1
-            self._log_e = None
-        self.of_epoch.add(weight_ppm, candidate, chance)
+        self.of_epoch.add(
+            weight_ppm, candidate, open_chance(weight_ppm, candidate, key, self._known, once=self._once)
+        )
         self.by_route.add(route, weight_ppm, candidate, key)
-        if 0 < weight_ppm < BUCKETS:
-            self._add_for_safety(weight_ppm, candidate, key)
-            self._log_e = None
-
-    def _add_for_safety(self, weight_ppm: int, candidate: bool, key: int | None) -> None:
+        if not 0 < weight_ppm < BUCKETS:
+            return
+        drawn = weight_ppm / BUCKETS, candidate
         if key is None:
-            self._keyless[weight_ppm / BUCKETS, candidate] += 1
-        else:
-            self._failed.add(weight_ppm, candidate, key)
+            self._keyless[drawn] += 1
+        if key is None or self._failed.add(weight_ppm, candidate, key):
+            self._counts[drawn] += 1
+        self._log_e = None
 
     def restart(self) -> None:
-        """Reset the evidence; what is known of sticky keys is kept."""
+        """Reset the evidence, and forget the sticky keys that it knows."""
         self._counts, self._keyless, self.safest = Counter(), Counter(), ({}, {})
         self._failed.clear()
         self._log_safest, self._log_e = 0.0, (0.0, 0.0)
 
     def reset(self) -> None:
-        """Reset the evidence and what is known of sticky keys, for a new epoch."""
+        """Reset all, for a new epoch."""
         self.restart()
         self.of_epoch = EpochCounts()
         self.by_route.reset()
@@ -158,12 +158,14 @@ class FailureCounts:
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """Restore the output of `to_json`."""
-        self._counts = counter(kept["counts"])
+        """Restore the output of `to_json`. Earlier gateways did not keep which keys have failed since the evidence
+        began: it starts over.
+        """
         self.of_epoch.restore(kept)
         self.by_route.restore(kept)
         self._known.restore(kept["known"])
-        safety = kept.get("safety", {})  # earlier gateways counted otherwise: that starts over
+        safety = kept.get("safety", {})
+        self._counts = counter(kept["counts"] if safety else ())
         self._keyless = counter(safety.get("keyless", ()))
         self._failed.restore(safety.get("failed", {}))
         keyless, failed = safety.get("safest", ((), ()))

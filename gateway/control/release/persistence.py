@@ -53,8 +53,8 @@ def load(
     if memory["routes"] != said["routes"]:
         for drift in DRIFTS:
             guards.pop(drift, None)
-    if SLOW_REQUESTS in guards and _threshold(memory) != _threshold(said):
-        guards[SLOW_REQUESTS] = {"counts": [], "known": guards[SLOW_REQUESTS]["known"]}
+    if _threshold(memory) != _threshold(said):
+        guards.pop(SLOW_REQUESTS, None)
     # before or from now on they are counted for the candidate rather than for both
     if not (said[COMPARED] and memory.get(COMPARED, _compares_failures(memory))):
         guards.pop(FAILURES.metric, None)

@@ -37,7 +37,9 @@ def test_failures_beyond_the_most_that_are_told_add_nothing() -> None:
 
 
 def test_keys_beyond_the_most_are_no_evidence_and_those_known_go_on() -> None:
-    keys = failed((100_000, True, 5), (100_000, False, 900_000), (100_000, True, 6), (100_000, True, 5), most=2)
+    keys = FailedKeys(2)
+    failures = [(100_000, True, 5), (100_000, False, 900_000), (100_000, True, 6), (100_000, True, 5)]
+    assert [keys.add(*failure) for failure in failures] == [True, True, False, False], "whether it is a key's first"
     assert keys.counts == {(0.1, True, 2): 1, (0.1, False, 1): 1}
 
 

@@ -13,6 +13,7 @@ from loadtests.depletion import (
     worse_called_safe_by_firsts,
     worse_called_safe_in_a_ramp,
 )
+from loadtests.restarts import better_stopped_by_firsts, harmless_stopped
 from loadtests.simulation import (
     ALPHA,
     at_most,
@@ -46,6 +47,14 @@ def test_the_same_by_first_failures_alone_exceeds_alpha() -> None:
 
 def test_customers_who_have_failed_at_an_earlier_weight_do_not_make_a_worse_candidate_safe() -> None:
     assert is_explained_by_alpha(worse_called_safe_in_a_ramp)
+
+
+def test_candidates_that_fail_no_more_often_are_stopped_within_alpha_however_the_evidence_restarts() -> None:
+    assert is_explained_by_alpha(harmless_stopped)
+
+
+def test_if_customers_were_known_from_before_a_restart_a_better_candidate_would_be_stopped() -> None:
+    assert not is_explained_by_alpha(better_stopped_by_firsts)
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.5])
