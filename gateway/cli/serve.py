@@ -21,6 +21,7 @@ from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
 from gateway.cli.refusal import CommandError
 from gateway.cli.tables import check_table, prediction_lines, release_table, warning_lines
 from gateway.control.control_plane import ControlPlane
+from gateway.control.release.forecast import safety_needs
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.supervisor import supervise, worker_count
 from gateway.errors import SettingsError
@@ -126,7 +127,22 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     folders = [line for key, line in passed_over.items() if key not in tried]
     routing = resolved.entries()
     warnings = routing_warnings(routing, has_registry=settings.registry is not None)
-    _report(verdicts, [*warnings, *folders], notes_of(resolved), _inert_guards(routing, verdicts), as_json)
+    notes = [*notes_of(resolved), *_safety_notes(routing)]
+    _report(verdicts, [*warnings, *folders], notes, _inert_guards(routing, verdicts), as_json)
+
+
+def _safety_notes(routing: RoutingSettings) -> list[str]:
+    """Return how many failures the ramps need that wait for evidence of safety, those alike in one line."""
+    models: dict[str, list[str]] = {}
+    for name, release in sorted(routing.models.items()):
+        if needs := safety_needs(release):
+            models.setdefault(needs, []).append(name)
+    return [f"{_listed(names)}: `advance: safe`: {needs}" for needs, names in models.items()]
+
+
+def _listed(models: Sequence[str]) -> str:
+    more = f" and {len(models) - 1:,} more" if len(models) > 1 else ""
+    return f"models.{models[0]}.ramp{more}"
 
 
 def _check_access(settings: GatewaySettings) -> None:

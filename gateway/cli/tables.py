@@ -27,6 +27,7 @@ NOT_COMPARABLE: Final = (
 )
 
 
+ONCE_EACH: Final = ": a sticky customer counts once"
 REASON_INDENT: Final = 4
 LINE_INDENT: Final = 2
 NO_DECISIONS: Final = "no decisions yet"
@@ -124,9 +125,10 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
     if not release.get("latency_compared", True) and release["candidate"] is not None:
         yield NOT_COMPARABLE
     yield from map(_guard_line, release.get("guards", ()))
-    needed = release.get("forecast", {}).get("requests_to_detect_doubling")
-    if needed is not None:
-        yield f"it takes about {needed:,.0f} requests to detect twice as many failures"
+    forecast = release.get("forecast", {})
+    if (needed := forecast.get("requests_to_detect_doubling")) is not None:
+        least, once = ("at least", ONCE_EACH) if forecast.get("at_least") else ("about", "")
+        yield f"it takes {least} {needed:,.0f} requests to detect twice as many failures{once}"
     if registry := release.get("registry"):
         yield _registry_line(registry)
 

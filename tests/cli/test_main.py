@@ -102,6 +102,21 @@ def test_check_json_reports_what_is_broken(tmp_path: Path) -> None:
     assert ended.stderr.startswith("models.broken: version 4: ")
 
 
+def test_check_says_how_many_failures_a_ramp_needs(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "gateway.yaml").touch()
+    entry = "{stable: 1, candidate: 2, ramp: {weights: [10, 100]}, split: {routes: [{name: everyone, weight: ramp}]}}"
+    for name in ("a", "b"):
+        for version in (1, 2):
+            onnx_models.doubling(tmp_path / "models" / name / str(version) / "model.onnx")
+    (tmp_path / "config" / "routing.yaml").write_text(f"models: {{a: {entry}, b: {entry}}}")
+    document = json.loads(gateway("check", "--json", folder=tmp_path).stdout)
+    said = (
+        "models.a.ramp and 1 more: `advance: safe`: each step waits for failures of stable and candidate, about 670 at"
+    )
+    assert [note.startswith(said) for note in document["notes"]] == [True] and document["ok"]
+
+
 def test_check_refuses_a_guard_that_can_never_act(tmp_path: Path) -> None:
     onnx_models.doubling(tmp_path / "models" / "fine" / "1" / "model.onnx")
     onnx_models.doubling(tmp_path / "models" / "fine" / "2" / "model.onnx")

@@ -77,6 +77,12 @@ def test_status_shows_ramp_guards_and_accuracy() -> None:
     ]
 
 
+def test_status_says_that_sticky_customers_make_it_more() -> None:
+    forecast = {"requests_to_detect_doubling": 4321.4, "at_least": True}
+    said = "it takes at least 4,321 requests to detect twice as many failures: a sticky customer counts once"
+    assert said in " ".join(status_lines({**RELEASE, "forecast": forecast}))
+
+
 def test_status_names_the_measures_of_each_kind_of_prediction() -> None:
     regression = [measured("MAE", 41.2, 812), measured("RMSE", 50.04, 812), measured("revenue", 12345.6, 40)]
     recalls = [{"name": "cat", "rows": 50, "recall": 0.62}, {"name": "dog", "rows": 9, "recall": 0.1}]

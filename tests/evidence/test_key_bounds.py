@@ -51,7 +51,9 @@ def test_restored_keys_are_kept_without_a_look_at_them_until_one_is_asked_for() 
     for key in range(3 * SEALED):
         keys.learn(500_000, True, key)
     restored.restore(keys.to_packed())
-    assert not restored._unpacked and restored.to_packed() == keys.to_packed()
-    assert restored.learn(500_000, True, SEALED) == 0.0 and len(restored._unpacked) == len(restored) == 3 * SEALED
+    assert not restored._parts and restored.to_packed() == keys.to_packed()
+    assert restored.learn(500_000, True, SEALED) == 0.0 and len(restored._parts) == 1, "nor then at most others"
+    assert len(restored) == 3 * SEALED
+    restored.restore([[0, 500_000, "abc"]])
     with pytest.raises(ValueError, match=r"padding|decode|size"):
-        restored.restore([[0, 500_000, "abc"]])
+        restored.learn(500_000, True, SEALED)

@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
             return
         self._received = True
         if self._raw - self._size > MAX_HEAD_BYTES + MOST_FRAMING * self._size:  # a header or trailer without an end
-            self._fail(f"its response has more than {MAX_HEAD_BYTES} bytes beside the body")
+            self._fail(f"the header or trailer of its response has more than {MAX_HEAD_BYTES} bytes")
             return
         self._raw += len(data)
         try:

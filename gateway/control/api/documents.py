@@ -135,13 +135,15 @@ class GuardDocument(TypedDict):
 
 class ForecastDocument(TypedDict):
     """How many requests are needed, at this weight, to detect a doubling of failures or to show that there is no
-    increase.
+    increase. `at_least`: customers are sticky, of whom each counts once; as those who have not failed yet become fewer,
+    it takes more requests, or does not come.
 
-    None if nothing has failed yet, or no request is assigned at random.
+    None if nothing has failed yet, no request is assigned at random, or failures as they come never show it.
     """
 
     requests_to_detect_doubling: float | None
     requests_to_show_safety: float | None
+    at_least: bool
 
 
 class UnsplitDocument(TypedDict):

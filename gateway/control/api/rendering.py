@@ -136,6 +136,7 @@ def _forecast(progress: Progress) -> ForecastDocument:
     return {
         "requests_to_detect_doubling": None if progress.stop is None else progress.stop.requests,
         "requests_to_show_safety": None if progress.safe is None else progress.safe.requests,
+        "at_least": progress.sticky,
     }
 
 

@@ -1,7 +1,7 @@
 // The card of one release: its split, its two versions side by side, the evidence, the last decision, and buttons.
 
 import { post, words } from "/console/api.js";
-import { guardRow, rampSteps, SplitBar, Sparkline } from "/console/charts.js";
+import { forecastLine, guardRow, rampSteps, SplitBar, Sparkline } from "/console/charts.js";
 import { against, clock, count, el, ms, percent, perSecond, say } from "/console/dom.js";
 import { Effects } from "/console/effects.js";
 import { stopped } from "/console/fleet.js";
@@ -268,9 +268,7 @@ export class Card {
     const guards = (release.guards ?? []).filter((guard) => guard.action !== "none" || release.ramp);
     this.guards.hidden = guards.length === 0;
     if (guards.length) {
-      const needed = release.forecast?.requests_to_detect_doubling;
-      const forecast = needed ? [el("p", { class: "detail" }, `At this weight it takes about ${count(Math.round(needed))} requests to detect twice as many failures.`)] : [];
-      this.guards.replaceChildren(el("h3", {}, "Evidence against the candidate"), ...guards.map(guardRow), ...forecast);
+      this.guards.replaceChildren(el("h3", {}, "Evidence against the candidate"), ...guards.map(guardRow), ...forecastLine(release.forecast));
     }
   }
 

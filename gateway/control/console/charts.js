@@ -1,6 +1,6 @@
-// Charts: the split, a sparkline, evidence against its threshold, a ramp's steps.
+// Charts: the split, a sparkline, evidence against its threshold and how much it takes, a ramp's steps.
 
-import { el, percent, svg } from "/console/dom.js";
+import { count, el, percent, svg } from "/console/dom.js";
 
 const WIDTH = 160;
 const HEIGHT = 36;
@@ -72,6 +72,14 @@ export function guardRow(guard) {
     el("span", { class: "verdict" }, known ? guard.verdict : "no evidence"),
     el("span", { class: "detail" }, `${odds}, ${atThreshold}`),
   );
+}
+
+/** How many requests a stop takes. */
+export function forecastLine(forecast) {
+  const needed = forecast?.requests_to_detect_doubling;
+  if (!needed) return [];
+  const [about, once] = forecast.at_least ? ["at least", ": a sticky customer counts once"] : ["about", ""];
+  return [el("p", { class: "detail" }, `At this weight it takes ${about} ${count(Math.round(needed))} requests to detect twice as many failures${once}.`)];
 }
 
 /** Format a power of ten as odds: 13, 0.06, 10^7. */

@@ -69,14 +69,21 @@ def log_safety(failures: Attributed, keys: FailedByChance = NO_KEYS, sampled: Se
     they come together makes the evidence weaker, never stronger. It is taken that customers use the candidate no less
     once it has failed; that a few keys fail more often, and no others, is not seen.
     """
+    return log_mean(logs_of_safety(failures, keys, sampled))
+
+
+def logs_of_safety(
+    failures: Mapping[tuple[float, bool], float],
+    keys: Mapping[tuple[float, bool, int], float] = NO_KEYS,
+    sampled: Sequence[float] = SAMPLED,
+) -> list[float]:
+    """Return the logarithms that `log_safety` takes the mean of. The counts may be expected ones, in parts."""
     against = _log_likelihood(failures, TOLERATED_RATIO)
-    return log_mean(
-        [
-            _log_likelihood(failures, ratio) - against + _log_first_counted(keys, ratio / TOLERATED_RATIO, share)
-            for ratio in HARMLESS_RATIOS
-            for share in sampled
-        ]
-    )
+    return [
+        _log_likelihood(failures, ratio) - against + _log_first_counted(keys, ratio / TOLERATED_RATIO, share)
+        for ratio in HARMLESS_RATIOS
+        for share in sampled
+    ]
 
 
 def log_drift(blocks: Iterable[Block]) -> float:
@@ -133,7 +140,7 @@ def log_sum(logs: Sequence[float]) -> float:
     return largest + math.log(sum(math.exp(log - largest) for log in logs))
 
 
-def _log_likelihood(failures: Attributed, ratio: float) -> float:
+def _log_likelihood(failures: Mapping[tuple[float, bool], float], ratio: float) -> float:
     """The log likelihood ratio of a failure ratio of `ratio` against 1, given which variant failed."""
     return sum(
         count * ((math.log(ratio) if candidate else 0.0) - math.log1p(chance * (ratio - 1)))
@@ -141,7 +148,7 @@ def _log_likelihood(failures: Attributed, ratio: float) -> float:
     )
 
 
-def _log_first_counted(keys: FailedByChance, ratio: float, share: float) -> float:
+def _log_first_counted(keys: Mapping[tuple[float, bool, int], float], ratio: float, share: float) -> float:
     """The log likelihood ratio of keys, of which the failures that count come `ratio` times as often if they are the
     candidate's. `share`: of stable's failures that count.
     """

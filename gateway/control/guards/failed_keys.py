@@ -40,7 +40,7 @@ class FailedKeys:
         """
         known = self._records.get(key)
         if known is None:
-            if len(self._records) >= self._most:
+            if self._numbers.total() >= self._most:
                 return False
             self._set(key, (weight_ppm, 1 if candidate else -1))
             return True

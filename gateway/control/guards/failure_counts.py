@@ -10,9 +10,10 @@ would be new too often: they fail later, and that stable's had failed already wo
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.control.guards.epoch_counts import EpochCounts, RouteCounts, counter, listed
+from gateway.control.guards.epoch_counts import EpochCounts, RouteCounts, counter, listed, open_chance
 from gateway.control.guards.evidence import (
     FAILURE_RATIOS,
     Attributed,
@@ -22,10 +23,31 @@ from gateway.control.guards.evidence import (
     log_safety,
 )
 from gateway.control.guards.failed_keys import FailedKeys
+from gateway.evidence.key_bounds import KeyBounds
 from gateway.routing.buckets import BUCKETS
 from gateway.shm.failure_events import NO_ROUTE
 
 FALLEN: Final = 3.0  # of the evidence of safety, from its height: twentyfold, more than chance does as a rule
+
+
+@dataclass(frozen=True, slots=True)
+class FailureMix:
+    """What has failed since the last restart: `keyless` requests, without a sticky key, and `keys`, (times, keys) how
+    many sticky keys have failed so many times.
+    """
+
+    keyless: int
+    keys: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def counted(self) -> int:
+        """The failures that count for safety: a key's once."""
+        return self.keyless + sum(keys for _, keys in self.keys)
+
+    @property
+    def failures(self) -> int:
+        """All."""
+        return self.keyless + sum(times * keys for times, keys in self.keys)
 
 
 class FailureCounts:
@@ -44,7 +66,8 @@ class FailureCounts:
         self._ratios = ratios
         self._once = once
         self._counts: Counter[tuple[float, bool]] = Counter()
-        self.of_epoch, self.by_route = EpochCounts(once=once), RouteCounts(routes, once=once)
+        self.of_epoch, self.by_route = EpochCounts(), RouteCounts(routes, once=once)
+        self._known = KeyBounds()
         self._keyless: Counter[tuple[float, bool]] = Counter()
         self._failed = FailedKeys()
         self.safest: tuple[Attributed, FailedByChance] = ({}, {})
@@ -72,6 +95,14 @@ class FailureCounts:
         return self._evidence()[1]
 
     @property
+    def mix(self) -> FailureMix:
+        """What has failed since the last restart."""
+        keys: Counter[int] = Counter()
+        for (_, _, times), number in self._failed.counts.items():
+            keys[times] += number
+        return FailureMix(self._keyless.total(), tuple(sorted(keys.items())))
+
+    @property
     def runs_out(self) -> bool:
         """Whether too few sticky keys are left for the evidence of safety to grow further: it has fallen far."""
         return bool(self.safest[1]) and log_safety(self._keyless, self._failed.counts) < self.log_safe - FALLEN
@@ -86,7 +117,7 @@ class FailureCounts:
         """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any.
         `route`: the `route_id` of the one that took it.
         """
-        self.of_epoch.add(weight_ppm, candidate, key)
+        self.of_epoch.add(weight_ppm, candidate, open_chance(weight_ppm, candidate, key, self._known, once=self._once))
         self.by_route.add(route, weight_ppm, candidate, key)
         if not 0 < weight_ppm < BUCKETS:
             return
@@ -106,15 +137,17 @@ class FailureCounts:
     def reset(self) -> None:
         """Reset all, for a new epoch."""
         self.restart()
-        self.of_epoch = EpochCounts(once=self._once)
+        self.of_epoch = EpochCounts()
         self.by_route.reset()
+        self._known.clear()
 
     def to_json(self) -> dict[str, Any]:
         """Return the state for a file."""
         return {
             "counts": listed(self._counts),
             **self.of_epoch.to_json(),
-            "routes": self.by_route.to_json(),
+            **self.by_route.to_json(),
+            "known": self._known.to_packed(),
             "safety": {
                 "keyless": listed(self._keyless),
                 "failed": self._failed.to_json(),
@@ -127,7 +160,8 @@ class FailureCounts:
         began: it starts over.
         """
         self.of_epoch.restore(kept)
-        self.by_route.restore(kept.get("routes", {}))
+        self.by_route.restore(kept)
+        self._known.restore(kept["known"])
         safety = kept.get("safety", {})
         self._counts = counter(kept["counts"] if safety else ())
         self._keyless = counter(safety.get("keyless", ()))

@@ -12,6 +12,7 @@ from gateway.control.guards.failure_effects import failure_effects
 from gateway.control.guards.observation import FeedbackEvent, MirrorPair, Observation
 from gateway.control.guards.window import MetricWindow
 from gateway.evidence.effect import Effect, EffectVerdict
+from gateway.evidence.key_pairs import SEALED
 from gateway.evidence.ratio import ratio_effect
 from gateway.settings.guards import GuardsSettings
 from gateway.shm.failure_events import NO_ROUTE, route_id
@@ -127,12 +128,15 @@ def test_release_with_one_route_shows_the_whole_alone() -> None:
     assert list(found(ledger)) == [None] and ledger.to_json()["routes"] == {}
 
 
-def test_failures_whose_route_is_not_known_count_for_the_release_alone() -> None:
+def test_failures_whose_route_is_not_known_count_for_the_release_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch_counts, "MOST_COUNTED", 1)
     ledger = FailureCounts(routes=ROUTES)
     for route in ("", "gone"):
         count(ledger, route, 100_000, 5, 5)
     assert list(found(ledger)) == [None] and found(ledger)[None].candidate_units == 10
     assert ledger.to_json()["routes"] == {}, "nothing is kept"
+    count(ledger, "few", 100_000, 5, 5)
+    assert list(found(ledger)) == [None, "few"], "nor does it take the place of a route"
 
 
 def test_names_that_cannot_be_told_apart_are_not_shown() -> None:
@@ -188,9 +192,56 @@ def test_counts_by_route_that_were_kept_without_keys_start_over() -> None:
     ledger, restored = FailureCounts(routes=ROUTES), FailureCounts(routes=ROUTES)
     count(ledger, "few", 100_000, 3, 9)
     kept = ledger.to_json()
-    del kept["routes"]["few"]["known"]
+    del kept["routes"]["few"]["number"]
     restored.restore(kept)
     assert list(found(restored)) == [None]
+
+
+def test_keys_that_were_kept_by_route_go_on() -> None:
+    ledger, restored = FailureCounts(routes=ROUTES), FailureCounts(routes=ROUTES)
+    count(ledger, "many", 100_000, 0, 1, keys=[200_000, 300_000])
+    count(ledger, "few", 100_000, 0, 1, keys=[200_000])
+    kept = ledger.to_json()
+    for name, keys in (("many", [200_000, 300_000]), ("few", [200_000])):
+        del kept["routes"][name]["number"], kept["routes"][name]["keys"]
+        kept["routes"][name]["known"] = [[100_000, 1_000_000, keys]]
+    del kept["route_keys"]
+    restored.restore(kept)
+    assert found(restored) == found(ledger)
+    for one in (ledger, restored):
+        count(one, "few", 100_000, 0, 1, keys=[200_000, 300_000])
+        count(one, "many", 100_000, 0, 1, keys=[200_000, 300_000])
+        assert {route: effect.stable_units for route, effect in found(one).items()} == {None: 2, "few": 2, "many": 2}
+    state, again = restored.to_json(), FailureCounts(routes=ROUTES)
+    again.restore(state)
+    assert again.to_json()["routes"] == state["routes"] and found(again) == found(ledger)
+    assert {name: one["keys"] for name, one in state["routes"].items()} == {"few": 2, "many": 2}
+
+
+def test_keys_of_a_route_that_is_gone_are_not_those_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch_counts, "MOST_KEYS", 40)
+    ledger, edited = FailureCounts(routes=ROUTES), FailureCounts(routes=("new", "many"))
+    count(ledger, "few", 100_000, 0, 1, keys=range(200_000, 200_010))
+    count(ledger, "many", 100_000, 0, 1, keys=range(200_000, 200_005))
+    edited.restore(ledger.to_json())
+    count(edited, "new", 100_000, 0, 1, keys=range(200_000, 200_010))
+    count(edited, "many", 100_000, 0, 1, keys=range(200_000, 200_008))
+    shown = {name: (one.counts.total(), one.repeated) for name, one in edited.by_route.shown()}
+    assert shown == {"new": (10, [0, 0]), "many": (8, [5, 0])}
+    count(edited, "many", 100_000, 0, 1, keys=range(300_000, 300_020))
+    assert dict(edited.by_route.shown())["many"].counts.total() == 20, "as many keys as a route of two may have"
+
+
+def test_state_of_many_routes_names_few_keys_one_by_one() -> None:
+    """Else control would be held up each time that it is kept."""
+    names = [f"route {number}" for number in range(100)]
+    ledger = FailureCounts(routes=names)
+    for number, name in enumerate(names):
+        count(ledger, name, 100_000, 0, 1, keys=range(200_000 + number, 300_000, 1_000))
+    state = ledger.to_json()
+    assert len(state["routes"]) == 100 and sum(one["keys"] for one in state["routes"].values()) == 10_000
+    named = [keys for *_, keys in state["route_keys"] if not isinstance(keys, str)]
+    assert sum(map(len, named)) < SEALED
 
 
 def test_evidence_is_the_same_with_and_without_routes() -> None:
