@@ -22,7 +22,7 @@ REMOTE_FILE: Final = "remote.yaml"  # instead of it: another server runs the ver
 _TOO_LARGE: Final = (
     f"is no version; {LARGEST_VERSION} is the largest: a date such as 20261231 fits, a date with a time does not"
 )
-_REMEDY: Final = "it must be readable by the gateway's user"
+REMEDY: Final = "it must be readable by the gateway's user"
 _MEANT_AS_VERSION: Final = re.compile(r"(?:v|ver|version)?[-_. +]*\d[\d._]*\s*", re.IGNORECASE)
 _IGNORED: Final = frozenset(("lost+found", "__pycache__"))
 _OTHER_KINDS: Final = (
@@ -66,7 +66,7 @@ def unserved_reason(folder: Path) -> str:
                 return (
                     f"holds both {MODEL_FILE} and {REMOTE_FILE}; remove one: a version runs here or on another server"
                 )
-            return "" if remote.is_file() and os.access(remote, os.R_OK) else f"holds {REMOTE_FILE}, and {_REMEDY}"
+            return "" if remote.is_file() and os.access(remote, os.R_OK) else f"holds {REMOTE_FILE}, and {REMEDY}"
         if file.is_dir():
             return f"{MODEL_FILE} is a folder; put the file {MODEL_FILE} itself, with its weights, into {folder.name}/"
         if file.is_symlink() and not file.exists():
@@ -75,7 +75,7 @@ def unserved_reason(folder: Path) -> str:
             return "" if file.is_file() and os.access(file, os.R_OK) else _unreadable(file)
         return _missing_model_file(sorted(path.name for path in folder.iterdir() if not is_hidden(path)))
     except OSError as error:
-        return f"cannot be read: {error.strerror}; {_REMEDY}"
+        return f"cannot be read: {error.strerror}; {REMEDY}"
 
 
 def _printable(found: UnservedEntry) -> UnservedEntry:
@@ -88,7 +88,7 @@ def _safe_check_entry(entry: Path) -> Iterator[UnservedEntry]:
     try:
         yield from _check_entry(entry)
     except OSError as error:
-        yield UnservedEntry(entry.name, "", f"cannot be read: {error.strerror}; {_REMEDY}")
+        yield UnservedEntry(entry.name, "", f"cannot be read: {error.strerror}; {REMEDY}")
 
 
 def _check_entry(entry: Path) -> Iterator[UnservedEntry]:
@@ -173,7 +173,7 @@ def _missing_model_file(names: list[str]) -> str:
 def _unreadable(file: Path) -> str:
     if not file.is_file():
         return f"{MODEL_FILE} is no regular file"
-    return f"{MODEL_FILE} cannot be read: {_REMEDY}"
+    return f"{MODEL_FILE} cannot be read: {REMEDY}"
 
 
 def is_hidden(path: Path) -> bool:

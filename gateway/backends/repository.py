@@ -3,11 +3,13 @@
 If another server runs a version, its folder holds remote.yaml instead of the model.
 """
 
+import os
 from pathlib import Path
 
 from gateway.backends.not_served import (
     MODEL_FILE,
     MODEL_NAME,
+    REMEDY,
     REMOTE_FILE,
     UnservedEntry,
     is_version,
@@ -23,10 +25,13 @@ class Repository:
     """A folder of models. Every call reads the disk again, so new versions are seen."""
 
     def __init__(self, path: Path) -> None:
-        if not path.is_dir():
-            raise ModelUnavailable(
-                f"the model repository {path} is no folder; set models.path to one with NAME/VERSION/model.onnx"
-            )
+        try:
+            if not path.is_dir():
+                problem = "is no folder; set models.path to one with NAME/VERSION/model.onnx"
+                raise ModelUnavailable(f"the model repository {path} {problem}")
+            os.scandir(path).close()
+        except PermissionError as error:
+            raise ModelUnavailable(f"the model repository {path} cannot be read: {error.strerror}; {REMEDY}") from None
         self.path = path
 
     def names(self) -> list[str]:
@@ -55,8 +60,11 @@ class Repository:
         return folder / MODEL_FILE
 
     def is_remote(self, name: str, version: int) -> bool:
-        """Whether another server runs the version."""
-        return (self.path / name / str(version) / REMOTE_FILE).exists()
+        """Whether another server runs the version. One that cannot be read counts as run here, and is not served."""
+        try:
+            return (self.path / name / str(version) / REMOTE_FILE).exists()
+        except PermissionError:
+            return False
 
     def remote_file(self, name: str, version: int) -> Path:
         """The remote.yaml of a version that another server runs. Raises ModelUnavailable if it cannot be read."""

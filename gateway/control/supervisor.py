@@ -39,6 +39,7 @@ from gateway.shm.claim import claim
 from gateway.system.background_tasks import retry_forever
 from gateway.system.bounded_call import run_bounded
 from gateway.system.descriptors import raise_descriptor_limit
+from gateway.system.permissions import owner_remedy
 from gateway.system.scheduling import demote_on_cpu_overrun, raise_niceness, restore_realtime, set_realtime
 from gateway.web.server import Server
 
@@ -89,6 +90,9 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
                 control = ControlPlane(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
+        except PermissionError as error:
+            problem = f"cannot be used: {error.strerror}{owner_remedy(error)}"
+            raise SettingsError(str(error.filename or state), [problem]) from None
         except RuntimeError as error:
             raise SettingsError("server", [f"{error}: no more threads can be started; {REMEDY}"]) from None
         urls = url_of(held, settings.server.tls), url_of(plane, settings.control.tls)
@@ -258,7 +262,8 @@ def _lock_state(state: Path) -> Iterator[None]:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)  # records hold what customers have sent
         lock = (state / "lock").open("w")
     except OSError as error:
-        raise SettingsError("gateway.yaml", [f"state: {state} cannot be written: {error.strerror}"]) from None
+        remedy = owner_remedy(error, "it and all that is in it")
+        raise SettingsError("gateway.yaml", [f"state: {state} cannot be written: {error.strerror}{remedy}"]) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,6 +15,7 @@ import orjson
 from gateway.errors import SettingsError
 from gateway.records.token import Signer
 from gateway.system.durable_files import replace_durably
+from gateway.system.permissions import owner_remedy
 
 KEY_BYTES: Final = 32
 ROTATE_AFTER_S: Final = 30 * 86400.0
@@ -77,7 +78,7 @@ def token_keys(folder: Path) -> TokenKeys:
         write_keys(file, rotated)
     except OSError as error:
         if newest is None:
-            raise SettingsError(str(file), [f"cannot be written: {error.strerror}"]) from None
+            raise SettingsError(str(file), [f"cannot be written: {error.strerror}{owner_remedy(error)}"]) from None
         log.warning("%s cannot be written, so the old key continues to sign prediction ids: %s", file, error.strerror)
         return TokenKeys(tuple(keys))
     return TokenKeys(tuple(rotated), made=True)
@@ -129,7 +130,7 @@ def _read(file: Path) -> list[TokenKey]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise SettingsError(str(file), [f"cannot be read: {error.strerror}"]) from None
+        raise SettingsError(str(file), [f"cannot be read: {error.strerror}{owner_remedy(error)}"]) from None
     if mode & 0o077:
         raise SettingsError(str(file), [f"contains secrets and is open to others (mode {mode:o}); run chmod 600 on it"])
     try:

@@ -23,6 +23,7 @@ from gateway.shm.owner import (
     OwnerFile,
     files_of,
     names,
+    other_user_of,
     owner_of,
     read_id,
 )
@@ -30,6 +31,7 @@ from gateway.shm.ring import Ring
 from gateway.shm.segment import is_held, memory_folder
 from gateway.shm.switchboard import Switchboard
 from gateway.system.durable_files import replace_durably
+from gateway.system.permissions import DENIED, owner_remedy
 
 ID_BYTES: Final = 16
 log: Final = logging.getLogger("gateway.shm")
@@ -57,7 +59,8 @@ def claim(folder: Path) -> Claim:
     try:
         known = read_id(folder)
     except (OSError, ValueError) as error:
-        problem = f"{error}; restore it, or remove it: memory gets another name then"
+        remedy = owner_remedy(error) if isinstance(error, OSError) else ""
+        problem = f"{error}{remedy or '; restore it, or remove it: memory gets another name then'}"
         raise SettingsError(str(folder / ID_FILE), [problem]) from None
     name = f"{PREFIX}{known or secrets.token_hex(ID_BYTES)}"
     try:
@@ -92,7 +95,10 @@ def former_name(folder: Path) -> str:
 def _refused(folder: Path, name: str, error: OSError) -> SettingsError:
     if isinstance(error, BlockingIOError):
         return _copied(folder, name, f"of {owner_of(name) or 'another gateway'}, which runs")
-    return SettingsError(str(memory_folder()), [f"{name} cannot be locked: {error.strerror}"])
+    if (user := other_user_of(name)) is not None:
+        return _copied(folder, name, f"of a gateway of another user (uid {user})")
+    remedy = "; the folder must be writable by the gateway's user" if error.errno in DENIED else ""
+    return SettingsError(str(memory_folder()), [f"{name} cannot be locked: {error.strerror}{remedy}"])
 
 
 def _check_not_copied(folder: Path, name: str) -> None:

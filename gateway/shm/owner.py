@@ -148,6 +148,14 @@ def owner_of(name: str) -> Owner | None:
         return None
 
 
+def other_user_of(name: str) -> int | None:
+    """Return the user id of the memory files called `name` if they are another user's; else None."""
+    with contextlib.suppress(OSError):
+        user = (memory_folder() / f"{name}{OWNER}").lstat().st_uid
+        return user if user != os.geteuid() else None
+    return None
+
+
 def read_id(folder: Path) -> str | None:
     """Return the memory id in a state folder, or None if there is none. Raises OSError; ValueError if damaged."""
     try:

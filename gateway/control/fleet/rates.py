@@ -188,7 +188,7 @@ class FleetRates:
         snapshot = await self._store.commit(None)
         while True:
             core = self._seen_life(snapshot)
-            ended = self._memory.predecessors(snapshot.members) if self._orphans_ended else []
+            ended = self._memory.predecessors(snapshot.members, self.moving) if self._orphans_ended else []
             step = await self._lowered(snapshot, core, ended)
             transaction = self._transaction(snapshot, core, ended, step)
             if transaction is None:
@@ -270,7 +270,7 @@ class FleetRates:
         if not self.newcomer:
             return
         waited = core.settled and self._clock() - self._since_ns >= self._timing.longest_ns + PATIENCE_NS
-        if step.then.base_ppm or (waited and not self._memory.predecessors(self.records)):
+        if step.then.base_ppm or (waited and not self._memory.predecessors(self.records, self.moving)):
             self.newcomer = False
             if not step.then.base_ppm:
                 log.error("fleet: hosts out of contact keep all of each rate limit; if they have ended: %s", REMEDY)

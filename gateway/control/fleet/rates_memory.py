@@ -16,7 +16,7 @@ log: Final = logging.getLogger("gateway.control.fleet")
 
 class RatesMemory:
     """`fleet-rates.json` in the state folder, which one gateway at a time uses. A copy of the folder does not count: it
-    has another inode.
+    has another inode, unless the whole disk was cloned.
     """
 
     def __init__(self, folder: Path, fleet: str, replace: Replace) -> None:
@@ -30,9 +30,11 @@ class RatesMemory:
         known = [*self._earlier, incarnation][-MOST:]
         self._replace(self._file, lambda: orjson.dumps([*self._place, known]))
 
-    def predecessors(self, records: Container[str]) -> list[str]:
-        """Incarnations of earlier gateways that have not given their shares back."""
-        return [one for one in self._earlier if one in records]
+    def predecessors(self, records: Container[str], beating: Container[str]) -> list[str]:
+        """Incarnations of earlier gateways that have not given their shares back. One that is `beating` runs on the
+        disk of which this one is a clone.
+        """
+        return [one for one in self._earlier if one in records and one not in beating]
 
     def _read(self) -> Sequence[str]:
         try:

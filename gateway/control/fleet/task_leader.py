@@ -41,7 +41,7 @@ class Member(Protocol):
 class TaskLeader:
     """`task`: for the log. `lead`: as last read or written. `problem`: why that is not known; empty if it is.
 
-    `is_unready`: whether this host could not act yet as the leader.
+    `is_unready`: whether this host could not act yet as the leader; `gives_up`: whether it is to leave that to another.
     `taken`: rises whenever this host has become the leader, or another one has brought back what the store had lost:
     `lead.said` is then what others have found, and is to be read before this host acts.
     """
@@ -51,6 +51,7 @@ class TaskLeader:
         self._store = store
         self._member = member
         self.is_unready: Callable[[], bool] = lambda: False
+        self.gives_up: Callable[[], bool] = lambda: False
         self._said: Mapping[str, Any] | None = None
         self._hints = 0
         self._passed_on = 0  # how many of these the store has
@@ -143,6 +144,7 @@ class TaskLeader:
             after = next_lead(
                 host, before, self._heard, now_ns, timing,
                 said=said, asked=asked, confirmed=confirmed, newest=self._newest, unready=self.is_unready(),
+                gives_up=before.leader == me and self.gives_up(),
             )  # fmt: skip
             if after != before:
                 snapshot = await self._store.commit(_change(snapshot, after))

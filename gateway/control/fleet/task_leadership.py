@@ -56,13 +56,15 @@ def next_lead(
     confirmed: bool,
     newest: Lead = NO_LEAD,
     unready: bool = False,
+    gives_up: bool = False,
 ) -> Lead:
     """What this host is to write in the place of `lead`; the same if nothing. `said`: what it has found, None if it has
     not acted yet. `asked`: it asks the leader to act now. `confirmed`: see `is_confirmed`. `newest`: the latest that
     this host has read; what a store has lost of it is brought back, but for who leads. `unready`: this host could not
-    act yet, so that it leaves a lead that is free to others for as long as one may be silent.
+    act yet, so that it leaves a lead that is free to others for as long as one may be silent. `gives_up`: this host is
+    to leave the lead to another one: it falls silent, and so ends to act before that takes over.
     """
-    if not in_contact(host, now_ns):
+    if not in_contact(host, now_ns) or (gives_up and lead.leader == host.incarnation):
         return lead
     if lead.number < newest.number:
         lead = lead._replace(number=newest.number + 1, asks=max(lead.asks, newest.asks), said=newest.said)

@@ -4,23 +4,17 @@ A request without a sticky key is one unit, a sticky key is one (its first outco
 part of the feedback (the truth of one output, the reward, one business metric) come together, and are units together.
 """
 
-import base64
-import heapq
-import logging
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import count
 from typing import Any, Final
-
-import orjson
 
 from gateway.control.guards.evidence import log_harm, reached
 from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.feedback_shares import FeedbackShares
 from gateway.control.guards.observation import FeedbackEvent, Randomised
+from gateway.control.guards.waiting_outcomes import WaitingOutcomes
 from gateway.evidence.differences import OutcomeShares
 from gateway.evidence.effect import LARGEST_RATIO, FeedbackShare
 from gateway.evidence.key_bounds import KeyBounds
@@ -31,11 +25,9 @@ from gateway.settings.metric_names import METRICS_PREFIX
 MOST_PARTS: Final = 32  # of the feedback, beside those that are always counted, those that came first
 MOST_KEYS: Final = 50_000  # sticky keys known of a part that is always counted; outcomes of others are no evidence
 MOST_OTHER_KEYS: Final = 10_000  # of any other
-MOST_WAITING: Final = 20_000  # outcomes of a part that are not old enough yet; what comes beyond is no evidence
 ALWAYS: Final = frozenset({"", "reward"})  # parts that are always counted, whatever else clients send
 MISMATCH_RATIOS: Final = (0.25, 0.5, 0.67, 0.8, 1.25, 1.5, 2.0, 4.0)
 MISMATCH_ALPHA: Final = 0.001
-log: Final = logging.getLogger("gateway.control.guards")
 
 
 @dataclass(slots=True)
@@ -63,57 +55,14 @@ class NewUnits:
 
 
 class _Part:
-    """One part of the feedback: its sticky keys, the candidate's share of what comes, and what waits to be older.
-
-    `dropped`: outcomes for which there was no room to wait.
-    """
+    """One part of the feedback: its sticky keys, the candidate's share of what comes, and what waits to be older."""
 
     def __init__(self, delay_ns: int, most_keys: int) -> None:
         self.delay_ns = delay_ns
         self.keys = KeyBounds(most_keys)
         self.shares = OutcomeShares()
         self.counts: Counter[tuple[float, bool]] = Counter()  # as those of failures: chance, whether the candidate's
-        self.waiting: list[tuple[int, int, FeedbackEvent, tuple[str, ...]]] = []
-        self.dropped = 0
-        self._numbers = count()
-        self._kept_waiting = ""
-        self._restored: list[bytes] = []  # the rows of what waits, which need not be read to be kept
-
-    def wait(self, event: FeedbackEvent, outcomes: tuple[str, ...]) -> None:
-        """Keep an event until its prediction is old enough. After `ripe` only."""
-        if len(self.waiting) >= MOST_WAITING:
-            self.dropped += 1
-            if self.dropped == 1:
-                log.warning("%s outcomes wait for feedback_delay already: others do not count", f"{MOST_WAITING:,}")
-            return
-        heapq.heappush(self.waiting, (event.decided_ns, next(self._numbers), event, outcomes))
-        self._kept_waiting = ""
-
-    def ripe(self, time_ns: int) -> Iterator[tuple[FeedbackEvent, tuple[str, ...]]]:
-        """Those that are old enough, in the order of their predictions; they wait no more."""
-        while self._restored:
-            for decided_ns, weight_ppm, candidate, key, route, outcomes in orjson.loads(self._restored.pop()):
-                event = FeedbackEvent(0, decided_ns, weight_ppm, candidate, key, outcomes, route=route)
-                self.waiting.append((decided_ns, next(self._numbers), event, tuple(outcomes)))
-        while self.waiting and self.waiting[0][0] <= time_ns - self.delay_ns:
-            self._kept_waiting = ""
-            _, _, event, outcomes = heapq.heappop(self.waiting)
-            yield event, outcomes
-
-    def waiting_to_packed(self) -> str:
-        """What waits, as a text of some 20 characters each; empty if nothing does."""
-        if self.waiting and not self._kept_waiting:
-            rows = [
-                [*event[1:5], event.route, {name: event.outcomes[name] for name in outcomes}]
-                for _, _, event, outcomes in sorted(self.waiting)
-            ]
-            self._kept_waiting = base64.b64encode(zlib.compress(orjson.dumps(rows), 1)).decode()
-        return self._kept_waiting
-
-    def restore_waiting(self, packed: str) -> None:
-        """Restore the output of `waiting_to_packed`. Costs little, as `KeyBounds.restore`."""
-        self._kept_waiting = packed
-        self._restored = [zlib.decompress(base64.b64decode(packed))] if packed else []
+        self.waiting = WaitingOutcomes(delay_ns)
 
     def chance(self, event: FeedbackEvent) -> float:
         """Return the chance that the outcome is the candidate's; 0 or 1 if it is no evidence. Counts it."""
@@ -157,7 +106,7 @@ class Outcomes:
                 if not part.delay_ns:
                     self._count(name, part, event, outcomes, new)
                 else:
-                    part.wait(event, outcomes)
+                    part.waiting.add(event, outcomes, time_ns)
         self._count_ripe(time_ns, new)
         return new
 
@@ -174,7 +123,8 @@ class Outcomes:
         if part is None:
             return ""
         full = f"{len(part.keys):,} sticky keys are known, later ones do not count" if part.keys.is_full else ""
-        late = f"{part.dropped:,} outcomes found no room to wait for feedback_delay" if part.dropped else ""
+        dropped = part.waiting.dropped
+        late = f"{dropped:,} outcomes found no room to wait for feedback_delay" if dropped else ""
         return ", ".join(filter(None, (full, late)))
 
     def feedback_ratio(self, outcome: str) -> float | None:
@@ -190,7 +140,7 @@ class Outcomes:
         """For which share of both versions' predictions the outcome has come; None if that cannot be known."""
         name = part_of(outcome)
         part = self._parts.get(name)
-        return None if part is None or part.dropped else self.feedback_shares.read(name, part.delay_ns)
+        return None if part is None or part.waiting.dropped else self.feedback_shares.read(name, part.delay_ns)
 
     def restart(self) -> None:
         """Start the shares over, for a new step of the ramp; what is known of sticky keys is kept."""
@@ -209,8 +159,8 @@ class Outcomes:
                 "known": part.keys.to_packed(),
                 "shares": part.shares.to_json(),
                 "counts": rows(part.counts),
-                "waiting": part.waiting_to_packed(),
-                "dropped": part.dropped,
+                "waiting": part.waiting.to_packed(),
+                "dropped": part.waiting.dropped,
             }
             for name, part in self._parts.items()
         }
@@ -225,12 +175,12 @@ class Outcomes:
             part.keys.restore(state["known"])
             part.shares.restore(state["shares"])
             part.counts = Counter({key: number for key, number in attributed(state["counts"]).items() if number})
-            part.restore_waiting(state["waiting"])
-            part.dropped = state["dropped"]
+            part.waiting.restore(state["waiting"])
+            part.waiting.dropped = state["dropped"]
 
     def _count_ripe(self, time_ns: int, new: Mapping[str, NewUnits]) -> None:
         for name, part in self._parts.items():
-            for event, outcomes in part.ripe(time_ns):
+            for event, outcomes in part.waiting.ripe(time_ns):
                 self._count(name, part, event, outcomes, new)
 
     def _count(

@@ -1,6 +1,7 @@
 """Puts together what follows the model registry."""
 
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.control.control_plane import ControlPlane
-from gateway.control.fleet.routing_step import Stand
 from gateway.control.propose import Proposals
 from gateway.control.registry.webhook import Webhook
 from gateway.errors import SettingsError
@@ -32,6 +32,7 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
     from gateway.control.fleet.task_assembly import open_task
     from gateway.control.registry.lead import Alone, FleetLead
     from gateway.control.registry.memory import RegistryMemory  # only with a registry: the client takes memory
+    from gateway.control.registry.readiness import Readiness
     from gateway.control.registry.stop_tags import StopTags
     from gateway.control.registry.sync import RegistrySync
     from gateway.control.registry.takeover import Takeover
@@ -45,9 +46,10 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
     except ValueError as error:
         raise SettingsError("gateway.yaml", [str(error)]) from None
     task = open_task(settings, control.fleet, "registry", "following the registry")
+    readiness = Readiness(partial(_bound, control), partial(getattr, control, "fleet_routing"), time.monotonic_ns)
     if task is not None:
-        task.is_unready = partial(_behind_all, control)
-    takeover = Takeover(Alone() if task is None else FleetLead(task), partial(_behind, control))
+        task.is_unready, task.gives_up = readiness.behind_all, readiness.gives_up
+    takeover = Takeover(Alone() if task is None else FleetLead(task), readiness)
     may_write = partial(getattr, takeover, "may_write")
     http = MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca, may_write=may_write)
     client = MlflowClient(http)
@@ -59,16 +61,8 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
     return Registry(sync.run_forever, Webhook(secret, sync.hint) if secret else None)
 
 
-def _behind(control: ControlPlane, model: str) -> bool:
-    """Whether edits of the model's entry that other hosts have made are still to be made here, as far as is known."""
-    routing = control.fleet_routing
-    return routing is not None and (bool(routing.problem) or routing.exchange.due(model).stand is Stand.BEHIND)
-
-
-def _behind_all(control: ControlPlane) -> bool:
-    """Whether no model that is bound to the registry could be followed for the fleet here."""
-    bound = [model for model, one in control.served.items() if one.registry is not None]
-    return bool(bound) and all(_behind(control, model) for model in bound)
+def _bound(control: ControlPlane) -> list[str]:
+    return [model for model, one in control.served.items() if one.registry is not None]
 
 
 def _reachable(url: str) -> str:

@@ -165,9 +165,9 @@ class RegistrySync:
             shown = self._models.get(model)
             if not self._takeover.acts(model):
                 if model in said:
-                    models[model] = said[model]
+                    models[model] = self._takeover.noted(model, said[model])
             elif seen is not None and here is not None and memory is not None and shown is not None:
-                models[model] = news_of_model(memory, seen, here, shown)
+                models[model] = self._takeover.noted(model, news_of_model(memory, seen, here, shown))
         return RegistryNews(self._status.error, self._status.answered_s, models)
 
     async def _exchange_all(self, due: Mapping[str, str], polls: bool) -> None:

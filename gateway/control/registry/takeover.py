@@ -4,24 +4,31 @@ Until then its memory may be of long ago, or empty: it would obey once more what
 alias over a person's later move. So it follows once what the last one has said, as if that still acted.
 """
 
-from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
+from typing import Final, Protocol
 
 from gateway.control.registry.lead import Lead
+from gateway.control.registry.news import ModelNews
 
 NOT_YET: Final = (
     "this host is to follow the registry, once it knows what the last one has found and has made all edits of the fleet"
 )
+LACKS: Final = "the host that follows the registry for the fleet has not made an edit of the model's entry, and waits: "
+
+
+class Readiness(Protocol):
+    """Whether this host could follow the registry for the others: see `readiness`."""
+
+    def behind(self, model: str) -> bool: ...
+    def refusal(self, model: str) -> str: ...
 
 
 class Takeover:
-    """`lead`: which host is to follow the registry. `behind`: whether the fleet has edits of a model's entry that are
-    still to be made here: the release in force here is then an older one than that of the others.
-    """
+    """`lead`: which host is to follow the registry."""
 
-    def __init__(self, lead: Lead, behind: Callable[[str], bool]) -> None:
+    def __init__(self, lead: Lead, readiness: Readiness) -> None:
         self.lead = lead
-        self._behind = behind
+        self._readiness = readiness
         self._done: dict[str, int] = {}  # by model: which time as the leader it was that this was done for
         self._turn = 0
 
@@ -42,12 +49,17 @@ class Takeover:
         """Which time as the leader this is, if following the news now is what is left to do; else None."""
         lead = self.lead
         knows = lead.leads and lead.in_contact and lead.settled
-        return lead.taken if knows and not self._behind(model) else None
+        return lead.taken if knows and not self._readiness.behind(model) else None
 
     def followed(self, model: str, turn: int | None) -> None:
         """What the last one has said is followed. `turn`: what `takes_over` was before."""
         if turn is not None:
             self._done[model] = turn
+
+    def noted(self, model: str, news: ModelNews) -> ModelNews:
+        """What the others are to know of a model: also that an edit of it cannot be made here."""
+        why = self._readiness.refusal(model)
+        return replace(news, note=LACKS + why, problem=True) if why else news
 
     def elsewhere(self, model: str) -> str:
         """Why this host does not ask the registry about the model; empty if it does."""

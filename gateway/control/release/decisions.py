@@ -19,6 +19,7 @@ from gateway.control.release.decision_files import (
     Entry,
 )
 from gateway.control.release.file_writer import FileWriter
+from gateway.system.permissions import owner_remedy
 from gateway.version_key import VersionKey
 
 STOP_ACTIONS: Final = ("stop", "resume")  # actions that change what is stopped
@@ -70,7 +71,7 @@ class DecisionLog:
             self._stopped: dict[VersionKey, ReleaseDecision] = _stopped_by(self._file, self._files, read)
         except OSError as error:
             raise ValueError(
-                f"{error.filename} cannot be read ({error.strerror}); which releases are stopped is not known"
+                f"{error.filename} cannot be read ({error.strerror}); what is stopped is not known{owner_remedy(error)}"
             ) from None
         self.decisions: list[ReleaseDecision] = [*_before(self._files, MAX_IN_MEMORY - len(read.recent)), *read.recent]
         known = (read.last, *(one.sequence for one in (*self.decisions, *self._stopped.values())))

@@ -155,6 +155,13 @@ class RateFleet:
         self.hosts[self.hosts.index(host)] = new
         return new
 
+    def clone(self, host: RateHost, name: str) -> RateHost:
+        """Another machine with a clone of the host's disk."""
+        new = self._started(host.state, name)
+        new.rates.orphans_ended()
+        self.hosts.append(new)
+        return new
+
     async def run(self, seconds: float, offered: Mapping[tuple[str, str], float]) -> Counter[str]:
         """Requests admitted by host and in all. `offered`: per second, by host and customer."""
         admitted: Counter[str] = Counter()

@@ -54,6 +54,17 @@ async def test_workers_that_outlive_control_keep_their_share_until_they_have_end
 
 
 @asynchronous
+async def test_clone_of_a_hosts_disk_takes_nothing_from_that_host_while_it_beats(tmp_path: Path) -> None:
+    async with settled(tmp_path, "a", customers={"acme": "100/s"}) as (fleet, (a,)):
+        await fleet.run(3, load(a=300.0))
+        clone = fleet.clone(a, "b")
+        await clone.rates.tick()
+        assert {a.incarnation, clone.incarnation} <= clone.rates.records.keys()
+        await fleet.run(3, load(a=300.0, b=300.0))
+        assert (await fleet.run(10, load(a=300.0, b=300.0)))["all"] <= 1000 + BORDERS
+
+
+@asynchronous
 async def test_two_starts_without_contact_leave_no_record_behind(tmp_path: Path) -> None:
     async with settled(tmp_path, "ab", customers={"acme": "100/s"}) as (fleet, (a, b)):
         once = fleet.restart(a)

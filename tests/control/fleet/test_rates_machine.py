@@ -135,8 +135,8 @@ class Memory:
     def keep(self, incarnation: str) -> None:
         pass
 
-    def predecessors(self, records: Mapping[str, bytes]) -> list[str]:
-        return [self._last] if self._last is not None and self._last in records else []
+    def predecessors(self, records: Mapping[str, bytes], beating: frozenset[str]) -> list[str]:
+        return [one for one in (self._last,) if one is not None and one in records and one not in beating]
 
 
 class Host:

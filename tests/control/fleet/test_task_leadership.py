@@ -188,6 +188,39 @@ def test_a_host_that_could_not_act_yet_leaves_a_free_lead_to_others_for_some_tim
 
 
 @asynchronous
+async def test_a_leader_that_gives_up_ends_to_act_before_another_one_begins_and_goes_on_if_none_does(
+    tmp_path: Any,
+) -> None:
+    clock = [NOW]
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two:
+            members = {"a": TaskMember("a", clock), "b": TaskMember("b", clock)}
+            a, b = TaskLeader("a task", one, members["a"]), TaskLeader("a task", two, members["b"])
+
+            async def turns(seconds: float, *tasks: TaskLeader) -> list[str]:
+                acting = []
+                for _ in range(int(seconds * 2)):
+                    clock[0] += 500_000_000
+                    for member in members.values():
+                        member.see({"a": clock[0], "b": clock[0]})
+                    for task in tasks:
+                        await task.tick()
+                    acting.append("".join(name for name, task in (("a", a), ("b", b)) if task.leads))
+                return acting
+
+            await turns(3, a)
+            a.gives_up = lambda: True
+            acting = await turns(30, a, b)
+            assert [one for one, _ in itertools.groupby(acting)] == ["a", "", "b"]
+            b.gives_up = lambda: True
+            a.is_unready = lambda: True
+            acting = await turns(12, b)
+            assert acting[-1] == ""
+            b.gives_up = lambda: False
+            assert (await turns(1, b))[-1] == "b"
+
+
+@asynchronous
 async def test_a_leader_is_told_when_another_host_brings_back_what_was_found_before(tmp_path: Any) -> None:
     clock = [NOW]
     with RedisServer(tmp_path / "redis") as server:

@@ -181,7 +181,7 @@ def test_predictions_of_a_sticky_customer_are_told_apart_in_the_share() -> None:
 
 
 def test_outcomes_without_room_to_wait_make_the_share_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.control.guards.outcomes.MOST_WAITING", 10)
+    monkeypatch.setattr("gateway.control.guards.waiting_outcomes.MOST_WAITING", 10)
     units = Outcomes([settings(feedback_delay="10s")])
     units.ingest([], S, {"a": (0, 0)})
     for second in range(2, 30):

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from gateway.control.guards import outcomes as module
+from gateway.control.guards import waiting_outcomes
 from gateway.control.guards.observation import FeedbackEvent
 from gateway.control.guards.outcomes import Outcomes, part_of
 from gateway.settings.guards import ComparisonSettings
@@ -62,21 +63,47 @@ def delayed(delay: str) -> Outcomes:
     return Outcomes([ComparisonSettings.model_validate({"name": "c", "metric": "loss", "feedback_delay": delay})])
 
 
-@pytest.mark.parametrize(("delay", "at_s"), [("10s", 11), ("0s", 2)])
+@pytest.mark.parametrize(("delay", "at_s"), [("10s", 11), ("0s", 6)])
 def test_waiting_outcomes_come_back_from_json_even_after_an_edit(delay: str, at_s: int) -> None:
     before, after = delayed("20s"), delayed(delay)
     early = event(True, 7, loss=0.5, wrong=1.0)._replace(decided_ns=10**9)
-    before.ingest([early._replace(decided_ns=10**12), early], 10**9)
+    before.ingest([early._replace(key=8, decided_ns=5 * 10**9), early], 6 * 10**9)
     after.restore(orjson.loads(orjson.dumps(before.to_json())))
     assert orjson.dumps(after.to_json()) == orjson.dumps(before.to_json())
-    after.ingest([early._replace(key=8, decided_ns=10**12)], 0)  # as old as another
-    assert not after.ingest([], at_s * 10**9 - 1 - 10**9)
+    assert at_s == 6 or not after.ingest([early._replace(key=9)], 11 * 10**9 - 1)  # as old as another
     new = after.ingest([], at_s * 10**9)
-    assert (new["loss"].values, new["wrong"].values, new["loss"].routes) == ([0.5], [1.0], ["all"])
+    assert (new["loss"].values, new["wrong"].values) == ([0.5] * 2, [1.0] * 2)
+
+
+S = 10**9
+DAY_NS = 86400 * S
+
+
+@pytest.mark.parametrize("set_by_ns", [DAY_NS, -3600 * S], ids=["a day ahead", "an hour back"])
+def test_outcomes_wait_as_long_as_before_when_the_clock_is_set(set_by_ns: int) -> None:
+    units, now_ns = delayed("10s"), 10 * DAY_NS
+    units.ingest([event(True, loss=0.1)._replace(decided_ns=now_ns)], now_ns)
+    assert not units.ingest([], now_ns + 4 * S)
+    later_ns = now_ns + set_by_ns
+    assert not units.ingest([event(True, loss=0.2)._replace(decided_ns=later_ns + 4 * S)], later_ns + 4 * S)
+    assert not units.ingest([], later_ns + 10 * S - 1)
+    assert units.ingest([], later_ns + 10 * S)["loss"].values == [0.1]
+    assert units.ingest([], later_ns + 14 * S)["loss"].values == [0.2]
+
+
+def test_outcomes_of_predictions_made_while_the_clock_was_ahead_wait_no_longer_than_others() -> None:
+    """Nor do they after a restart, before which it was."""
+    units, again, now_ns = delayed("10s"), delayed("10s"), 10 * DAY_NS
+    units.ingest([event(True, loss=0.1)._replace(decided_ns=now_ns + DAY_NS)], now_ns)
+    assert units.ingest([], now_ns + 10 * S)["loss"].values == [0.1]
+    units.ingest([event(True, loss=0.2)._replace(decided_ns=now_ns + DAY_NS)], now_ns + DAY_NS)
+    again.restore(orjson.loads(orjson.dumps(units.to_json())))
+    assert not again.ingest([], now_ns + 20 * S)
+    assert again.ingest([], now_ns + 30 * S)["loss"].values == [0.2]
 
 
 def test_outcomes_that_are_old_enough_make_room_for_others_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING", 1)
+    monkeypatch.setattr(waiting_outcomes, "MOST_WAITING", 1)
     units = delayed("10s")
     one, two = (event(True, loss=value)._replace(decided_ns=at * 10**9) for value, at in ((0.1, 1), (0.2, 11)))
     units.ingest([one], 2 * 10**9)

@@ -60,6 +60,7 @@ class Host:
         self.lead = FleetLead(self.task)
         self.release = Release()
         self.behind = False
+        self.refusal = ""
         self._sequence = 0
         state.mkdir(parents=True, exist_ok=True)
         self.memory = RegistryMemory(state, self._write)
@@ -77,7 +78,8 @@ class Host:
         client: Any = Client(self)
         versions: Any = Versions(self)
         tags = StopTags(client, versions, control.decision_log, self.memory, "http://here")
-        self.takeover = Takeover(self.lead, lambda model: self.behind)
+        readiness: Any = SimpleNamespace(behind=lambda model: self.behind, refusal=lambda model: self.refusal)
+        self.takeover = Takeover(self.lead, readiness)
         self.sync = RegistrySync(
             control, client, versions, tags, self.memory, self.takeover, poll_s=0.0, champion_follows=False
         )
@@ -110,6 +112,11 @@ class Host:
     def note(self) -> str:
         """What differs from the registry here."""
         return str(self._control.registry.models[MODEL].note)
+
+    @property
+    def problem(self) -> bool:
+        """Whether that is one that does not go away by itself."""
+        return bool(self._control.registry.models[MODEL].problem)
 
     async def tick(self) -> None:
         """Ask the registry, or follow the host that does, and end what that has begun."""

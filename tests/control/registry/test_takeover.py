@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.control.fleet.store import OwnDocument
+from gateway.control.registry.takeover import LACKS
 from tests.control.fleet.servers import RedisServer, asynchronous, opened
 from tests.control.registry.hosts import MODEL, Host, World
 
@@ -110,6 +111,22 @@ async def test_a_host_that_is_behind_leaves_the_lead_to_one_that_is_not(tmp_path
             for _ in range(12):
                 await fleet.turn("b", "c")
             assert (fleet.hosts["b"].lead.leads, fleet.hosts["c"].takeover.acts(MODEL)) == (False, True)
+
+
+@asynchronous
+async def test_all_hosts_say_that_the_one_that_follows_the_registry_cannot_make_an_edit(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two:
+            fleet = Fleet(tmp_path, a=one, b=two)
+            await fleet.until_dealt_with("a", "b")
+            fleet.hosts["a"].refusal = "routing.yaml cannot be written"
+            for _ in range(4):
+                await fleet.turn("a", "b")
+            assert fleet.hosts["b"].note == LACKS + "routing.yaml cannot be written" and fleet.hosts["b"].problem
+            fleet.hosts["a"].refusal = ""
+            for _ in range(4):
+                await fleet.turn("a", "b")
+            assert (fleet.hosts["b"].note, fleet.hosts["b"].problem) == ("", False)
 
 
 @asynchronous
