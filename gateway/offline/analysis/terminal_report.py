@@ -178,7 +178,7 @@ def _examples(title: str, analysis: Analysis, examples: Sequence[HardExample]) -
 
 
 def _input_text(summary: InputSummary) -> str:
-    return summary.text or ("a picture, in the report of --html" if summary.picture else "-")
+    return summary.text or ("--html" if summary.picture else "-")  # which shows the picture
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
