@@ -151,7 +151,7 @@ class TaskLeader:
             asked = hints > self._passed_on
             after = next_lead(
                 host, before, self._heard, now_ns, timing,
-                said=said, asked=asked, confirmed=confirmed, newest=self._newest, unready=self.is_unready(),
+                said=said, asked=asked, confirmed=confirmed, newest=self._newest, unready=self.is_unready,
                 gives_up=before.leader == me and self.gives_up(),
             )  # fmt: skip
             if after != before:

@@ -63,9 +63,11 @@ class Readiness:
         return routing is not None and (bool(routing.problem) or routing.exchange.due(model).stand is Stand.BEHIND)
 
     def is_unready(self) -> bool:
-        """Whether no model could be followed for the fleet here."""
+        """Whether this host is to leave a lead that is free, or given up, to others for some time: no model could be
+        followed for the fleet here, or another host could follow more of them.
+        """
         bound = self._bound()
-        return bool(self._lead.unreadable) or (bool(bound) and all(map(self.behind, bound)))
+        return bool(self._lead.unreadable or (bound and all(map(self.behind, bound))) or self._able(self._lacking()))
 
     def refusal(self, model: str) -> str:
         """Why an edit of the model's entry cannot be made here; empty if it can, or is made."""
@@ -77,23 +79,32 @@ class Readiness:
         able to read what was found before. Once for the same edits, hosts and time as the leader, so that none is
         without a leader for long if no other host takes over.
         """
-        routing, lead = self._routing(), self._lead
-        if routing is None or routing.problem:
-            return False
-        exchange, bound = routing.exchange, self._bound()
-        lacking = frozenset((model, exchange.core.newest(model)) for model in bound if self.behind(model))
-        present = {
-            one: exchange.records[one] for one in exchange.records.keys() & set(exchange.present) - {exchange.me}
-        }
-        able = frozenset(
-            one
-            for one, record in present.items()
-            if record.revision and (lead.unreadable or _lacks(record, bound, exchange.core) < len(lacking))
-        )
-        about, now_ns = (lacking, able, lead.taken, bool(lead.unreadable)), self._now_ns()
+        lacking, unreadable = self._lacking(), bool(self._lead.unreadable)
+        able = self._able(lacking)
+        about, now_ns = (lacking, able, unreadable, self._lead.taken), self._now_ns()
         if about != self._about:
             self._about, self._since_ns = about, now_ns
-        return bool(able) and PATIENCE_NS <= now_ns - self._since_ns < PATIENCE_NS + lead.given_up_ns
+        return bool(able) and PATIENCE_NS <= now_ns - self._since_ns < PATIENCE_NS + self._lead.given_up_ns
+
+    def _lacking(self) -> frozenset[tuple[str, str]]:
+        """The models whose newest edit is still to be made here, each with the edit's id."""
+        routing = self._routing()
+        if routing is None or routing.problem:
+            return frozenset()
+        core = routing.exchange.core
+        return frozenset((model, core.newest(model)) for model in self._bound() if self.behind(model))
+
+    def _able(self, lacking: Collection[tuple[str, str]]) -> frozenset[str]:
+        """The other hosts in contact that could follow more models, as far as is known."""
+        routing, unreadable = self._routing(), bool(self._lead.unreadable)
+        if routing is None or routing.problem or not (lacking or unreadable):
+            return frozenset()
+        exchange, bound = routing.exchange, self._bound()
+        others = exchange.records.keys() & set(exchange.present) - {exchange.me}
+        known = {one: exchange.records[one] for one in others if exchange.records[one].revision}
+        return frozenset(
+            name for name, one in known.items() if unreadable or _lacks(one, bound, exchange.core) < len(lacking)
+        )
 
 
 def _lacks(record: RoutingRecord, bound: Collection[str], core: RoutingCore) -> int:

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -184,7 +185,17 @@ def test_a_host_that_could_not_act_yet_leaves_a_free_lead_to_others_for_some_tim
         for waited_ns, takes in ((SILENT_NS - 1, False), (SILENT_NS, True)):
             heard = Heard(free.number, NOW - waited_ns)
             ready, unready = (
-                next_lead(host(), free, heard, NOW, TIMING, said=None, asked=False, confirmed=True, unready=is_unready)
+                next_lead(
+                    host(),
+                    free,
+                    heard,
+                    NOW,
+                    TIMING,
+                    said=None,
+                    asked=False,
+                    confirmed=True,
+                    unready=partial(bool, is_unready),
+                )
                 for is_unready in (False, True)
             )
             assert (ready.leader, unready.leader == "a", unready.said) == ("a", takes, free.said)
@@ -196,7 +207,7 @@ def test_what_a_leader_gives_up_goes_to_a_host_that_can_act_and_not_to_one_that_
     taken = [
         next_lead(
             host("b"), LED_BY_B, Heard(LED_BY_B.number, NOW - waited_ns), NOW, timing,
-            said=None, asked=False, confirmed=True, unready=unready,
+            said=None, asked=False, confirmed=True, unready=partial(bool, unready),
         ).leader == "a"
         for waited_ns, unready in ((silent - 1, False), (silent, False), (resumes - 1, True), (resumes, True))
     ]  # fmt: skip

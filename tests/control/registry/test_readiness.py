@@ -124,3 +124,9 @@ def test_host_that_does_not_know_the_edits_is_behind_and_gives_nothing_up() -> N
     found.routing.problem = "no answer"
     assert found.readiness.behind("digits")
     assert [found.gives_up_after(one) for one in (0, PATIENCE_NS)] == [False, False]
+
+
+def test_host_leaves_a_lead_that_is_free_or_given_up_to_one_that_could_follow_more_models() -> None:
+    assert world({"tumor"}, b=record("5-y", "5-y")).readiness.is_unready()
+    assert not world({"tumor"}, b=record("4-x", "5-y")).readiness.is_unready()
+    assert not world(set(), b=record("5-y", "5-y")).readiness.is_unready()

@@ -4,13 +4,14 @@ import itertools
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.control.fleet.store import OwnDocument, Transaction
 from gateway.control.fleet.task_leadership import decoded, encoded
-from gateway.control.registry.takeover import LACKS
+from gateway.control.registry.takeover import LACKS, Takeover
 from tests.control.fleet.servers import RedisServer, asynchronous, opened
 from tests.control.registry.hosts import MODEL, Host, World
 
@@ -158,11 +159,13 @@ async def test_what_the_last_leader_said_and_cannot_be_read_is_neither_acted_on_
             fleet.world.aliases["challenger"] = 2
             await fleet.until_dealt_with("a")
             fleet.world.release.candidate = None  # a person has taken it out
-            fleet.beats["a"] = 0  # it has left
             damaged = await said_in(one, {"models": {MODEL: {"champion": "one"}}})
+            await fleet.turn("b")
+            b = fleet.hosts["b"]
+            assert not b.followed and b.elsewhere.startswith("host-a follows the registry, but what")
+            fleet.beats["a"] = 0  # it has left
             for _ in range(100):
                 await fleet.turn("b")
-            b = fleet.hosts["b"]
             assert b.lead.leads and not b.takeover.acts(MODEL) and not b.followed
             assert (fleet.world.brought, fleet.world.writes, decoded((await one.commit(None)).core).said) == (
                 [("a", 2)], [], damaged,
@@ -173,6 +176,15 @@ async def test_what_the_last_leader_said_and_cannot_be_read_is_neither_acted_on_
             for _ in range(20):
                 await fleet.turn("b")
             assert b.takeover.acts(MODEL) and b.followed and b.elsewhere == ""
+
+
+def test_a_lead_is_not_taken_over_before_what_was_found_can_be_read() -> None:
+    lead: Any = SimpleNamespace(leads=True, in_contact=True, settled=True, taken=1, unreadable="damaged")
+    ready: Any = SimpleNamespace(behind=lambda model: False)
+    takeover = Takeover(lead, ready)
+    assert takeover.takes_over(MODEL) is None
+    lead.unreadable = ""
+    assert takeover.takes_over(MODEL) == 1
 
 
 async def said_in(store: OwnDocument, said: Mapping[str, Any]) -> Mapping[str, Any]:
