@@ -72,8 +72,8 @@ def next_lead(
     not acted yet. `asked`: it asks the leader to act now. `confirmed`: see `is_confirmed`. `newest`: the latest that
     this host has read; what a store has lost of it is brought back, but for who leads. `unready`: whether this host
     could not act yet, so that it leaves a lead that is free to others for as long as one may be silent, and for twice
-    as long one whose leader falls silent. `gives_up`: this host is to leave the lead to another one: it falls silent, and so
-    ends to act before that takes over.
+    as long one whose leader falls silent. `gives_up`: this host is to leave the lead to another one: it falls silent,
+    and so ends to act before that takes over.
     """
     if not in_contact(host, now_ns) or (gives_up and lead.leader == host.incarnation):
         return lead
