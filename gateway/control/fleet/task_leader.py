@@ -92,9 +92,11 @@ class TaskLeader:
 
     @property
     def leader(self) -> str:
-        """The leader's name; empty if none is known."""
-        member = self._member.host.members.get(self.lead.leader)
-        return member.name if member is not None and self.in_contact else ""
+        """The leader's name; empty if none is known, or if it is this host, which has given that up."""
+        host = self._member.host
+        member = host.members.get(self.lead.leader)
+        known = self.in_contact and (self.leads or self.lead.leader != host.incarnation)
+        return member.name if member is not None and known else ""
 
     @property
     def given_up_ns(self) -> int:

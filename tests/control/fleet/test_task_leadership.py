@@ -242,7 +242,7 @@ async def test_a_leader_that_gives_up_ends_to_act_before_another_one_begins_and_
             b.gives_up = lambda: True
             a.is_unready = lambda: True
             acting = await turns(12, b)
-            assert acting[-1] == ""
+            assert acting[-1] == "" and b.leader == "", "it does not say that it acts"
             b.gives_up = lambda: False
             assert (await turns(1, b))[-1] == "b"
 
