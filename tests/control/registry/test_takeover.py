@@ -185,6 +185,10 @@ def test_a_lead_is_not_taken_over_before_what_was_found_can_be_read() -> None:
     assert takeover.takes_over(MODEL) is None
     lead.unreadable = ""
     assert takeover.takes_over(MODEL) == 1
+    takeover.followed(MODEL, 1)
+    assert takeover.acts(MODEL)
+    lead.unreadable = "damaged"
+    assert not takeover.acts(MODEL)
 
 
 async def said_in(store: OwnDocument, said: Mapping[str, Any]) -> Mapping[str, Any]:
