@@ -30,6 +30,7 @@ class Repository:
                 problem = "is no folder; set models.path to one with NAME/VERSION/model.onnx"
                 raise ModelUnavailable(f"the model repository {path} {problem}")
             os.scandir(path).close()
+            os.stat(f"{path}/.")  # its entries can be looked at, too
         except PermissionError as error:
             raise ModelUnavailable(f"the model repository {path} cannot be read: {error.strerror}; {REMEDY}") from None
         self.path = path
@@ -100,7 +101,11 @@ class Repository:
     def settings(self, name: str) -> ModelSettings:
         """The model's model.yaml, or the defaults; raises SettingsError."""
         file = self.path / name / "model.yaml"
-        return load_model(file) if file.exists() else ModelSettings()
+        try:
+            there = file.exists()
+        except PermissionError:
+            there = True  # `load_model` says so
+        return load_model(file) if there else ModelSettings()
 
     def sample(self, name: str) -> Path:
         """The path of the V2 request to warm the model up with; the file need not exist."""

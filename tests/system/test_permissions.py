@@ -38,13 +38,21 @@ def test_candidate_whose_folder_cannot_be_read_is_not_served_and_no_other_versio
         assert repository.model_file("digits", 1) == folder / "digits" / "1" / "model.onnx"
 
 
-def test_repository_that_cannot_be_read_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize("mode", [0, 0o400])
+def test_repository_that_cannot_be_read_is_refused(folder: Path, mode: int) -> None:
     with as_nobody():
-        folder.chmod(0)
+        folder.chmod(mode)
         with pytest.raises(ModelUnavailable) as refused:
             Repository(folder)
         folder.chmod(0o700)
     assert str(refused.value) == f"the model repository {folder} {READABLE}"
+
+
+def test_settings_in_a_models_folder_that_cannot_be_read_are_refused_with_where(folder: Path) -> None:
+    with as_nobody():
+        (folder / "digits").mkdir(0)
+        with pytest.raises(SettingsError, match=f"{folder}/digits/model.yaml: cannot be read: .*Permission denied"):
+            Repository(folder).settings("digits")
 
 
 @pytest.mark.parametrize(

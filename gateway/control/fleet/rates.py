@@ -180,15 +180,15 @@ class FleetRates:
         snapshot = await self._store.commit(None)
         while found := sorted(wanted & snapshot.members.keys()):
             changes = tuple(RecordChange(name, snapshot.members[name], None) for name in found)
-            snapshot = await self._store.commit(
-                Transaction(snapshot.run_id, snapshot.tag, None, snapshot.tag, changes, False)
-            )
+            removal = Transaction(snapshot.run_id, snapshot.tag, None, snapshot.tag, changes, False)
+            snapshot = await self._store.commit(removal)
 
     async def _exchange(self) -> None:
         snapshot = await self._store.commit(None)
         while True:
             core = self._seen_life(snapshot)
-            ended = self._memory.predecessors(snapshot.members, self.moving) if self._orphans_ended else []
+            known = self._orphans_ended and self._host().incarnation in self._host().members  # who beats: it has joined
+            ended = self._memory.predecessors(snapshot.members, self.moving) if known else []
             step = await self._lowered(snapshot, core, ended)
             transaction = self._transaction(snapshot, core, ended, step)
             if transaction is None:

@@ -19,6 +19,7 @@ from gateway.control.fleet.task_leadership import (
     Lead,
     decoded,
     encoded,
+    given_up_ns,
     is_confirmed,
     next_lead,
 )
@@ -41,7 +42,8 @@ class Member(Protocol):
 class TaskLeader:
     """`task`: for the log. `lead`: as last read or written. `problem`: why that is not known; empty if it is.
 
-    `is_unready`: whether this host could not act yet as the leader; `gives_up`: whether it is to leave that to another.
+    `is_unready`: whether this host could not act yet as the leader; `gives_up`: whether it is to leave that to another;
+    `is_unreadable`: whether it cannot read what a leader has said: that is not brought back once the store has lost it.
     `taken`: rises whenever this host has become the leader, or another one has brought back what the store had lost:
     `lead.said` is then what others have found, and is to be read before this host acts.
     """
@@ -52,6 +54,7 @@ class TaskLeader:
         self._member = member
         self.is_unready: Callable[[], bool] = lambda: False
         self.gives_up: Callable[[], bool] = lambda: False
+        self.is_unreadable: Callable[[Mapping[str, Any]], bool] = lambda said: False
         self._said: Mapping[str, Any] | None = None
         self._hints = 0
         self._passed_on = 0  # how many of these the store has
@@ -89,9 +92,16 @@ class TaskLeader:
 
     @property
     def leader(self) -> str:
-        """The leader's name; empty if none is known."""
-        member = self._member.host.members.get(self.lead.leader)
-        return member.name if member is not None and self.in_contact else ""
+        """The leader's name; empty if none is known, or if it is this host, which has given that up."""
+        host = self._member.host
+        member = host.members.get(self.lead.leader)
+        known = self.in_contact and (self.leads or self.lead.leader != host.incarnation)
+        return member.name if member is not None and known else ""
+
+    @property
+    def given_up_ns(self) -> int:
+        """For how long this host gives up, if it does."""
+        return given_up_ns(self._member.timing)
 
     def say(self, said: Mapping[str, Any]) -> None:
         """Tell the others, soon, what this host has found as the leader: an object as JSON would bring it back."""
@@ -143,7 +153,7 @@ class TaskLeader:
             asked = hints > self._passed_on
             after = next_lead(
                 host, before, self._heard, now_ns, timing,
-                said=said, asked=asked, confirmed=confirmed, newest=self._newest, unready=self.is_unready(),
+                said=said, asked=asked, confirmed=confirmed, newest=self._newest, unready=self.is_unready,
                 gives_up=before.leader == me and self.gives_up(),
             )  # fmt: skip
             if after != before:
@@ -167,7 +177,7 @@ class TaskLeader:
         lead = self._data[1]
         if lead.number != self._heard.number:
             self._heard = Heard(lead.number, self._member.now_ns())
-        if lead.number >= self._newest.number:
+        if lead.number >= self._newest.number or self.is_unreadable(self._newest.said):
             self._newest = lead
         return lead
 

@@ -6,7 +6,7 @@ is older than a beat of its own in which the old one had no lease any more. If t
 first: of the two writes, the second one fails.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -44,6 +44,16 @@ class Heard(NamedTuple):
     since_ns: int
 
 
+def silent_ns(timing: Timing) -> int:
+    """After so long without a write a leader may be replaced, though it beats."""
+    return max(SILENT_NS, timing.longest_ns)
+
+
+def given_up_ns(timing: Timing) -> int:
+    """For how long a leader gives up: long enough for another one that can act, but not for one that cannot."""
+    return 2 * silent_ns(timing) - WRITE_NS
+
+
 def next_lead(
     host: HostState,
     lead: Lead,
@@ -55,14 +65,15 @@ def next_lead(
     asked: bool,
     confirmed: bool,
     newest: Lead = NO_LEAD,
-    unready: bool = False,
+    unready: Callable[[], bool] = lambda: False,
     gives_up: bool = False,
 ) -> Lead:
     """What this host is to write in the place of `lead`; the same if nothing. `said`: what it has found, None if it has
     not acted yet. `asked`: it asks the leader to act now. `confirmed`: see `is_confirmed`. `newest`: the latest that
-    this host has read; what a store has lost of it is brought back, but for who leads. `unready`: this host could not
-    act yet, so that it leaves a lead that is free to others for as long as one may be silent. `gives_up`: this host is
-    to leave the lead to another one: it falls silent, and so ends to act before that takes over.
+    this host has read; what a store has lost of it is brought back, but for who leads. `unready`: whether this host
+    could not act yet, so that it leaves a lead that is free to others for as long as one may be silent, and for twice
+    as long one whose leader falls silent. `gives_up`: this host is to leave the lead to another one: it falls silent,
+    and so ends to act before that takes over.
     """
     if not in_contact(host, now_ns) or (gives_up and lead.leader == host.incarnation):
         return lead
@@ -73,10 +84,12 @@ def next_lead(
         said = lead.said if said is None else said
         due = asked or not confirmed or said != lead.said or now_ns - heard.since_ns >= WRITE_NS
         return lead._replace(number=lead.number + 1, said=said) if due else lead
-    silent = now_ns - heard.since_ns >= max(SILENT_NS, timing.longest_ns)
     beat_ns = host.contact_until_ns - timing.lease_ns  # when the last one was sent: what is known is of then
     gone = heard.since_ns <= beat_ns and is_gone(host, lead.leader, beat_ns, timing)
-    if (unready or (lead.leader and not gone)) and not silent:
+    held, waited_ns, silent = bool(lead.leader) and not gone, now_ns - heard.since_ns, silent_ns(timing)
+    if held and waited_ns < silent:
+        return lead
+    if waited_ns < (held + 1) * silent and unready():  # what is given up is not for one that could not act either
         return lead
     return lead._replace(number=lead.number + 1, leader=host.incarnation)
 

@@ -28,7 +28,7 @@ class RegistryStatus:
     """The registry. `error`: why it does not answer; empty if it does. `answered_s`: when it last did, in seconds since
     1970, 0 if never. `errors`: failed exchanges since the start. `elsewhere`: why this host of a fleet does not ask it
     itself, such as that another one does, whose answers these are then; empty if it does. `followed`: whether any host
-    asks it, as far as this one knows.
+    asks it, as far as this one knows; at the one that is to, whether it does about every model.
     """
 
     url: str
@@ -46,7 +46,10 @@ def of_registry(registry: RegistryStatus | None) -> Iterable[Metric]:
         return
     leads, follows = not registry.elsewhere, "1: this gateway asks the model registry, in a fleet for all its hosts."
     yield GaugeMetricFamily("gateway_registry_leads", follows, value=float(leads))
-    known = "1: this gateway asks the model registry, or another one of its fleet, as far as is known here."
+    known = (
+        "1: this gateway asks the model registry about all models that follow it, or another one of its fleet is to,"
+        " as far as is known here."
+    )
     yield GaugeMetricFamily("gateway_registry_followed", known, value=float(registry.followed))
     yield CounterMetricFamily(
         "gateway_registry_errors", "Exchanges with the model registry that failed.", value=registry.errors

@@ -30,7 +30,7 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
     if settings.registry is None:
         return None
     from gateway.control.fleet.task_assembly import open_task
-    from gateway.control.registry.lead import Alone, FleetLead
+    from gateway.control.registry.lead import Alone, FleetLead, Lead
     from gateway.control.registry.memory import RegistryMemory  # only with a registry: the client takes memory
     from gateway.control.registry.readiness import Readiness
     from gateway.control.registry.stop_tags import StopTags
@@ -46,10 +46,12 @@ def open_registry(settings: GatewaySettings, control: ControlPlane, proposals: P
     except ValueError as error:
         raise SettingsError("gateway.yaml", [str(error)]) from None
     task = open_task(settings, control.fleet, "registry", "following the registry")
-    readiness = Readiness(partial(_bound, control), partial(getattr, control, "fleet_routing"), time.monotonic_ns)
+    lead: Lead = Alone() if task is None else FleetLead(task)
+    routing = partial(getattr, control, "fleet_routing")
+    readiness = Readiness(partial(_bound, control), routing, lead, time.monotonic_ns)
     if task is not None:
-        task.is_unready, task.gives_up = readiness.behind_all, readiness.gives_up
-    takeover = Takeover(Alone() if task is None else FleetLead(task), readiness)
+        task.is_unready, task.gives_up = readiness.is_unready, readiness.gives_up
+    takeover = Takeover(lead, readiness)
     may_write = partial(getattr, takeover, "may_write")
     http = MlflowHttp(chosen.url, token=token, user=chosen.user or "", ca=chosen.ca, may_write=may_write)
     client = MlflowClient(http)

@@ -7,6 +7,10 @@ from typing import Any, Final, Protocol
 from gateway.control.fleet.task_leader import TaskLeader
 from gateway.control.registry.news import NO_NEWS, RegistryNews, document_of, news_of
 
+UNREADABLE: Final = (
+    "what the host that followed it last has found cannot be read here ({}): if a later release has written it, update"
+    " this host; if it is damaged, delete the keys of NAME:registry, NAME being fleet.name, from the store"
+)
 log: Final = logging.getLogger("gateway.control.registry")
 
 
@@ -14,7 +18,8 @@ class Lead(Protocol):
     """`leads`: whether this host asks the registry, and acts, now. `in_contact`: whether anything is obeyed here, since
     all stops that a fleet has confirmed are known. `asks`: rises whenever another host has had a hint. `taken`: rises
     whenever this host takes the lead, or is told anew what others have found. `settled`: that is known. `followed`:
-    some host leads.
+    some host leads. `unreadable`: why what was found before cannot be read here, with a remedy; empty if it can. Then
+    this host neither acts nor overwrites it. `given_up_ns`: for how long this host gives the lead up, if it does.
     """
 
     @property
@@ -29,6 +34,10 @@ class Lead(Protocol):
     def settled(self) -> bool: ...
     @property
     def followed(self) -> bool: ...
+    @property
+    def unreadable(self) -> str: ...
+    @property
+    def given_up_ns(self) -> int: ...
 
     def elsewhere(self) -> str:
         """Why this host does not ask the registry itself; empty if it does."""
@@ -53,7 +62,8 @@ class Alone:
     """Without a fleet."""
 
     leads = in_contact = settled = followed = True
-    asks = taken = 0
+    asks = taken = given_up_ns = 0
+    unreadable = ""
 
     def elsewhere(self) -> str:
         return ""
@@ -79,10 +89,16 @@ class FleetLead:
 
     def __init__(self, task: TaskLeader) -> None:
         self._task = task
-        self._read: tuple[Mapping[str, Any], RegistryNews] = {}, NO_NEWS
+        self._read: tuple[Mapping[str, Any], RegistryNews | str] = {}, NO_NEWS
+        self._problem = ""  # logged last
+        task.is_unreadable = lambda said: isinstance(self._of(said), str)
         self.run_forever = task.run_forever
         self.close = task.close
         self.ask = task.ask
+
+    @property
+    def given_up_ns(self) -> int:
+        return self._task.given_up_ns
 
     @property
     def leads(self) -> bool:
@@ -106,29 +122,42 @@ class FleetLead:
 
     @property
     def followed(self) -> bool:
-        return self._task.leads or bool(self._task.leader)
+        return not self.unreadable and (self._task.leads or bool(self._task.leader))
+
+    @property
+    def unreadable(self) -> str:
+        found = self._of(self._task.lead.said)
+        return found if isinstance(found, str) else ""
 
     def elsewhere(self) -> str:
         task = self._task
         if task.leads:
-            return ""
+            return self.unreadable
         if not task.in_contact:
             why = f": {task.problem}" if task.problem else ""
             return f"without contact with the fleet the registry is not followed here{why}"
+        if problem := self.unreadable:
+            return f"{task.leader} follows the registry, but {problem}" if task.leader else problem
         return f"{task.leader} follows the registry" if task.leader else "no host of the fleet follows the registry yet"
 
     def news(self) -> RegistryNews:
-        said = self._task.lead.said
-        if not self._task.in_contact:
-            return NO_NEWS
-        if said is not self._read[0]:
-            try:
-                self._read = said, news_of(said)
-            except ValueError as error:
-                log.error("what the host that follows the registry says cannot be read: %s", error)
-                self._read = said, NO_NEWS
-        return self._read[1]
+        found = self._of(self._task.lead.said)
+        return NO_NEWS if isinstance(found, str) or not self._task.in_contact else found
 
     def say(self, news: RegistryNews) -> None:
-        if news != self.news():
+        if news != self.news() and not self.unreadable:
             self._task.say(document_of(news))
+
+    def _of(self, said: Mapping[str, Any]) -> RegistryNews | str:
+        """What was said, or why it cannot be read."""
+        if said is self._read[0]:
+            return self._read[1]
+        try:
+            found: RegistryNews | str = news_of(said)
+        except ValueError as error:
+            found = UNREADABLE.format(error)
+        problem = found if isinstance(found, str) else ""
+        if problem and problem != self._problem:
+            log.error("the registry is not followed here: %s", problem)
+        self._read, self._problem = (said, found), problem
+        return found

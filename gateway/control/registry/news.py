@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from gateway.control.metrics.registry_metrics import RegistryModel
 from gateway.control.registry.memory import ModelMemory
 from gateway.control.registry.step import Aliases, Here
+from gateway.system.printable import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class RegistryNews:
     models: Mapping[str, ModelNews] = field(default_factory=dict)
 
 
+MOST_SHOWN: Final = 200  # characters
 NO_NEWS: Final = RegistryNews()
 _NEWS: Final = TypeAdapter(RegistryNews)
 
@@ -74,8 +76,15 @@ def document_of(news: RegistryNews) -> dict[str, Any]:
 
 
 def news_of(document: Mapping[str, Any]) -> RegistryNews:
-    """What was stored; what a later release has added is left out. Raises ValueError if it is damaged."""
-    return _NEWS.validate_python(document) if document else NO_NEWS
+    """What was stored; what a later release has added is left out. Raises ValueError, which says where, if it is not
+    readable: damaged, or of a later release.
+    """
+    try:
+        return _NEWS.validate_python(document) if document else NO_NEWS
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{printable(path[:MOST_SHOWN])}: {first['msg']}") from None
 
 
 def adopt(memory: ModelMemory, news: ModelNews, stops: Mapping[int, int]) -> bool:

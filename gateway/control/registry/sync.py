@@ -293,7 +293,8 @@ class RegistrySync:
 
     def _publish(self) -> None:
         elsewhere = self._lead.elsewhere() or ("" if self._acted or not self._models else NOT_YET)
-        status = replace(self._status, elsewhere=elsewhere, followed=self._lead.followed and elsewhere != NOT_YET)
+        followed = self._lead.followed and not any(map(self._takeover.neglects, self._models))
+        status = replace(self._status, elsewhere=elsewhere, followed=followed)
         if (self._status, self._status.models) != (status, self._models):
             self._status = replace(status, models=dict(self._models))
         self._control.registry = self._status

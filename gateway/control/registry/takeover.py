@@ -43,18 +43,25 @@ class Takeover:
 
     def acts(self, model: str) -> bool:
         """Whether this host asks the registry about the model, and acts, for all hosts."""
-        return self.lead.leads and self._done.get(model, 0) == self.lead.taken
+        lead = self.lead
+        return lead.leads and self._done.get(model, 0) == lead.taken and not lead.unreadable
 
     def takes_over(self, model: str) -> int | None:
         """Which time as the leader this is, if following the news now is what is left to do; else None."""
         lead = self.lead
-        knows = lead.leads and lead.in_contact and lead.settled
+        knows = lead.leads and lead.in_contact and lead.settled and not lead.unreadable
         return lead.taken if knows and not self._readiness.behind(model) else None
 
     def followed(self, model: str, turn: int | None) -> None:
         """What the last one has said is followed. `turn`: what `takes_over` was before."""
         if turn is not None:
             self._done[model] = turn
+
+    def neglects(self, model: str) -> bool:
+        """Whether this host is the one that is to follow the registry for all, and does not as to this model, for want
+        of edits or of what was found before.
+        """
+        return self.lead.leads and not (self.acts(model) and not self._readiness.refusal(model))
 
     def noted(self, model: str, news: ModelNews) -> ModelNews:
         """What the others are to know of a model: also that an edit of it cannot be made here."""

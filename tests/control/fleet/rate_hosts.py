@@ -81,6 +81,7 @@ class RateHost:
         self.fleet, self.state, self.name = fleet, state, name
         self.incarnation = f"{name}{next(numbers)}"
         self.alive = True
+        self.joined = True  # whether its membership has seen who else is there
         self.refused = ""  # why the fleet refuses it
         self.settings = settings
         rate = RateSettings.model_validate(settings)
@@ -102,6 +103,8 @@ class RateHost:
 
     def host_state(self) -> HostState:
         """As its membership would have it."""
+        if not self.joined:
+            return HostState(self.incarnation, self.name, refused=self.refused)
         others = [host for host in self.fleet.hosts if (host.alive and not host.wire.cut) or host is self]
         members = {host.incarnation: Member(1, 0, False, host.name) for host in others}
         observed = {name: Observed(1, self.fleet.now_ns) for name in members}
@@ -156,8 +159,9 @@ class RateFleet:
         return new
 
     def clone(self, host: RateHost, name: str) -> RateHost:
-        """Another machine with a clone of the host's disk."""
+        """Another machine with a clone of the host's disk, which has not joined yet."""
         new = self._started(host.state, name)
+        new.joined = False
         new.rates.orphans_ended()
         self.hosts.append(new)
         return new

@@ -58,7 +58,9 @@ async def test_clone_of_a_hosts_disk_takes_nothing_from_that_host_while_it_beats
     async with settled(tmp_path, "a", customers={"acme": "100/s"}) as (fleet, (a,)):
         await fleet.run(3, load(a=300.0))
         clone = fleet.clone(a, "b")
-        await clone.rates.tick()
+        for joined in (False, True):
+            clone.joined = joined
+            await clone.rates.tick()
         assert {a.incarnation, clone.incarnation} <= clone.rates.records.keys()
         await fleet.run(3, load(a=300.0, b=300.0))
         assert (await fleet.run(10, load(a=300.0, b=300.0)))["all"] <= 1000 + BORDERS

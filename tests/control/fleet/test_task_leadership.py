@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,9 +20,12 @@ from gateway.control.fleet.task_leadership import (
     Lead,
     decoded,
     encoded,
+    given_up_ns,
     is_confirmed,
     next_lead,
+    silent_ns,
 )
+from gateway.control.fleet.timing import Timing
 from gateway.control.registry.lead import FleetLead
 from gateway.control.registry.news import RegistryNews
 from tests.control.fleet.servers import RedisServer, asynchronous, opened
@@ -181,10 +185,33 @@ def test_a_host_that_could_not_act_yet_leaves_a_free_lead_to_others_for_some_tim
         for waited_ns, takes in ((SILENT_NS - 1, False), (SILENT_NS, True)):
             heard = Heard(free.number, NOW - waited_ns)
             ready, unready = (
-                next_lead(host(), free, heard, NOW, TIMING, said=None, asked=False, confirmed=True, unready=is_unready)
+                next_lead(
+                    host(),
+                    free,
+                    heard,
+                    NOW,
+                    TIMING,
+                    said=None,
+                    asked=False,
+                    confirmed=True,
+                    unready=partial(bool, is_unready),
+                )
                 for is_unready in (False, True)
             )
             assert (ready.leader, unready.leader == "a", unready.said) == ("a", takes, free.said)
+
+
+@pytest.mark.parametrize("timing", [TIMING, Timing(60_000_000_000, 100_000_000)])
+def test_what_a_leader_gives_up_goes_to_a_host_that_can_act_and_not_to_one_that_cannot(timing: Timing) -> None:
+    silent, resumes = silent_ns(timing), given_up_ns(timing) + WRITE_NS  # since its last write, at the latest
+    taken = [
+        next_lead(
+            host("b"), LED_BY_B, Heard(LED_BY_B.number, NOW - waited_ns), NOW, timing,
+            said=None, asked=False, confirmed=True, unready=partial(bool, unready),
+        ).leader == "a"
+        for waited_ns, unready in ((silent - 1, False), (silent, False), (resumes - 1, True), (resumes, True))
+    ]  # fmt: skip
+    assert taken == [False, True, False, True] and given_up_ns(timing) > silent
 
 
 @asynchronous
@@ -215,7 +242,7 @@ async def test_a_leader_that_gives_up_ends_to_act_before_another_one_begins_and_
             b.gives_up = lambda: True
             a.is_unready = lambda: True
             acting = await turns(12, b)
-            assert acting[-1] == ""
+            assert acting[-1] == "" and b.leader == "", "it does not say that it acts"
             b.gives_up = lambda: False
             assert (await turns(1, b))[-1] == "b"
 

@@ -56,20 +56,22 @@ class Host:
         self.name, self.world = name, world
         self.member = TaskMember(name, clock)
         self.task = TaskLeader("a task", store, self.member)
-        self.task.is_unready = lambda: self.behind
         self.lead = FleetLead(self.task)
+        self.task.is_unready = lambda: self.behind or bool(self.lead.unreadable)
         self.release = Release()
         self.behind = False
+        self.behind_of: set[str] = set()
         self.refusal = ""
         self._sequence = 0
         state.mkdir(parents=True, exist_ok=True)
         self.memory = RegistryMemory(state, self._write)
+        self._served = {MODEL: self.release}
         log = SimpleNamespace(
             counts=Counter(), stopped_keys=lambda: frozenset((MODEL, one) for one in self.release.stopped),
             stopped=self._stop,
         )  # fmt: skip
         control: Any = SimpleNamespace(
-            served={MODEL: self.release}, decision_log=log, registry=None,
+            served=self._served, decision_log=log, registry=None,
             command_priority=SimpleNamespace(yield_to_commands=self._yield),
         )  # fmt: skip
         self._control = control
@@ -78,7 +80,9 @@ class Host:
         client: Any = Client(self)
         versions: Any = Versions(self)
         tags = StopTags(client, versions, control.decision_log, self.memory, "http://here")
-        readiness: Any = SimpleNamespace(behind=lambda model: self.behind, refusal=lambda model: self.refusal)
+        readiness: Any = SimpleNamespace(
+            behind=lambda model: self.behind or model in self.behind_of, refusal=lambda model: self.refusal
+        )
         self.takeover = Takeover(self.lead, readiness)
         self.sync = RegistrySync(
             control, client, versions, tags, self.memory, self.takeover, poll_s=0.0, champion_follows=False
@@ -96,6 +100,10 @@ class Host:
         sequence = self.release.stopped.get(version)
         return None if sequence is None else SimpleNamespace(sequence=sequence, model=model, **STOP)
 
+    def bind(self, model: str) -> None:
+        """Let another model follow the registry."""
+        self._served[model] = Release(registry=model)
+
     def take_release(self) -> None:
         """Make the fleet's edits here, and know its stops."""
         self.release.stable, self.release.candidate = self.world.release.stable, self.world.release.candidate
@@ -112,6 +120,16 @@ class Host:
     def note(self) -> str:
         """What differs from the registry here."""
         return str(self._control.registry.models[MODEL].note)
+
+    @property
+    def followed(self) -> bool:
+        """Whether all models are, as far as is known here."""
+        return bool(self._control.registry.followed)
+
+    @property
+    def elsewhere(self) -> str:
+        """Why this host does not ask the registry."""
+        return str(self._control.registry.elsewhere)
 
     @property
     def problem(self) -> bool:

@@ -2,12 +2,16 @@
 
 import itertools
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from gateway.control.fleet.store import OwnDocument
-from gateway.control.registry.takeover import LACKS
+from gateway.control.fleet.store import OwnDocument, Transaction
+from gateway.control.fleet.task_leadership import decoded, encoded
+from gateway.control.registry.takeover import LACKS, Takeover
 from tests.control.fleet.servers import RedisServer, asynchronous, opened
 from tests.control.registry.hosts import MODEL, Host, World
 
@@ -123,10 +127,83 @@ async def test_all_hosts_say_that_the_one_that_follows_the_registry_cannot_make_
             for _ in range(4):
                 await fleet.turn("a", "b")
             assert fleet.hosts["b"].note == LACKS + "routing.yaml cannot be written" and fleet.hosts["b"].problem
+            assert not fleet.hosts["a"].followed
             fleet.hosts["a"].refusal = ""
             for _ in range(4):
                 await fleet.turn("a", "b")
             assert (fleet.hosts["b"].note, fleet.hosts["b"].problem) == ("", False)
+            assert fleet.hosts["a"].followed and fleet.hosts["b"].followed
+
+
+@asynchronous
+async def test_a_leader_that_lacks_an_edit_of_one_of_its_models_says_that_not_all_are_followed(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one:
+            fleet = Fleet(tmp_path, a=one)
+            host = fleet.hosts["a"]
+            host.bind("tumor")
+            host.behind_of = {"tumor"}
+            await fleet.until_dealt_with("a")
+            assert (host.takeover.acts(MODEL), host.takeover.acts("tumor"), host.elsewhere) == (True, False, "")
+            assert not host.followed
+            host.behind_of = set()
+            await fleet.turn("a")
+            assert host.takeover.acts("tumor") and host.followed
+
+
+@asynchronous
+async def test_what_the_last_leader_said_and_cannot_be_read_is_neither_acted_on_nor_overwritten(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        async with opened(server.url) as one, opened(server.url) as two:
+            fleet = Fleet(tmp_path, a=one, b=two)
+            fleet.world.aliases["challenger"] = 2
+            await fleet.until_dealt_with("a")
+            fleet.world.release.candidate = None  # a person has taken it out
+            damaged = await said_in(one, {"models": {MODEL: {"champion": "one"}}})
+            await fleet.turn("b")
+            b = fleet.hosts["b"]
+            assert not b.followed and b.elsewhere.startswith("host-a follows the registry, but what")
+            fleet.beats["a"] = 0  # it has left
+            for _ in range(100):
+                await fleet.turn("b")
+            assert b.lead.leads and not b.takeover.acts(MODEL) and not b.followed
+            assert (fleet.world.brought, fleet.world.writes, decoded((await one.commit(None)).core).said) == (
+                [("a", 2)], [], damaged,
+            )  # fmt: skip
+            assert f"models.{MODEL}." in b.elsewhere and "update this host" in b.elsewhere and "\n" not in b.elsewhere
+            assert b.elsewhere.count("http") == 0
+            await emptied(one)  # the remedy
+            for _ in range(20):
+                await fleet.turn("b")
+            assert b.takeover.acts(MODEL) and b.followed and b.elsewhere == ""
+
+
+def test_a_lead_is_not_taken_over_before_what_was_found_can_be_read() -> None:
+    lead: Any = SimpleNamespace(leads=True, in_contact=True, settled=True, taken=1, unreadable="damaged")
+    ready: Any = SimpleNamespace(behind=lambda model: False)
+    takeover = Takeover(lead, ready)
+    assert takeover.takes_over(MODEL) is None
+    lead.unreadable = ""
+    assert takeover.takes_over(MODEL) == 1
+    takeover.followed(MODEL, 1)
+    assert takeover.acts(MODEL)
+    lead.unreadable = "damaged"
+    assert not takeover.acts(MODEL)
+
+
+async def said_in(store: OwnDocument, said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a leader of another release would have said last."""
+    snapshot = await store.commit(None)
+    lead = decoded(snapshot.core)
+    core = encoded(lead._replace(number=lead.number + 1, said=said))
+    assert (await store.commit(Transaction(snapshot.run_id, snapshot.tag, core, "said", (), False))).committed
+    return said
+
+
+async def emptied(store: OwnDocument) -> None:
+    """Without what has been said."""
+    snapshot = await store.commit(None)
+    assert (await store.commit(Transaction(snapshot.run_id, snapshot.tag, b"", "empty", (), False))).committed
 
 
 @asynchronous
