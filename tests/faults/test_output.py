@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,9 +28,10 @@ class Unread(GatewayProcess):
 def fill(descriptor: int) -> None:
     """Write to a pipe or terminal until it takes nothing more."""
     os.set_blocking(descriptor, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(descriptor, b"." * 64)
+    while select.select([], [descriptor], [], 0.1)[1]:  # a terminal makes room again while it hands on what it has
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(descriptor, b".")
     os.set_blocking(descriptor, True)  # a terminal's other writers share the flag
 
 
@@ -88,6 +90,17 @@ def terminal_that_freezes(log: Path) -> Iterator[None]:
     os.close(terminal)
 
 
+@contextmanager
+def terminal_that_takes_nothing(log: Path) -> Iterator[None]:
+    """From the start on, as after Ctrl-S before the command."""
+    screen, terminal = os.openpty()
+    log.symlink_to(os.ttyname(terminal))
+    fill(terminal)
+    yield
+    os.close(screen)
+    os.close(terminal)
+
+
 @pytest.mark.parametrize(
     ("output", "form"),
     [
@@ -96,6 +109,7 @@ def terminal_that_freezes(log: Path) -> Iterator[None]:
         (pipe_that_no_one_reads, "human"),
         (pipe_that_no_one_reads, "json"),
         (terminal_that_freezes, "human"),
+        (terminal_that_takes_nothing, "human"),
     ],
 )
 def test_what_its_output_does_is_nothing_to_it(tmp_path: Path, output: Output, form: str) -> None:
