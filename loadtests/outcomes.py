@@ -26,6 +26,9 @@ RATES: Final = {"candidate": 0.8, "stable": 0.4}  # of the answers that get feed
 LATER: Final = 2000  # requests by which the candidate's feedback comes later than stable's
 ROUTES: Final = (*[(0.9, 2.0)] * 5, *[(0.1, 0.5)] * 5)  # level; times as often as feedback comes for the candidate
 CUSTOMERS: Final = 2000
+VOLUME_CUSTOMERS: Final = 20_000
+VOLUME_REQUESTS: Final = 150_000
+HEAVY: Final = 5000  # of them, who send five sixths
 ROWS: Final = 100
 WRONG: Final = 0.1  # of stable's answers
 LOOKS: Final = 60  # at an interval, during a run
@@ -94,12 +97,39 @@ def sticky(seed: int, ramp: bool = False) -> int | None:
     levels = generator.beta(0.5, 1, CUSTOMERS)
     weights = (chances_of("ramp" if ramp else "0.1", OUTCOMES) * BUCKETS).astype(int)
     wrong = (generator.random(OUTCOMES) < levels[who]).astype(float)
-    outcomes = Outcomes(())
+    rows = zip(weights.tolist(), buckets[who].tolist(), wrong.tolist(), strict=True)
     events = [
-        FeedbackEvent(0, 0, weight, bucket < weight, bucket, {"wrong": value}, route="all")
-        for weight, bucket, value in zip(weights.tolist(), buckets[who].tolist(), wrong.tolist(), strict=True)
+        FeedbackEvent(0, number, weight, bucket < weight, bucket, {"wrong": value}, route="all")
+        for number, (weight, bucket, value) in enumerate(rows)
     ]
-    new = outcomes.ingest(events, 0)["wrong"]
+    new = Outcomes(()).ingest(events, 0)["wrong"]
+    return stopped(Units(np.array(new.values), np.array(new.candidate), np.array(new.chances)))
+
+
+def volume(seed: int, candidate: float, stable: float, heavy: float, light: float, chance: str = "0.1") -> int | None:
+    """A harmless candidate, whose sticky customers get feedback for these shares of their answers. The level of a
+    customer goes with how much it sends: those HEAVY who send most have another than the others.
+    """
+    generator = np.random.default_rng(seed)
+    buckets = generator.integers(0, BUCKETS, VOLUME_CUSTOMERS)
+    busy = 1 / np.arange(1, VOLUME_CUSTOMERS + 1)
+    who = generator.choice(VOLUME_CUSTOMERS, VOLUME_REQUESTS, p=busy / busy.sum())
+    levels = np.where(np.arange(VOLUME_CUSTOMERS) < HEAVY, heavy, light)
+    weights = (chances_of(chance, VOLUME_REQUESTS) * BUCKETS).astype(int)
+    given = generator.random(VOLUME_REQUESTS) < np.where(buckets[who] < weights, candidate, stable)
+    wrong = (generator.random(VOLUME_REQUESTS) < levels[who]).astype(float)
+    rows = zip(
+        np.flatnonzero(given).tolist(),
+        weights[given].tolist(),
+        buckets[who][given].tolist(),
+        wrong[given].tolist(),
+        strict=True,
+    )
+    events = [
+        FeedbackEvent(0, number, weight, bucket < weight, bucket, {"wrong": value}, route="all")
+        for number, weight, bucket, value in rows
+    ]
+    new = Outcomes(()).ingest(events, 0)["wrong"]
     return stopped(Units(np.array(new.values), np.array(new.candidate), np.array(new.chances)))
 
 

@@ -25,11 +25,18 @@ class KeyBounds(KeyPairs):
         """Whether new keys are no evidence any more."""
         return self._most is not None and len(self) >= self._most
 
-    def learn(self, weight_ppm: int, candidate: bool, key: int) -> float:
-        """Return the candidate's chance for this key, given its known bounds (0.0 if it was certain); narrow them."""
+    def chance(self, weight_ppm: int, key: int) -> float:
+        """Return the candidate's chance for this key, given its known bounds; 0.0 if it is certain."""
         known = self.get(key)
         low, high = known or UNKNOWN_BOUNDS
         if not low < weight_ppm < high or (known is None and self.is_full):
             return 0.0
-        self.set(key, (low, weight_ppm) if candidate else (weight_ppm, high))
         return (weight_ppm - low) / (high - low)
+
+    def learn(self, weight_ppm: int, candidate: bool, key: int) -> float:
+        """Return the `chance` that was open; narrow the bounds if it was."""
+        chance = self.chance(weight_ppm, key)
+        if chance:
+            low, high = self.get(key) or UNKNOWN_BOUNDS
+            self.set(key, (low, weight_ppm) if candidate else (weight_ppm, high))
+        return chance

@@ -27,6 +27,19 @@ MISTAKES: Final[tuple[Case, ...]] = (
     ("a hundred rows a request", outcomes.many_rows, ()),
     ("sticky, a few send most", outcomes.sticky, (False,)),
     ("the same under a ramp", outcomes.sticky, (True,)),
+    *(
+        (
+            f"sticky, level goes with volume ({heavy}, {light}), feedback {candidate:.0%} and {stable:.0%}, {chance}",
+            outcomes.volume,
+            (candidate, stable, heavy, light, chance),
+        )
+        for candidate, stable, heavy, light, chance in (
+            (0.8, 0.4, 0.2, 0.6, "0.1"),
+            (0.4, 0.8, 0.6, 0.2, "0.1"),
+            (0.8, 0.2, 0.2, 0.6, "0.5"),
+            (0.8, 0.4, 0.2, 0.6, "ramp"),
+        )
+    ),
     ("feedback at 80% and 40%, level drifts", outcomes.unequal, ()),
     ("routes of other levels, feedback twice and half as often", outcomes.routes, ()),
     ("feedback twice as often once the level has doubled", outcomes.turning, (True,)),

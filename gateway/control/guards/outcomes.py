@@ -1,7 +1,8 @@
 """Feedback as units of evidence: what was drawn counts once, at the chance that this outcome is the candidate's.
 
-A request without a sticky key is one unit, a sticky key is one (its first outcome). Outcomes that come from the same
-part of the feedback (the truth of one output, the reward, one business metric) come together, and are units together.
+A request without a sticky key is one unit, a sticky key is one (its first outcome, but for `thinning`). Outcomes that
+come from the same part of the feedback (the truth of one output, the reward, one business metric) come together, and
+are units together.
 """
 
 from collections import Counter, defaultdict
@@ -14,6 +15,7 @@ from gateway.control.guards.evidence import log_harm, reached
 from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.feedback_shares import FeedbackShares
 from gateway.control.guards.observation import FeedbackEvent, Randomised
+from gateway.control.guards.thinning import Thinning
 from gateway.control.guards.waiting_outcomes import WaitingOutcomes
 from gateway.evidence.differences import OutcomeShares
 from gateway.evidence.effect import LARGEST_RATIO, FeedbackShare
@@ -25,6 +27,7 @@ from gateway.settings.metric_names import METRICS_PREFIX
 MOST_PARTS: Final = 32  # of the feedback, beside those that are always counted, those that came first
 MOST_KEYS: Final = 50_000  # sticky keys known of a part that is always counted; outcomes of others are no evidence
 MOST_OTHER_KEYS: Final = 10_000  # of any other
+MOST_HEARD: Final = 10_000  # sticky keys of any part that are known to have been heard of, by which shares are compared
 ALWAYS: Final = frozenset({"", "reward"})  # parts that are always counted, whatever else clients send
 MISMATCH_RATIOS: Final = (0.25, 0.5, 0.67, 0.8, 1.25, 1.5, 2.0, 4.0)
 MISMATCH_ALPHA: Final = 0.001
@@ -60,17 +63,25 @@ class _Part:
     def __init__(self, delay_ns: int, most_keys: int) -> None:
         self.delay_ns = delay_ns
         self.keys = KeyBounds(most_keys)
+        self.thinning = Thinning()
         self.shares = OutcomeShares()
-        self.counts: Counter[tuple[float, bool]] = Counter()  # as those of failures: chance, whether the candidate's
+        self.heard = KeyBounds(MOST_HEARD)
+        self.counts: Counter[tuple[float, bool]] = Counter()  # as those of failures, of all that is heard
         self.waiting = WaitingOutcomes(delay_ns)
 
     def chance(self, event: FeedbackEvent) -> float:
         """Return the chance that the outcome is the candidate's; 0 or 1 if it is no evidence. Counts it."""
         weight_ppm, candidate, key = event.weight_ppm, event.candidate, event.key
-        drawn = weight_ppm / BUCKETS if key is None else self.keys.learn(weight_ppm, candidate, key)
+        heard = weight_ppm / BUCKETS if key is None else self.heard.learn(weight_ppm, candidate, key)
+        if 0 < heard < 1:
+            self.counts[heard, candidate] += 1
+        drawn = heard if key is None else self.keys.chance(weight_ppm, key)
         if not 0 < drawn < 1:
             return 0.0
-        self.counts[drawn, candidate] += 1
+        if key is not None:
+            if not self.thinning.counts(event.route, drawn, candidate, key, event.decided_ns):
+                return 0.0
+            self.keys.learn(weight_ppm, candidate, key)
         return self.shares.next((event.route, drawn), drawn, candidate)
 
 
@@ -157,6 +168,8 @@ class Outcomes:
         return {
             name: {
                 "known": part.keys.to_packed(),
+                "heard": part.heard.to_packed(),
+                "thinning": part.thinning.to_json(),
                 "shares": part.shares.to_json(),
                 "counts": rows(part.counts),
                 "waiting": part.waiting.to_packed(),
@@ -173,6 +186,8 @@ class Outcomes:
             if part is None:
                 continue
             part.keys.restore(state["known"])
+            part.heard.restore(state.get("heard", state["known"]))  # an earlier gateway thinned nothing
+            part.thinning.restore(state.get("thinning", ()))
             part.shares.restore(state["shares"])
             part.counts = Counter({key: number for key, number in attributed(state["counts"]).items() if number})
             part.waiting.restore(state["waiting"])

@@ -1,0 +1,90 @@
+"""Of a version whose sticky customers give feedback more often, fewer outcomes count."""
+
+from collections import Counter
+
+import orjson
+import pytest
+
+from gateway.control.guards.observation import FeedbackEvent
+from gateway.control.guards.outcomes import Outcomes
+from gateway.control.guards.thinning import PRIOR, Thinning
+
+
+def feed(thinning: Thinning, *, candidates: int, stable: int, times: int, chance: float = 0.5) -> Counter[bool]:
+    """How many of the candidate's (True) and of stable's outcomes count, of so many of each in turn."""
+    turn = [True] * candidates + [False] * stable
+    drawn = ((number, one) for number, one in enumerate(turn * times))
+    return Counter(one for number, one in drawn if thinning.counts("all", chance, one, number, number * 1000))
+
+
+@pytest.mark.parametrize(("candidates", "stable", "chance"), [(1, 1, 0.5), (1, 9, 0.1)])
+def test_at_equal_rates_all_count(candidates: int, stable: int, chance: float) -> None:
+    counted = feed(Thinning(), candidates=candidates, stable=stable, times=200, chance=chance)
+    assert counted == {True: 200 * candidates, False: 200 * stable}
+
+
+@pytest.mark.parametrize(("candidates", "stable", "ratio"), [(2, 1, 2.0), (4, 1, 4.0), (1, 2, 0.5), (1, 4, 0.25)])
+def test_of_the_version_with_more_feedback_as_many_count_as_of_the_other(
+    candidates: int, stable: int, ratio: float
+) -> None:
+    thinning = Thinning()
+    feed(thinning, candidates=candidates, stable=stable, times=1000)
+    counted = feed(thinning, candidates=candidates, stable=stable, times=1000)
+    more = ratio > 1
+    assert counted[not more] == 1000
+    assert counted[more] == pytest.approx(1000, rel=0.12)
+
+
+def test_few_outcomes_say_nothing_of_the_rates() -> None:
+    assert feed(Thinning(), candidates=1, stable=0, times=int(PRIOR)) == {True: int(PRIOR)}
+
+
+def test_each_route_has_a_ratio_of_its_own() -> None:
+    thinning = Thinning()
+    feed(thinning, candidates=4, stable=1, times=200)
+    assert all(thinning.counts("other", 0.5, True, key, 0) for key in range(3))
+    assert not all(thinning.counts("all", 0.5, True, key, 0) for key in range(10))
+
+
+def test_what_counts_is_the_same_after_a_restore_and_depends_on_the_prediction_alone() -> None:
+    first, second = Thinning(), Thinning()
+    feed(first, candidates=4, stable=1, times=100)
+    second.restore(orjson.loads(orjson.dumps(first.to_json())))
+    found = [
+        [one.counts("all", 0.5, True, key, decided_ns) for key in range(20) for decided_ns in (5, 6)]
+        for one in (first, second)
+    ]
+    assert found[0] == found[1]
+    assert len(set(found[0][::2])) == 2 and found[0][::2] != found[0][1::2]
+
+
+def events(keys: range | list[None], *, candidate: bool, at_ns: int = 0) -> list[FeedbackEvent]:
+    return [
+        FeedbackEvent(0, at_ns + number, 500_000, candidate, key, {"wrong": 1.0}, route="all")
+        for number, key in enumerate(keys)
+    ]
+
+
+def test_customer_whose_outcome_does_not_count_may_count_later_and_is_heard_of_once() -> None:
+    outcomes = Outcomes(())
+    assert len(outcomes.ingest(events(range(100), candidate=True), 0)["wrong"].values) < 80
+    before = outcomes.to_json()[""]["counts"]
+    again = outcomes.ingest(events(range(100), candidate=True, at_ns=10**9), 0)
+    assert 0 < len(again["wrong"].values) < 80
+    assert outcomes.to_json()[""]["counts"] == before == [(0.5, 100, 0)]
+
+
+def test_requests_without_a_sticky_key_all_count() -> None:
+    found = Outcomes(()).ingest(events([None] * 100, candidate=True), 0)
+    assert len(found["wrong"].values) == 100
+
+
+def test_state_of_a_gateway_that_did_not_thin_is_read() -> None:
+    earlier, now = Outcomes(()), Outcomes(())
+    earlier.ingest(events(range(5), candidate=True), 0)
+    kept = orjson.loads(orjson.dumps(earlier.to_json()))
+    for part in kept.values():
+        del part["heard"], part["thinning"]
+    now.restore(kept)
+    assert not now.ingest(events(range(5), candidate=True), 0)
+    assert now.to_json()[""]["counts"] == [(0.5, 5, 0)]
