@@ -15,7 +15,7 @@ import yaml
 
 from loadtests.free_port import free_port
 
-READY_WITHIN_S = 12.0
+READY_WITHIN_S = 120.0
 STOPPED_WITHIN_S = 60.0
 
 

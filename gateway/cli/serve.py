@@ -72,10 +72,13 @@ def serve(config: Path, model_name: str | None, model_version: int | None) -> No
     check_tracing(settings.server)
     configure(settings.server.log, "control")
     progress = progress_bar(console)
-    progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
+
+    def show_progress() -> None:
+        progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
+        progress.start()
 
     def ready(control: ControlPlane, releases: Sequence[ReleaseStatus], data_plane: str, control_plane: str) -> None:
-        progress.stop()
+        run_bounded(progress.stop, TERMINAL_TIMEOUT_S)
         if settings.server.log == "json":
             log.info("serving %s/v2 with %d workers; control plane at %s", data_plane, control.pool.size, control_plane)
             return
@@ -83,8 +86,8 @@ def serve(config: Path, model_name: str | None, model_version: int | None) -> No
         console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.pool.size} workers; stop with Ctrl-C.")
         console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 
-    progress.start()
     try:
+        run_bounded(show_progress, TERMINAL_TIMEOUT_S)
         with log_in_thread():
             uvloop.run(supervise(settings, ready))
     finally:
