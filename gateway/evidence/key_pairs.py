@@ -83,7 +83,7 @@ class KeyPairs:
 
     def restore(self, rows: Iterable[Any]) -> None:
         """Restore the output of `to_json` or `to_packed`. That costs nothing until a key is asked for: hosts that
-        follow a leader restore its state again and again. Only then ValueError is raised if it is damaged.
+        follow a leader restore its state again and again. If it is damaged, ValueError is raised then, each time.
         """
         self.clear()
         self._restored = list(rows)
@@ -99,11 +99,15 @@ class KeyPairs:
 
     def _unpack(self) -> None:
         """Sort what is restored into parts, which become dictionaries one by one: all at once would take 0.1 s."""
-        rows, self._restored = self._restored, []
-        found = [_unpacked(keys) if isinstance(keys, str) else np.array(keys, np.int64) for *_, keys in rows]
-        for first, second, keys in rows:
-            self._pairs.append((first, second))
-            self._packed += [[first, second, keys]] if isinstance(keys, str) else _packed_rows((first, second), keys)
+        rows = self._restored
+        try:
+            found = [_unpacked(keys) if isinstance(keys, str) else np.array(keys, np.int64) for *_, keys in rows]
+            pairs = [(first, second) for first, second, _ in rows]
+        except (ValueError, TypeError, zlib.error) as error:  # it stays so: forgotten, keys would count once more
+            raise ValueError(f"the sticky keys that have failed, as they were kept, are damaged: {error}") from None
+        self._restored, self._pairs = [], pairs
+        for pair, (*_, keys) in zip(pairs, rows, strict=True):
+            self._packed += [[*pair, keys]] if isinstance(keys, str) else _packed_rows(pair, keys)
         numbers = np.concatenate(found)
         of_row = np.repeat(np.arange(len(rows)), [len(keys) for keys in found])
         part = (numbers % PARTS).astype(np.uint8)

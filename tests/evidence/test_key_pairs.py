@@ -3,6 +3,7 @@
 import random
 
 import orjson
+import pytest
 
 from gateway.evidence.key_pairs import PARTS, SEALED, WORTH_PACKING, KeyPairs, _unpacked
 
@@ -112,3 +113,13 @@ def test_few_keys_of_a_pair_are_not_packed() -> None:
     assert {restored.get(key) for key in range(SEALED)} == {(5, 0)}
     restored.restore([[3, 4, list(range(WORTH_PACKING))]])
     assert restored.get(WORTH_PACKING - 1) == (3, 4) and isinstance(restored.to_packed()[0][2], str)
+
+
+@pytest.mark.parametrize("damaged", ["", "bm8gemxpYg==", "a", None, [0.5, "x"]])
+def test_damaged_rows_are_an_error_each_time_and_no_key_counts_as_new(damaged: object) -> None:
+    pairs = KeyPairs()
+    pairs.restore([[1, 2, [5]], [1, 3, damaged]])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="sticky keys that have failed"):
+            pairs.get(5)
+    assert pairs.to_packed() == [[1, 2, [5]], [1, 3, damaged]]

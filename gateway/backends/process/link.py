@@ -52,7 +52,7 @@ class Link(asyncio.Protocol):
         self._told = 0  # how many of them the process knows to be read
         self._returning: asyncio.TimerHandle | None = None
         self._unsent: list[bytes] = []
-        self._when_idle = WhenIdle(self._send_all)
+        self._when_idle = WhenIdle()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -89,7 +89,7 @@ class Link(asyncio.Protocol):
         if deadline_ns - time.monotonic_ns() < HURRY_NS:
             self._send_all()
         else:
-            self._when_idle.start()
+            self._when_idle.start(self._send_all)
 
     def send(self, kind: int, number: int, payload: bytes = b"") -> None:
         """Send a frame, in order."""

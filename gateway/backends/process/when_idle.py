@@ -10,32 +10,33 @@ BUSY_S: Final = 2e-3
 
 
 class WhenIdle:
-    """Runs `run` in the first iteration of the loop after `start` that has been empty, or in the first after BUSY_S,
+    """Runs what `start` is given in the first iteration of the loop that has been empty, or in the first after BUSY_S,
     however busy. `clock`: in seconds.
     """
 
-    def __init__(self, run: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._run = run
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._began_s = self._looked_s = 0.0
         self._waits = False
 
-    def start(self) -> None:
-        """Have it run soon, once, however often this is called until then; at once if that is due."""
+    def start(self, run: Callable[[], None]) -> None:
+        """Have `run` called soon, once, however often this is called until then; at once if that is due. It is not kept
+        longer: its owner would never be freed.
+        """
         if self._waits:
             if self._clock() - self._began_s >= BUSY_S:
-                self._run()
+                run()
         else:
             self._waits = True
             self._began_s = self._looked_s = self._clock()
-            self._loop.call_soon(self._look)
+            self._loop.call_soon(self._look, run)
 
-    def _look(self) -> None:
+    def _look(self, run: Callable[[], None]) -> None:
         now_s = self._clock()
         if now_s - self._looked_s > IDLE_S and now_s - self._began_s < BUSY_S:
             self._looked_s = now_s
-            self._loop.call_soon(self._look)
+            self._loop.call_soon(self._look, run)
         else:
             self._waits = False
-            self._run()
+            run()

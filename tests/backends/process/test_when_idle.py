@@ -1,6 +1,8 @@
 """When the loop counts as idle: by a clock of its own, so that nothing here depends on the machine."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -21,9 +23,9 @@ class _Clock:
 
 async def _iterations_until_run(clock: _Clock) -> int:
     runs: list[float] = []
-    one = WhenIdle(lambda: runs.append(clock.now_s), clock)
-    one.start()
-    one.start()  # asks for nothing more
+    one = WhenIdle(clock)
+    for _ in range(2):  # the second asks for nothing more
+        one.start(lambda: runs.append(clock.now_s))
     for iterations in range(1000):
         if runs:
             await asyncio.sleep(0)
@@ -50,9 +52,9 @@ def test_it_runs_once_in_the_first_empty_iteration_and_in_a_busy_loop_in_the_end
 
 async def _started_again() -> list[int]:
     runs: list[int] = []
-    one = WhenIdle(lambda: runs.append(len(runs)), _Clock(0.0))
+    one = WhenIdle(_Clock(0.0))
     for _ in range(3):
-        one.start()
+        one.start(lambda: runs.append(len(runs)))
         await asyncio.sleep(0)
     return runs
 
@@ -63,11 +65,38 @@ def test_it_can_be_started_again_after_it_has_run() -> None:
 
 async def _started_within_a_long_iteration() -> int:
     runs: list[int] = []
-    one = WhenIdle(lambda: runs.append(1), _Clock(0.0, 2 * BUSY_S))
-    one.start()
-    one.start()  # BUSY_S later
+    one = WhenIdle(_Clock(0.0, 2 * BUSY_S))
+    for _ in range(2):  # the second BUSY_S later
+        one.start(lambda: runs.append(1))
     return len(runs)
 
 
 def test_it_runs_at_once_if_it_is_started_again_in_an_iteration_that_takes_long() -> None:
     assert asyncio.run(_started_within_a_long_iteration()) == 1
+
+
+class _Owner:
+    def __init__(self) -> None:
+        self.when_idle, self.runs = WhenIdle(_Clock(0.0)), 0
+
+    def run(self) -> None:
+        self.runs += 1
+
+
+async def _freed_after_its_run() -> bool:
+    owner = _Owner()
+    owner.when_idle.start(owner.run)
+    while not owner.runs:
+        await asyncio.sleep(0)
+    freed = weakref.ref(owner)
+    del owner
+    await asyncio.sleep(0)
+    return freed() is None
+
+
+def test_its_owner_is_freed_without_a_collection_as_versions_that_have_gone_must_be() -> None:
+    gc.disable()
+    try:
+        assert asyncio.run(_freed_after_its_run())
+    finally:
+        gc.enable()
