@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 NOBODY: Final = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")  # CI runs as root
 
 
 @contextlib.contextmanager

@@ -33,10 +33,14 @@ class KeyBounds(KeyPairs):
             return 0.0
         return (weight_ppm - low) / (high - low)
 
+    def narrow(self, weight_ppm: int, candidate: bool, key: int) -> None:
+        """Note which version the key got, where its `chance` was open."""
+        low, high = self.get(key) or UNKNOWN_BOUNDS
+        self.set(key, (low, weight_ppm) if candidate else (weight_ppm, high))
+
     def learn(self, weight_ppm: int, candidate: bool, key: int) -> float:
-        """Return the `chance` that was open; narrow the bounds if it was."""
+        """Return the `chance`, and `narrow` the bounds if it was open."""
         chance = self.chance(weight_ppm, key)
         if chance:
-            low, high = self.get(key) or UNKNOWN_BOUNDS
-            self.set(key, (low, weight_ppm) if candidate else (weight_ppm, high))
+            self.narrow(weight_ppm, candidate, key)
         return chance

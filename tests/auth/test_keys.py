@@ -12,6 +12,7 @@ from gateway.auth.keyfile import add_key, revoke_key
 from gateway.auth.keyring import Keyring
 from gateway.errors import NotFound, SettingsError
 from gateway.settings.keys import KEY_PREFIX, Scope, load_keys
+from tests.unprivileged import needs_root
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -223,7 +224,7 @@ def test_adding_a_key_keeps_the_file_mode(file: Path, mode: int) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == mode
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@needs_root
 def test_keys_file_changed_by_root_stays_readable_for_the_gateway_user(file: Path) -> None:
     """Whether the file is owned by the gateway, by root with the gateway's group, or made in the gateway's folder."""
     os.chown(file.parent, 10001, 10002)

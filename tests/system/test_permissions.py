@@ -15,7 +15,7 @@ from gateway.records.token_keys import token_keys
 from gateway.shm.claim import claim
 from gateway.shm.owner import OWNER, PREFIX
 from gateway.shm.segment import memory_folder
-from tests.unprivileged import NOBODY, as_nobody, open_folder
+from tests.unprivileged import NOBODY, as_nobody, needs_root, open_folder
 
 READABLE = "cannot be read: Permission denied; it must be readable by the gateway's user"
 
@@ -78,7 +78,7 @@ def test_state_of_another_user_is_refused_with_whose_it_must_be(
     assert str(folder) in str(no.value)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@needs_root
 def test_copy_of_another_users_state_folder_is_refused_as_a_copy(folder: Path) -> None:
     memory_id = secrets.token_hex(16)
     (folder / "memory-id").write_text(f"{memory_id}\n")
@@ -87,10 +87,7 @@ def test_copy_of_another_users_state_folder_is_refused_as_a_copy(folder: Path) -
     said = r"of a gateway of another user \(uid 0\).*remove .*memory-id"
     try:
         os.chown(folder / "memory-id", NOBODY, NOBODY)
-        with (
-            as_nobody(),
-            pytest.raises(SettingsError, match=said),
-        ):
+        with as_nobody(), pytest.raises(SettingsError, match=said):
             claim(folder)
     finally:
         owner.unlink()

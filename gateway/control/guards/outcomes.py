@@ -81,7 +81,7 @@ class _Part:
         if key is not None:
             if not self.thinning.counts(event.route, drawn, candidate, key, event.decided_ns):
                 return 0.0
-            self.keys.learn(weight_ppm, candidate, key)
+            self.keys.narrow(weight_ppm, candidate, key)
         return self.shares.next((event.route, drawn), drawn, candidate)
 
 

@@ -5,22 +5,16 @@ alias over a person's later move. So it follows once what the last one has said,
 """
 
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.control.registry.lead import Lead
 from gateway.control.registry.news import ModelNews
+from gateway.control.registry.readiness import Readiness
 
 NOT_YET: Final = (
     "this host is to follow the registry, once it knows what the last one has found and has made all edits of the fleet"
 )
 LACKS: Final = "the host that follows the registry for the fleet has not made an edit of the model's entry, and waits: "
-
-
-class Readiness(Protocol):
-    """Whether this host could follow the registry for the others: see `readiness`."""
-
-    def behind(self, model: str) -> bool: ...
-    def refusal(self, model: str) -> str: ...
 
 
 class Takeover:

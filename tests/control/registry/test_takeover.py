@@ -2,7 +2,8 @@
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,8 @@ TURNS = 700
 class Fleet:
     """Hosts by name. `away`: those out of contact."""
 
-    def __init__(self, folder: Path, **stores: OwnDocument) -> None:
+    def __init__(self, folder: Path, server: RedisServer, **stores: OwnDocument) -> None:
+        self.server = server
         self.clock = [NOW]
         self.world = World()
         self.folder, self.stores = folder, stores
@@ -82,100 +84,99 @@ class Fleet:
         )
 
 
+@asynccontextmanager
+async def fleet_of(folder: Path, *names: str) -> AsyncIterator[Fleet]:
+    """Hosts of these names over a store of their own."""
+    with RedisServer(folder / "redis") as server:
+        async with AsyncExitStack() as stack:
+            stores = {name: await stack.enter_async_context(opened(server.url)) for name in names}
+            yield Fleet(folder, server, **stores)
+
+
 @asynchronous
 async def test_a_host_that_was_away_moves_no_champion_that_a_person_has_moved_since(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "redis") as server:
-        async with opened(server.url) as one, opened(server.url) as two:
-            fleet = Fleet(tmp_path, a=one, b=two)
-            await fleet.until_dealt_with("a", "b")
-            fleet.world.release.stable = 2  # it is promoted while b is away, and told
-            await fleet.until_dealt_with("a")
-            assert fleet.world.writes == [("a", 2)]
-            fleet.world.aliases["champion"] = 1  # by a person
-            await fleet.until_dealt_with("a")
-            fleet.beats["a"] = 0  # it has left
-            fleet.hosts["b"].behind = True
-            for _ in range(48):
-                await fleet.turn("b")
-            assert fleet.hosts["b"].lead.leads, "no other one does"
-            assert not fleet.hosts["b"].takeover.acts(MODEL), "what the others have made stable is not so here yet"
-            fleet.hosts["b"].behind = False
-            await fleet.until_dealt_with("b")
-            assert (fleet.world.writes, fleet.world.aliases) == ([("a", 2)], {"champion": 1})
+    async with fleet_of(tmp_path, "a", "b") as fleet:
+        await fleet.until_dealt_with("a", "b")
+        fleet.world.release.stable = 2  # it is promoted while b is away, and told
+        await fleet.until_dealt_with("a")
+        assert fleet.world.writes == [("a", 2)]
+        fleet.world.aliases["champion"] = 1  # by a person
+        await fleet.until_dealt_with("a")
+        fleet.beats["a"] = 0  # it has left
+        fleet.hosts["b"].behind = True
+        for _ in range(48):
+            await fleet.turn("b")
+        assert fleet.hosts["b"].lead.leads, "no other one does"
+        assert not fleet.hosts["b"].takeover.acts(MODEL), "what the others have made stable is not so here yet"
+        fleet.hosts["b"].behind = False
+        await fleet.until_dealt_with("b")
+        assert (fleet.world.writes, fleet.world.aliases) == ([("a", 2)], {"champion": 1})
 
 
 @asynchronous
 async def test_a_host_that_is_behind_leaves_the_lead_to_one_that_is_not(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "redis") as server:
-        async with opened(server.url) as one, opened(server.url) as two, opened(server.url) as three:
-            fleet = Fleet(tmp_path, a=one, b=two, c=three)
-            await fleet.until_dealt_with("a", "b", "c")
-            fleet.beats["a"] = 0  # it has left
-            fleet.hosts["b"].behind = True
-            for _ in range(12):
-                await fleet.turn("b", "c")
-            assert (fleet.hosts["b"].lead.leads, fleet.hosts["c"].takeover.acts(MODEL)) == (False, True)
+    async with fleet_of(tmp_path, "a", "b", "c") as fleet:
+        await fleet.until_dealt_with("a", "b", "c")
+        fleet.beats["a"] = 0  # it has left
+        fleet.hosts["b"].behind = True
+        for _ in range(12):
+            await fleet.turn("b", "c")
+        assert (fleet.hosts["b"].lead.leads, fleet.hosts["c"].takeover.acts(MODEL)) == (False, True)
 
 
 @asynchronous
 async def test_all_hosts_say_that_the_one_that_follows_the_registry_cannot_make_an_edit(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "redis") as server:
-        async with opened(server.url) as one, opened(server.url) as two:
-            fleet = Fleet(tmp_path, a=one, b=two)
-            await fleet.until_dealt_with("a", "b")
-            fleet.hosts["a"].refusal = "routing.yaml cannot be written"
-            for _ in range(4):
-                await fleet.turn("a", "b")
-            assert fleet.hosts["b"].note == LACKS + "routing.yaml cannot be written" and fleet.hosts["b"].problem
-            assert not fleet.hosts["a"].followed
-            fleet.hosts["a"].refusal = ""
-            for _ in range(4):
-                await fleet.turn("a", "b")
-            assert (fleet.hosts["b"].note, fleet.hosts["b"].problem) == ("", False)
-            assert fleet.hosts["a"].followed and fleet.hosts["b"].followed
+    async with fleet_of(tmp_path, "a", "b") as fleet:
+        await fleet.until_dealt_with("a", "b")
+        fleet.hosts["a"].refusal = "routing.yaml cannot be written"
+        for _ in range(4):
+            await fleet.turn("a", "b")
+        assert fleet.hosts["b"].note == LACKS + "routing.yaml cannot be written" and fleet.hosts["b"].problem
+        assert not fleet.hosts["a"].followed
+        fleet.hosts["a"].refusal = ""
+        for _ in range(4):
+            await fleet.turn("a", "b")
+        assert (fleet.hosts["b"].note, fleet.hosts["b"].problem) == ("", False)
+        assert fleet.hosts["a"].followed and fleet.hosts["b"].followed
 
 
 @asynchronous
 async def test_a_leader_that_lacks_an_edit_of_one_of_its_models_says_that_not_all_are_followed(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "redis") as server:
-        async with opened(server.url) as one:
-            fleet = Fleet(tmp_path, a=one)
-            host = fleet.hosts["a"]
-            host.bind("tumor")
-            host.behind_of = {"tumor"}
-            await fleet.until_dealt_with("a")
-            assert (host.takeover.acts(MODEL), host.takeover.acts("tumor"), host.elsewhere) == (True, False, "")
-            assert not host.followed
-            host.behind_of = set()
-            await fleet.turn("a")
-            assert host.takeover.acts("tumor") and host.followed
+    async with fleet_of(tmp_path, "a") as fleet:
+        host = fleet.hosts["a"]
+        host.bind("tumor")
+        host.behind_of = {"tumor"}
+        await fleet.until_dealt_with("a")
+        assert (host.takeover.acts(MODEL), host.takeover.acts("tumor"), host.elsewhere) == (True, False, "")
+        assert not host.followed
+        host.behind_of = set()
+        await fleet.turn("a")
+        assert host.takeover.acts("tumor") and host.followed
 
 
 @asynchronous
 async def test_what_the_last_leader_said_and_cannot_be_read_is_neither_acted_on_nor_overwritten(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "redis") as server:
-        async with opened(server.url) as one, opened(server.url) as two:
-            fleet = Fleet(tmp_path, a=one, b=two)
-            fleet.world.aliases["challenger"] = 2
-            await fleet.until_dealt_with("a")
-            fleet.world.release.candidate = None  # a person has taken it out
-            damaged = await said_in(one, {"models": {MODEL: {"champion": "one"}}})
+    async with fleet_of(tmp_path, "a", "b") as fleet:
+        fleet.world.aliases["challenger"] = 2
+        await fleet.until_dealt_with("a")
+        fleet.world.release.candidate = None  # a person has taken it out
+        damaged = await said_in(fleet.stores["a"], {"models": {MODEL: {"champion": "one"}}})
+        await fleet.turn("b")
+        b = fleet.hosts["b"]
+        assert not b.followed and b.elsewhere.startswith("host-a follows the registry, but what")
+        fleet.beats["a"] = 0  # it has left
+        for _ in range(100):
             await fleet.turn("b")
-            b = fleet.hosts["b"]
-            assert not b.followed and b.elsewhere.startswith("host-a follows the registry, but what")
-            fleet.beats["a"] = 0  # it has left
-            for _ in range(100):
-                await fleet.turn("b")
-            assert b.lead.leads and not b.takeover.acts(MODEL) and not b.followed
-            assert (fleet.world.brought, fleet.world.writes, decoded((await one.commit(None)).core).said) == (
-                [("a", 2)], [], damaged,
-            )  # fmt: skip
-            assert f"models.{MODEL}." in b.elsewhere and "update this host" in b.elsewhere and "\n" not in b.elsewhere
-            assert b.elsewhere.count("http") == 0
-            await emptied(one)  # the remedy
-            for _ in range(20):
-                await fleet.turn("b")
-            assert b.takeover.acts(MODEL) and b.followed and b.elsewhere == ""
+        assert b.lead.leads and not b.takeover.acts(MODEL) and not b.followed
+        assert (fleet.world.brought, fleet.world.writes, decoded((await fleet.stores["a"].commit(None)).core).said) == (
+            [("a", 2)], [], damaged,
+        )  # fmt: skip
+        assert f"models.{MODEL}." in b.elsewhere and "update this host" in b.elsewhere and "\n" not in b.elsewhere
+        assert b.elsewhere.count("http") == 0
+        await emptied(fleet.stores["a"])  # the remedy
+        for _ in range(20):
+            await fleet.turn("b")
+        assert b.takeover.acts(MODEL) and b.followed and b.elsewhere == ""
 
 
 def test_a_lead_is_not_taken_over_before_what_was_found_can_be_read() -> None:
@@ -208,51 +209,45 @@ async def emptied(store: OwnDocument) -> None:
 
 @asynchronous
 async def test_a_new_host_does_not_propose_what_was_dealt_with(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "redis") as server:
-        async with opened(server.url) as one, opened(server.url) as two:
-            fleet = Fleet(tmp_path, a=one, b=two)
-            fleet.world.aliases["challenger"] = 2
-            await fleet.until_dealt_with("a")
-            fleet.world.release.candidate = None  # a person has taken it out
-            await fleet.until_dealt_with("a")
-            fleet.beats["a"] = 0
-            await fleet.until_dealt_with("b")
-            assert fleet.world.brought == [("a", 2)]
+    async with fleet_of(tmp_path, "a", "b") as fleet:
+        fleet.world.aliases["challenger"] = 2
+        await fleet.until_dealt_with("a")
+        fleet.world.release.candidate = None  # a person has taken it out
+        await fleet.until_dealt_with("a")
+        fleet.beats["a"] = 0
+        await fleet.until_dealt_with("b")
+        assert fleet.world.brought == [("a", 2)]
 
 
 @asynchronous
 async def test_a_stop_that_the_last_leader_has_not_seen_holds_for_what_waited(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "redis") as server:
-        async with opened(server.url) as one, opened(server.url) as two:
-            fleet = Fleet(tmp_path, a=one, b=two)
-            fleet.world.release.candidate = 2
-            fleet.world.by_hand = {2}
-            await fleet.until_dealt_with("a")
-            fleet.world.aliases["challenger"] = 3
-            while fleet.hosts["a"].lead.news().models[MODEL].challenger != 3:
-                await fleet.turn("a")
-            fleet.world.release.stopped[2] = 1
-            fleet.beats["a"] = 0  # it has left
-            while not fleet.hosts["b"].takeover.acts(MODEL):
-                await fleet.turn("b")
+    async with fleet_of(tmp_path, "a", "b") as fleet:
+        fleet.world.release.candidate = 2
+        fleet.world.by_hand = {2}
+        await fleet.until_dealt_with("a")
+        fleet.world.aliases["challenger"] = 3
+        while fleet.hosts["a"].lead.news().models[MODEL].challenger != 3:
+            await fleet.turn("a")
+        fleet.world.release.stopped[2] = 1
+        fleet.beats["a"] = 0  # it has left
+        while not fleet.hosts["b"].takeover.acts(MODEL):
             await fleet.turn("b")
-            assert fleet.world.brought == [] and "before candidate 2 was stopped" in fleet.hosts["b"].note
+        await fleet.turn("b")
+        assert fleet.world.brought == [] and "before candidate 2 was stopped" in fleet.hosts["b"].note
 
 
 @asynchronous
 async def test_what_the_store_has_lost_is_brought_back_to_a_host_that_was_away(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "redis") as server:
-        async with opened(server.url) as one, opened(server.url) as two:
-            fleet = Fleet(tmp_path, a=one, b=two)
-            fleet.world.aliases["challenger"] = 2
-            await fleet.until_dealt_with("a")
-            fleet.world.release.candidate = None  # a person has taken it out
-            await fleet.until_dealt_with("a")
-            server.wipe()
-            while not fleet.hosts["b"].takeover.acts(MODEL):
-                await fleet.turn("b", "a")
-            await fleet.until_dealt_with("b", "a")
-            assert fleet.hosts["b"].takeover.acts(MODEL) and fleet.world.brought == [("a", 2)]
+    async with fleet_of(tmp_path, "a", "b") as fleet:
+        fleet.world.aliases["challenger"] = 2
+        await fleet.until_dealt_with("a")
+        fleet.world.release.candidate = None  # a person has taken it out
+        await fleet.until_dealt_with("a")
+        fleet.server.wipe()
+        while not fleet.hosts["b"].takeover.acts(MODEL):
+            await fleet.turn("b", "a")
+        await fleet.until_dealt_with("b", "a")
+        assert fleet.hosts["b"].takeover.acts(MODEL) and fleet.world.brought == [("a", 2)]
 
 
 @pytest.mark.slow
@@ -263,52 +258,50 @@ async def test_no_host_acts_on_old_memory(tmp_path: Path, seed: int) -> None:
     before; hosts are away at random, start anew with an old or an empty state folder, and the store loses all data.
     """
     rng, names, leaders = random.Random(seed), itertools.count(3), list[str]()
-    with RedisServer(tmp_path / "redis") as server:
-        async with opened(server.url) as one, opened(server.url) as two, opened(server.url) as three:
-            fleet = Fleet(tmp_path, a=one, b=two, c=three)
-            world, back, dropped, champions = fleet.world, dict.fromkeys("abc", 0), set[int](), [1]
-            for turn in range(TURNS):
-                for name in [name for name in fleet.away if back[name] <= turn]:
-                    fleet.away.discard(name)
-                    if rng.random() < 0.3:
-                        fleet.folder = tmp_path if rng.random() < 0.5 else tmp_path / f"empty{turn}"
-                        fleet.start(name)
-                    fleet.hosts[name].behind = True
-                for name in set(fleet.hosts) - fleet.away:
-                    fleet.hosts[name].behind &= rng.random() < 0.7
-                acting = [host for host in fleet.present if host.takeover.acts(MODEL)]
-                known = [host for host in fleet.present if fleet.knows(host)]
-                if acting and acting[0] in known and rng.random() < 0.5:
-                    version, what = next(names), rng.random()
-                    if what < 0.3:
-                        champions.append(rng.choice([one for one in champions if one != champions[-1]] or [1]))
-                        world.aliases["champion"] = champions[-1]
-                    elif what < 0.5:
-                        world.aliases["challenger"] = version
-                    elif what < 0.7 and world.release.candidate is not None:
-                        dropped.add(world.release.candidate)
-                        world.release.candidate = None
-                    elif what < 0.8 and world.release.candidate is not None:
-                        world.release.stopped[world.release.candidate] = turn
-                    elif world.release.candidate is not None:
-                        world.release.stable, world.release.candidate = world.release.candidate, None
-                elif len(known) > 1 and rng.random() < 0.05:
-                    server.wipe()
-                elif known and rng.random() < 0.2:
-                    name = rng.choice(acting or fleet.present).name
-                    others = [host for host in fleet.present if host.name != name and host in known]
-                    if others or rng.random() < 0.3:
-                        fleet.away.add(name)
-                        back[name] = turn + rng.randrange(1, 60)
-                writes, brought = len(world.writes), len(world.brought)
-                await fleet.turn(
-                    *rng.sample([host.name for host in fleet.present], len(fleet.present)),
-                    step_ns=rng.randrange(50_000_000, SLOW_NS),
-                )
-                for name, version in world.writes[writes:]:
-                    assert version == world.release.stable != champions[-1], (turn, name)
-                    champions.append(version)
-                for name, version in world.brought[brought:]:
-                    assert version not in dropped, (turn, name)
-                leaders += [host.name for host in acting if leaders[-1:] != [host.name]]
+    async with fleet_of(tmp_path, "a", "b", "c") as fleet:
+        world, back, dropped, champions = fleet.world, dict.fromkeys("abc", 0), set[int](), [1]
+        for turn in range(TURNS):
+            for name in [name for name in fleet.away if back[name] <= turn]:
+                fleet.away.discard(name)
+                if rng.random() < 0.3:
+                    fleet.folder = tmp_path if rng.random() < 0.5 else tmp_path / f"empty{turn}"
+                    fleet.start(name)
+                fleet.hosts[name].behind = True
+            for name in set(fleet.hosts) - fleet.away:
+                fleet.hosts[name].behind &= rng.random() < 0.7
+            acting = [host for host in fleet.present if host.takeover.acts(MODEL)]
+            known = [host for host in fleet.present if fleet.knows(host)]
+            if acting and acting[0] in known and rng.random() < 0.5:
+                version, what = next(names), rng.random()
+                if what < 0.3:
+                    champions.append(rng.choice([one for one in champions if one != champions[-1]] or [1]))
+                    world.aliases["champion"] = champions[-1]
+                elif what < 0.5:
+                    world.aliases["challenger"] = version
+                elif what < 0.7 and world.release.candidate is not None:
+                    dropped.add(world.release.candidate)
+                    world.release.candidate = None
+                elif what < 0.8 and world.release.candidate is not None:
+                    world.release.stopped[world.release.candidate] = turn
+                elif world.release.candidate is not None:
+                    world.release.stable, world.release.candidate = world.release.candidate, None
+            elif len(known) > 1 and rng.random() < 0.05:
+                fleet.server.wipe()
+            elif known and rng.random() < 0.2:
+                name = rng.choice(acting or fleet.present).name
+                others = [host for host in fleet.present if host.name != name and host in known]
+                if others or rng.random() < 0.3:
+                    fleet.away.add(name)
+                    back[name] = turn + rng.randrange(1, 60)
+            writes, brought = len(world.writes), len(world.brought)
+            await fleet.turn(
+                *rng.sample([host.name for host in fleet.present], len(fleet.present)),
+                step_ns=rng.randrange(50_000_000, SLOW_NS),
+            )
+            for name, version in world.writes[writes:]:
+                assert version == world.release.stable != champions[-1], (turn, name)
+                champions.append(version)
+            for name, version in world.brought[brought:]:
+                assert version not in dropped, (turn, name)
+            leaders += [host.name for host in acting if leaders[-1:] != [host.name]]
     assert len(leaders) > 10 and len(world.writes) > 5 and len(world.brought) > 5
