@@ -76,8 +76,14 @@ def versions(gateway: GatewayProcess, model: str) -> tuple[int, int | None]:
     return found["stable"], found["candidate"]
 
 
+def in_registry(gateway: GatewayProcess, model: str) -> Any:
+    """What the gateway last saw of the model in the registry."""
+    unasked = {"champion": None, "challenger": None, "pending": None, "problem": None, "note": "it has not asked yet"}
+    return release(gateway, model).get("registry", unasked)
+
+
 def note(gateway: GatewayProcess, model: str) -> str:
-    return str(release(gateway, model)["registry"]["note"] or "")
+    return str(in_registry(gateway, model)["note"] or "")
 
 
 def order(gateway: GatewayProcess, model: str, what: str, **body: Any) -> int:
@@ -149,7 +155,7 @@ def test_versions_of_other_flavors_are_refused_and_candidates_by_hand_are_not_ov
     server, gateway = rig
     server.set_alias("refused", "challenger", 4)
     until(lambda: "never unpickles" in note(gateway, "refused"), "it is refused with the reason")
-    assert release(gateway, "refused")["registry"]["problem"] is True
+    assert in_registry(gateway, "refused")["problem"] is True
     assert not (gateway.config.parent / "models" / "refused" / "4").exists()
     shutil.copytree(DIGITS / "2", gateway.config.parent / "models" / "refused" / "2")
     server.set_alias("refused", "challenger", 2)
@@ -164,7 +170,7 @@ def test_versions_of_other_flavors_are_refused_and_candidates_by_hand_are_not_ov
     until(lambda: "before candidate 2 was stopped" in note(gateway, "refused"), "a stop is for what waits, too")
     assert versions(gateway, "refused") == (1, 2)
     server.delete_alias("refused", "challenger")
-    until(lambda: release(gateway, "refused")["registry"]["challenger"] is None, "it is taken away")
+    until(lambda: in_registry(gateway, "refused")["challenger"] is None, "it is taken away")
     server.set_alias("refused", "challenger", 3)
     until(lambda: versions(gateway, "refused") == (1, 3), "set again, it is obeyed")
 
@@ -200,7 +206,7 @@ def test_nothing_changes_while_the_server_is_away_and_all_is_caught_up_after(rig
     assert order(gateway, "away", "stop", reason="while it is away") == 200
     assert order(gateway, "away", "resume") == 200
     assert order(gateway, "away", "promote") == 200
-    until(lambda: release(gateway, "away")["registry"]["pending"] == 1, "the promotion is to be told")
+    until(lambda: in_registry(gateway, "away")["pending"] == 1, "the promotion is to be told")
     metrics = httpx.get(f"{gateway.control_url}/metrics").text
     assert "gateway_registry_up 0.0\n" in metrics
     assert 'gateway_registry_pending{model="away"} 1.0\n' in metrics
@@ -221,7 +227,7 @@ def test_a_webhook_of_the_server_lets_the_next_poll_come_now(
     mlflow = {"url": server.url, "poll": "1h", "webhook_secret": {"env": "FAKE_SECRET"}}
     routing = {"models": {"hooked": {"stable": 1, "registry": "hooked"}}}
     with GatewayProcess(tmp_path, tmp_path / "models", routing, registry={"mlflow": mlflow}) as gateway:
-        until(lambda: release(gateway, "hooked")["registry"]["champion"] == 1, "it has asked")
+        until(lambda: in_registry(gateway, "hooked")["champion"] == 1, "it has asked")
         server.send_aliases(f"{gateway.control_url}/api/registry/hint", secret)
         server.set_alias("hooked", "challenger", 2)
         until(lambda: versions(gateway, "hooked") == (1, 2), "the challenger is the candidate")

@@ -16,6 +16,7 @@ from tests.control.api.test_registry_hint import SECRET, signed
 from tests.control.fleet.servers import RedisServer
 from tests.processes.flawed import metric, until
 from tests.processes.test_fleet import KNOWN
+from tests.processes.test_registry import in_registry
 from tests.registry.small_server import Handler, SmallRegistry
 from tests.running import GatewayProcess
 
@@ -76,7 +77,9 @@ def test_hosts_release_promote_and_stop_what_one_registry_names(tmp_path: Path) 
         until(lambda: versions(a, b) == [(1, 2), (1, 2)], "both have fetched it", STARTS_S)
         until(lambda: order(a, "stop") == 200, "it is stopped on both")
         until(lambda: "gateway.stopped" in registry.tags.get("2", {}), "the stop is a tag")
-        until(lambda: release(a)["registry"]["pending"] + release(b)["registry"]["pending"] == 0, "both have told it")
+        until(
+            lambda: in_registry(a, "digits")["pending"] + in_registry(b, "digits")["pending"] == 0, "both have told it"
+        )
         until(lambda: order(b, "resume") == 200 or not release(b)["stopped"], "it is resumed on both")
         until(lambda: registry.tags["2"] == {}, "the tag is removed")
 
@@ -99,7 +102,7 @@ def test_hosts_release_promote_and_stop_what_one_registry_names(tmp_path: Path) 
         held.set()
         del registry.answers["registered-models/get"]
         until(lambda: registry.aliases == {"champion": "1"}, "the registry is told once it answers")
-        until(lambda: release(b)["registry"]["note"] is None, "both agree")
+        until(lambda: in_registry(b, "digits")["note"] is None, "both agree")
         assert versions(a, b) == [(1, None), (1, None)]
 
 
@@ -134,7 +137,7 @@ def test_the_other_host_goes_on_when_the_leader_is_killed_and_none_does_without_
         registry.answers["registered-models/alias"] = refuse
         assert order(other, "promote") == 200
         until(lambda: versions(leader, other) == [(2, None), (2, None)], "it is promoted on both")
-        until(lambda: release(other)["registry"]["pending"] == 1, "the leader cannot tell the registry")
+        until(lambda: in_registry(other, "digits")["pending"] == 1, "the leader cannot tell the registry")
         assert leader.process is not None
         leader.process.kill()
         leader.process.wait(30)
@@ -146,7 +149,7 @@ def test_the_other_host_goes_on_when_the_leader_is_killed_and_none_does_without_
 
         leader.__enter__()
         until(lambda: elsewhere(leader) == f"{other.config.parent.name} follows the registry", "the first one is back")
-        until(lambda: release(leader)["registry"]["note"] is None, "both agree")
+        until(lambda: in_registry(leader, "digits")["note"] is None, "both agree")
         assert decisions(leader) == decisions(other) == ["propose 2", "promote 2"]
 
         store.freeze()

@@ -16,7 +16,7 @@ import yaml
 from gateway.registry.mlflow_client import ModelVersion
 from gateway.registry.version_archive import origin_of
 from tests.processes.flawed import until as within
-from tests.processes.test_registry import decisions, edit, note, order, release, versions
+from tests.processes.test_registry import decisions, edit, in_registry, note, order, release, versions
 from tests.registry.small_server import LOGGED, Handler, SmallRegistry
 from tests.running import GatewayProcess
 
@@ -151,7 +151,7 @@ def test_a_champion_promotes_no_candidate_but_the_one_that_it_names(rig: Rig) ->
     registry.before["promoted"] = move_while_3_is_applied
     registry.of["promoted"]["challenger"] = "3"
     until(moved.is_set, "the champion is moved")
-    until(lambda: release(gateway, "promoted")["registry"]["champion"] == 2, "that is seen")
+    until(lambda: in_registry(gateway, "promoted")["champion"] == 2, "that is seen")
     until(lambda: "champion is version 2" in note(gateway, "promoted"), "it is shown")
     assert versions(gateway, "promoted") == (1, 3)
     assert decisions(gateway, "promoted") == ["propose 2 by mlflow", "propose 3 by mlflow"]
@@ -249,7 +249,7 @@ def test_a_resume_removes_no_tag_of_another_gateway(rig: Rig) -> None:
     registry.tags["foreign 2"] = {"gateway.stopped": "by another"}
     for command in ("stop", "resume"):
         assert order(gateway, "foreign", command) == 200
-        until(lambda: release(gateway, "foreign")["registry"]["pending"] == 0, "it is dealt with")
+        until(lambda: in_registry(gateway, "foreign")["pending"] == 0, "it is dealt with")
     assert registry.tags["foreign 2"] == {"gateway.stopped": "by another"}
 
 
@@ -277,7 +277,7 @@ def test_a_fetch_ends_when_the_model_is_not_bound_to_the_registry_any_more(rig: 
 
 def test_a_champion_goes_back_to_the_first_version_that_was_put_in_by_hand(followed: Rig) -> None:
     registry, gateway = followed
-    until(lambda: release(gateway, "back")["registry"]["champion"] == 1, "the first one is known")
+    until(lambda: in_registry(gateway, "back")["champion"] == 1, "the first one is known")
     for version in (2, 1):
         registry.of["back"]["champion"] = str(version)
         until(lambda version=version: versions(gateway, "back") == (version, None), "the champion is stable")
@@ -290,7 +290,7 @@ def test_a_champion_that_is_taken_back_before_it_is_fetched_does_not_become_stab
     registry.of["given-up"]["champion"] = "2"
     until(registry.asked.is_set, "version 2 is being fetched")
     registry.of["given-up"]["champion"] = "1"
-    until(lambda: release(gateway, "given-up")["registry"]["champion"] == 1, "it is taken back")
+    until(lambda: in_registry(gateway, "given-up")["champion"] == 1, "it is taken back")
     registry.go.set()
     until(lambda: note(gateway, "given-up") == "", "the fetch has ended")
     assert versions(gateway, "given-up") == (1, None)
