@@ -18,7 +18,7 @@ from gateway.backends.batcher import Batcher
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.onnx import Result
-from gateway.backends.process import server
+from gateway.backends.process import connection, server
 from gateway.backends.process.alone import AloneWatch
 from gateway.backends.process.served_call import ServedCall
 from gateway.backends.run_threads import RunThreads
@@ -146,11 +146,11 @@ def test_connection_without_memory_for_the_mark_is_refused(monkeypatch: pytest.M
             super().__init__(limit=0)
             made.append(self)
 
-    monkeypatch.setattr(server, "Arena", Full)
+    monkeypatch.setattr(connection, "Arena", Full)
     arena = Arena()
     memory = ArenaView(os.dup(arena.file))
     with socket.socket(socket.AF_UNIX) as listening, pytest.raises(ArenaError, match="no shared memory"):
-        server.Connection(memory, server.Server(listening, {}, None))
+        connection.Connection(memory, server.Server(listening, {}, None))
     assert made[0].file == -1
     memory.close()
     arena.close()

@@ -18,9 +18,10 @@ from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.onnx import Result
 from gateway.backends.process.alone import AloneWatch
+from gateway.backends.process.connection import Connection
 from gateway.backends.process.frames import Frame, FrameReader, frame
 from gateway.backends.process.protocol import ALONE, ANSWER, ANSWER_HEAD, CALL, CALL_HEAD, CANCEL, ERROR, FREE, raised
-from gateway.backends.process.server import Connection, Server
+from gateway.backends.process.server import JOIN_NS, Server
 from gateway.backends.process.tensors import TensorReader, TensorWriter
 from gateway.backends.run_threads import RunThreads
 from gateway.backends.signature import Feeds
@@ -180,6 +181,30 @@ def test_calls_that_come_together_share_a_batch() -> None:
         counted = [ANSWER_HEAD.unpack_from(payload)[3:] for _, _, payload in found]
         assert counted == [(3, True), (3, False), (3, False)]
         assert bench.runs == [(3, [0])]
+
+    on_uvloop(scenario)
+
+
+def test_few_short_calls_that_come_together_run_one_after_the_other_each_marked() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        await worker.asked(worker.call(5, later_ns()), 1)
+        assert 0 < bench.server.run_ns < PATIENCE_S * 1e9
+        bench.server.run_ns = 0  # however long it was
+        found = await worker.asked(b"".join(worker.call(number, later_ns()) for number in (1, 13, 2)), 3)
+        assert [(kind, number) for kind, number, _ in found] == [(ANSWER, 1), (ERROR, 13), (ANSWER, 2)]
+        assert [ANSWER_HEAD.unpack_from(found[at][2])[3:] for at in (0, 2)] == [(1, True), (1, True)]
+        assert bench.runs == [(1, [number]) for number in (5, 1, 13, 2)]
+
+    on_uvloop(scenario)
+
+
+def test_calls_that_take_long_one_after_the_other_are_joined() -> None:
+    async def scenario(bench: Bench) -> None:
+        worker = await bench.worker()
+        bench.server.run_ns = JOIN_NS // 3
+        await worker.asked(b"".join(worker.call(number, later_ns()) for number in range(4)), 4)
+        assert bench.runs == [(4, [0])]
 
     on_uvloop(scenario)
 
