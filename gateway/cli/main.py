@@ -17,6 +17,7 @@ from gateway import __version__
 from gateway.cli.refusal import CommandError
 from gateway.errors import GatewayError
 from gateway.system.inherited import repair_inherited
+from gateway.system.standard_streams import wait_for_readers
 
 NOT_WRITTEN: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF))
 SHORTAGES: Final[Mapping[int, str]] = {
@@ -51,6 +52,7 @@ COMMANDS: Final[Mapping[str, str]] = {  # in the order of use, not of the alphab
 class _Commands(click.Group):
     def main(self, *arguments: Any, **given: Any) -> Any:
         repair_inherited()
+        wait_for_readers()
         _encode_any_character()
         try:
             return super().main(*arguments, **given)
