@@ -12,6 +12,8 @@ from typing import IO
 
 import pytest
 
+from gateway.settings.keys import load_keys
+
 ROOT = Path(__file__).parents[2]
 EXPLAIN = ("explain", "digits")
 
@@ -37,6 +39,16 @@ def test_full_disk_is_told_in_a_sentence(arguments: Sequence[str]) -> None:
     with Path("/dev/full").open("w") as full:
         ended = gateway(arguments, full)
         assert (ended.returncode, ended.stderr) == (1, "the output cannot be written: No space left on device\n")
+
+
+def test_key_that_could_not_be_shown_is_not_kept(tmp_path: Path) -> None:
+    config, keys = tmp_path / "gateway.yaml", tmp_path / "keys.yaml"
+    config.write_text(f"auth: {{keys: {keys}}}\n")
+    words = ("keys", "add", "--customer", "acme", "--scope", "predict", "--config", str(config))
+    with Path("/dev/full").open("w") as full:
+        ended = gateway(words, full)
+    assert (ended.returncode, ended.stderr) == (1, "the output cannot be written: No space left on device\n")
+    assert load_keys(keys).keys == ()
 
 
 def test_reader_that_has_left_gets_no_traceback() -> None:
