@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from gateway.errors import GatewayError, InvalidRequest, RequestError
 from gateway.protocol.json_text import parse_json
+from gateway.web.authentication import LOCAL_CALLER, identity_in
 from gateway.web.body import read_body
 from gateway.web.responses import JsonResponse
 from gateway.worker.models.catalog import ModelCatalog
@@ -19,11 +20,11 @@ MAX_BODY_BYTES: Final = 262_144  # bytes: parsing holds up predictions
 
 
 class LoadOperations(Protocol):
-    """Loads and unloads models, in this worker or in all of them. Both raise GatewayError."""
+    """Loads and unloads models in all workers. Both raise GatewayError. `by`, `origin`: as in LoadRequest."""
 
-    async def load(self, name: str) -> None: ...
+    async def load(self, name: str, *, by: str, origin: str) -> None: ...
 
-    async def unload(self, name: str) -> None: ...
+    async def unload(self, name: str, *, by: str, origin: str) -> None: ...
 
 
 class RepositoryApi:
@@ -64,7 +65,7 @@ class RepositoryApi:
                 " the routing file names"
             )
         try:
-            await self._operations.load(request.path_params["model"])
+            await self._operations.load(request.path_params["model"], **_asker(request))
         except RequestError:
             raise
         except GatewayError as error:
@@ -74,7 +75,7 @@ class RepositoryApi:
     async def unload(self, request: Request) -> Response:
         """Stop serving the model."""
         await self._body(request)
-        await self._operations.unload(request.path_params["model"])
+        await self._operations.unload(request.path_params["model"], **_asker(request))
         return Response(status_code=200)
 
     async def _body(self, request: Request) -> dict[str, Any]:
@@ -85,3 +86,8 @@ class RepositoryApi:
         if type(document) is not dict:
             raise InvalidRequest("the body must be a JSON object, or empty")
         return document
+
+
+def _asker(request: Request) -> dict[str, str]:
+    identity, client = identity_in(request.scope), request.client
+    return {"by": LOCAL_CALLER if identity is None else str(identity), "origin": client.host if client else ""}
