@@ -95,10 +95,9 @@ class InferEndpoint:
             try:
                 decoded = await self._decoded(target[0], headers, body, began_ns)
                 begin = partial(self.begin, target, headers, body, identity, decoded, uncounted=uncounted)
-                if self.access is None:
-                    call, waited_s = begin(), 0.0
-                else:
-                    call, waited_s = await self.access.counted(begin, self._waiting)
+                access = self.access
+                begun = (begin(), 0.0) if access is None else await access.counted(begin, self._waiting)
+                call, waited_s = begun[0], begun[1]
                 if decoded is not None:
                     call.deadline_ns -= decoded.spent_ns
                 if waited_s:
