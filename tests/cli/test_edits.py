@@ -1,5 +1,5 @@
-"""`gateway promote` asks on the terminal, and promotes nothing unseen unless the key may not look. `gateway weight` asks
-there before it ends a ramp.
+"""`gateway promote` asks on the terminal, and promotes nothing unseen unless the key may not look; `gateway weight`
+asks there before it ends a ramp.
 """
 
 import os
