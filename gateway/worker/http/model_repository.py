@@ -9,9 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import GatewayError, InvalidRequest, RequestError
-from gateway.protocol.json_text import parse_json
+from gateway.protocol.json_text import NotJson, parse_json
 from gateway.web.authentication import LOCAL_CALLER, identity_in
 from gateway.web.body import read_body
+from gateway.web.content_type import refusal_of
 from gateway.web.responses import JsonResponse
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.index import VersionState
@@ -79,10 +80,14 @@ class RepositoryApi:
         return Response(status_code=200)
 
     async def _body(self, request: Request) -> dict[str, Any]:
-        body = await read_body(request.receive, dict(request.scope["headers"]), self._max_body)
+        headers = dict(request.scope["headers"])
+        body = await read_body(request.receive, headers, self._max_body)
         if not body.strip():
             return {}
-        document = parse_json(body)
+        try:
+            document = parse_json(body)
+        except NotJson as error:
+            raise refusal_of(error, body, headers, "send application/json, or no body") from None
         if type(document) is not dict:
             raise InvalidRequest("the body must be a JSON object, or empty")
         return document
