@@ -205,11 +205,16 @@ class DiedAlone:
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """A client asked this worker to load or unload a model; control then does it in all workers."""
+    """A client asked this worker to load or unload a model; control then does it in all workers.
+
+    `by`: who, for the history; `origin`: the client's address, if it is known.
+    """
 
     number: int
     name: str
     load: bool
+    by: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

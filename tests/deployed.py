@@ -96,14 +96,23 @@ class Catalog(ModelCatalog):
 
 
 class Deployed:
-    """A pipeline over `catalog`, and its `rings` of `size` bytes each, which only the test drains."""
+    """A pipeline over `catalog`, and its `rings` of `size` bytes each, which only the test drains. `settings`: of the
+    records.
+    """
 
-    def __init__(self, catalog: Catalog, signer: Signer = SIGNER, size: int = RING, **settings: Any) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        signer: Signer = SIGNER,
+        size: int = RING,
+        limits: LimitsSettings = LimitsSettings(),  # noqa: B008 - frozen
+        **settings: Any,
+    ) -> None:
         folder, state = catalog.boards.folder, catalog.boards.state
         streams = [field.name for field in fields(RecordRings)]
         self.rings = RecordRings(**{name: Ring.create(folder / f"{name}.ring", size) for name in streams})
         recorder = Recorder(signer, RecordsSettings(**settings), self.rings, state.head)
-        self.pipeline = Pipeline(catalog, LimitsSettings(), state, recorder)
+        self.pipeline = Pipeline(catalog, limits, state, recorder)
 
 
 def served_by(repository: Repository, routing: RoutingSettings) -> Catalog:

@@ -10,6 +10,7 @@ with a word below 0, and is asked for each request. Its share holds where contro
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -53,10 +54,16 @@ class FleetRateLimiter(RateLimiter):
         self._waits_until_ns: dict[Quota, int] = {}  # as the store has said, so that it need not be asked before
         self._asking: dict[Quota, asyncio.Future[int]] = {}  # what the store is being asked
 
-    async def counted(self, act: Callable[[], T], count: Callable[[Quota], Awaitable[int]]) -> tuple[T, float]:
+    async def counted(
+        self,
+        act: Callable[[], T],
+        count: Callable[[Quota], Awaitable[int]],
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> tuple[T, float]:
         """What `act` returns, which admits requests, once they have been counted, and for how long that was waited for,
         in s. `count`: the time in ns until another request of the quota may be admitted; 0: this one is, BY_SHARE: the
-        store has not answered. The share decides after WAIT_PART of the request's own timeout.
+        store has not answered. The share decides after WAIT_PART of the request's own timeout. It is waited for in the
+        context `waiting()`.
         """
         answers: dict[Quota, int] = {}
         now_s = asyncio.get_running_loop().time
@@ -70,11 +77,12 @@ class FleetRateLimiter(RateLimiter):
             finally:
                 self._answers = {}
             began_s = began_s or now_s()
-            try:
-                async with asyncio.timeout_at(began_s + timeout_s * WAIT_PART if timeout_s else None):
-                    answers[quota] = await self._answer(quota, count)
-            except TimeoutError:
-                answers[quota] = BY_SHARE
+            with waiting():
+                try:
+                    async with asyncio.timeout_at(began_s + timeout_s * WAIT_PART if timeout_s else None):
+                        answers[quota] = await self._answer(quota, count)
+                except TimeoutError:
+                    answers[quota] = BY_SHARE
 
     async def _answer(self, quota: Quota, count: Callable[[Quota], Awaitable[int]]) -> int:
         """One question of a quota at a time. An answer that admits nobody is that of all who wait: else the requests of

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from gateway.cli.control_client import ControlAddress
-from gateway.cli.disk_errors import told_of_disk
+from gateway.cli.disk_errors import told_later, told_of_disk, told_of_temporary_files
 from gateway.cli.options import JSON, control_options
 from gateway.cli.record_options import (
     FEEDBACK_UNTIL,
@@ -77,35 +77,50 @@ def analyze(
         check_name(to_label)
         if control.url is not None:
             raise click.UsageError("--to-label reads the records themselves: leave --url out, where the records are")
-    labelled = ""
+    for file in filter(None, (html, to_label)):
+        with told_of_disk(file):
+            file.parent.stat()  # rather now than after the records are read
+    written: list[str] = []
+    problems: list[str] = []
     if control.url is None:
         recorded = recorded_model(control.config, model, folders)
         selection = None if to_label is None else Selection(limit, recorded.features)
         analysis = _analysed(recorded, query_of(model, since, until, feedback_until), selection)
         if html is not None:
-            _write_report(html, page(analysis).encode())
+            with told_later(problems):
+                written.append(_write_report(html, page(analysis).encode()))
         if to_label is not None and selection is not None:
-            labelled = _write_to_label(to_label, model, selection, recorded.predicting)
+            with told_later(problems):
+                written.append(_write_to_label(to_label, model, selection, recorded.predicting))
         if as_json:
             click.echo(document(analysis))
-            return
-        console = Console()
-        for table in tables(analysis):
-            console.print(table)
+        else:
+            _print_tables(analysis)
     else:
         times = {"since": since, "until": until, "feedback_until": feedback_until}
         if html is not None:
-            _write_report(html, fetch_analysis(control, model, times | {"format": "html"}))
+            content = fetch_analysis(control, model, times | {"format": "html"})
+            with told_later(problems):
+                written.append(_write_report(html, content))
         click.echo(fetch_analysis(control, model, times | {"format": "json" if as_json else "text"}), nl=as_json)
-    if html is not None and not as_json:
-        click.echo(f"The report is in {html}")
-    if labelled:
-        click.echo(labelled)
+    if not as_json:
+        for line in written:
+            click.echo(line)
+    if problems:
+        raise CommandError("\n".join(problems))
 
 
-def _write_report(file: Path, content: bytes) -> None:
+def _print_tables(analysis: Analysis) -> None:
+    console = Console()
+    for table in tables(analysis):
+        console.print(table)
+
+
+def _write_report(file: Path, content: bytes) -> str:
+    """Write the HTML report; returns where it is, in words."""
     with told_of_disk(file):
         file.write_bytes(content)
+    return f"The report is in {file}"
 
 
 def _analysed(recorded: RecordedModel, query: Query, selection: Selection | None) -> Analysis:
@@ -118,7 +133,7 @@ def _analysed(recorded: RecordedModel, query: Query, selection: Selection | None
         ranges=recorded.ranges,
         to_label=None if selection is None else selection.offer,
     )
-    with shown_progress() as progress:
+    with told_of_temporary_files(), shown_progress() as progress:
         feedback = meter(progress, "reading feedback", recorded.records.feedback)
         return analyse(subject, feedback, meter(progress, "reading predictions", recorded.records.predictions))
 
@@ -133,10 +148,8 @@ def _write_to_label(file: Path, model: str, selection: Selection, predicting: Pr
             f"there is no row to label: every one has a truth; of {selection.unseen:,} the inputs are not recorded; the"
             " gateway records inputs with `records.inputs: full`"
         )
-    try:
+    with told_of_disk(file):
         written = write_rows(file, model, rows, predicting)
-    except OSError as error:
-        raise CommandError(f"{file} cannot be written: {error.strerror}") from None
     counts = Counter(str(row.why) for row in rows)
     why = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
     left_out = sum(row.shown.image_left_out for row in rows)

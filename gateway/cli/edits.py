@@ -16,6 +16,9 @@ from gateway.cli.outcome_text import known_text
 from gateway.cli.refusal import AccessDenied
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without making it.")
+YES = click.option(
+    "--yes", is_flag=True, help="Do not ask. Without a terminal for the question and the answer it is never asked."
+)
 
 
 @click.command()
@@ -28,9 +31,7 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without 
     "--keep-routes/--drop-routes",
     help="Keep the routes: as a comment for the next candidate; with --undo, in force again. Default: drop them.",
 )
-@click.option(
-    "--yes", is_flag=True, help="Do not ask. Without a terminal for the question and the answer it is never asked."
-)
+@YES
 @JSON
 def promote(
     model: str,
@@ -59,8 +60,8 @@ def promote(
     if not as_json:
         known, question = _say_what_is_known(model, control)
         body |= known
-        if question and not yes and not dry_run and sys.stdin.isatty() and sys.stderr.isatty():
-            click.confirm(question, abort=True, err=True)  # where it is seen even if the output goes to a file
+        if question and not yes and not dry_run:
+            _confirm(question)
     edited = call_control(control, "POST", f"/api/releases/{model}/promote", body)
     _show(edited, "every request of {model} is answered by version {candidate}", as_json)
 
@@ -72,18 +73,42 @@ def promote(
 @control_options
 @REASON
 @DRY_RUN
+@YES
 @JSON
 def weight(
-    model: str, route: str, percent: float, control: ControlAddress, reason: str, dry_run: bool, as_json: bool
+    model: str,
+    route: str,
+    percent: float,
+    control: ControlAddress,
+    reason: str,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Set a route's weight in the routing file.
 
-    PERCENT of the route's customers get the candidate. Comments are kept. On return every worker has the edit, or it
-    was rolled back.
+    PERCENT of the route's customers get the candidate. Comments are kept. Asks first if the route follows a ramp, which
+    it then leaves. On return every worker has the edit, or it was rolled back.
     """
+    path = f"/api/releases/{model}/weight"
     body = {"route": route, "percent": percent, "reason": reason, "dry_run": dry_run}
-    edited = call_control(control, "POST", f"/api/releases/{model}/weight", body)
+    if not as_json:
+        tried = call_control(control, "POST", path, {**body, "dry_run": True})
+        notes = tried.get("notes", [])  # a gateway of the release before has none
+        for note in notes:
+            click.echo(note, err=True)
+        if notes and not yes and not dry_run:
+            _confirm(f"Set the weight of route {route} of {model}?")
+    edited = call_control(control, "POST", path, body)
     _show(edited, f"route {route} of {{model}} sends {percent:g}% to version {{candidate}}", as_json)
+
+
+def _confirm(question: str) -> None:
+    """Ask on stderr, where it is seen even if the output goes to a file; not at all without a terminal. Raises Abort if
+    the answer is no.
+    """
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        click.confirm(question, abort=True, err=True)
 
 
 def _say_what_is_known(model: str, control: ControlAddress) -> tuple[dict[str, Any], str]:

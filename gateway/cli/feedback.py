@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 import orjson
@@ -13,6 +13,8 @@ from rich.progress import Progress
 
 from gateway.cli.data_client import data_client
 from gateway.cli.options import CONFIG, JSON, progress_bar
+from gateway.cli.refusal import CommandError
+from gateway.cli.rejected_file import RejectedFile
 from gateway.offline.feedback.fields import Columns, Entry, parse_map
 from gateway.offline.feedback.files import FeedbackFile, Format, format_of
 from gateway.offline.feedback.sending import Report, Sender, batches
@@ -54,29 +56,27 @@ def feedback(
 
     Exits with 1 if a line is rejected.
     """
-    columns, report = Columns(parse_map(mapped)), Report()
+    columns, report, out = Columns(parse_map(mapped)), Report(), RejectedFile(rejected, file)
     settings = None if dry_run or url else load_gateway(config)
     with ExitStack() as stack:
         given = stack.enter_context(FeedbackFile(file, Format(kind) if kind else format_of(file), columns))
         client = None if dry_run else stack.enter_context(data_client(settings, url))
-        out = stack.enter_context(rejected.open("wb")) if rejected else None
+        stack.enter_context(out)
         progress = stack.enter_context(progress_bar(Console(stderr=True)))
-
-        def note(entry: Entry, error: str) -> None:
-            _write(out, entry, error)
-
-        sender = None if client is None else Sender(client, report, note)
+        sender = None if client is None else Sender(client, report, out.write)
         for batch in batches(_sound(given, report, out, progress)):
             if sender is None:
                 report.accepted += len(batch)
             else:
                 sender.send(batch)
     _show(report, columns, +given.left_out, dry_run=dry_run, as_json=as_json)
+    if out.problem:
+        raise CommandError(out.problem)
     if report.rejected:
         raise click.exceptions.Exit(1)
 
 
-def _sound(given: FeedbackFile, report: Report, out: IO[bytes] | None, progress: Progress) -> Iterator[Entry]:
+def _sound(given: FeedbackFile, report: Report, out: RejectedFile, progress: Progress) -> Iterator[Entry]:
     """Yield the entries that can be sent; reject the others."""
     task = progress.add_task("sending feedback", total=given.total)
     for number, entry in enumerate(given.entries()):
@@ -84,15 +84,9 @@ def _sound(given: FeedbackFile, report: Report, out: IO[bytes] | None, progress:
             progress.update(task, completed=given.position())
         if entry.error:
             report.reject(entry.line, entry.error)
-            _write(out, entry, entry.error)
+            out.write(entry, entry.error)
         else:
             yield entry
-
-
-def _write(out: IO[bytes] | None, entry: Entry, error: str) -> None:
-    if out is not None:
-        document = {"line": entry.line, "error": error, **entry.fields}
-        out.write(orjson.dumps(document, default=str, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def _show(report: Report, columns: Columns, left_out: Counter[str], *, dry_run: bool, as_json: bool) -> None:

@@ -66,10 +66,13 @@ def add(customer: str, scopes: tuple[Scope, ...], lifetime_s: float | None, conf
     """Create a key and print it once: only its hash is stored."""
     path = _path(config)
     key, entry = add_key(path, customer, scopes, datetime.now(UTC).replace(microsecond=0), lifetime_s)
+    try:
+        click.echo(orjson.dumps({"key": key, **_shown(entry)}) if as_json else key)
+    except OSError:  # nobody has seen it, and it is shown once
+        revoke_key(path, entry.id)
+        raise
     if as_json:
-        click.echo(orjson.dumps({"key": key, **_shown(entry)}))
         return
-    click.echo(key)
     click.echo(f"Key {entry.id} of {customer} is in {path}. It is not shown again: store it now.", err=True)
 
 

@@ -17,8 +17,10 @@ from gateway import __version__
 from gateway.cli.refusal import CommandError
 from gateway.errors import GatewayError
 from gateway.system.inherited import repair_inherited
+from gateway.system.standard_streams import wait_for_readers
 
 NOT_WRITTEN: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF))
+NO_TEMPORARY_FOLDER: Final = "No usable temporary directory"  # so says tempfile
 SHORTAGES: Final[Mapping[int, str]] = {
     errno.EMFILE: "no more files can be opened; raise the limit of `ulimit -n`",
     errno.ENFILE: "the system can open no more files; raise fs.file-max",
@@ -51,6 +53,7 @@ COMMANDS: Final[Mapping[str, str]] = {  # in the order of use, not of the alphab
 class _Commands(click.Group):
     def main(self, *arguments: Any, **given: Any) -> Any:
         repair_inherited()
+        wait_for_readers()
         _encode_any_character()
         try:
             return super().main(*arguments, **given)
@@ -88,6 +91,8 @@ def _said_of(error: OSError) -> str | None:
     """What the system refused, in a sentence; None if it must be a fault of the program."""
     if error.errno in NOT_WRITTEN and error.filename is None:  # of other files, the commands say it themselves
         return f"the output cannot be written: {error.strerror}"
+    if error.errno == errno.ENOENT and (error.strerror or "").startswith(NO_TEMPORARY_FOLDER):
+        return f"{error.strerror}; set $TMPDIR to a folder that can be written"
     return SHORTAGES.get(error.errno or 0)
 
 

@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 
 from gateway.backends.loaded_version import load_version
+from gateway.cli.disk_errors import told_of_temporary_files
 from gateway.cli.options import CONFIG, JSON
 from gateway.cli.record_options import (
     FEEDBACK_UNTIL,
@@ -51,7 +52,7 @@ def replay(
     recorded = recorded_model(config, model, folders)
     repository, records = recorded.repository, recorded.records
     loaded = load_version(repository.model_file(model, number), recorded.settings, repository.sample(model))
-    with shown_progress() as progress:
+    with told_of_temporary_files(), shown_progress() as progress:
         result = run_again(
             records,
             query,

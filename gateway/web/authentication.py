@@ -12,6 +12,7 @@ from gateway.web.body import Headers
 from gateway.web.headers import header_text
 
 RequiredScopes = frozenset[Scope]
+LOCAL_CALLER: Final = "local"  # who changes something, without keys: someone on this machine
 ANY_SCOPE: Final[RequiredScopes] = frozenset(Scope)  # any valid key will do
 _HOW: Final = "send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
 _IN_QUERY: Final = re.compile(

@@ -23,16 +23,16 @@ class LoadRequests:
         self._waiting: dict[int, asyncio.Future[str]] = {}
         self._next = itertools.count(1)
 
-    async def load(self, name: str) -> None:
-        """Have all workers load the model; raises NotFound or InvalidRequest."""
+    async def load(self, name: str, *, by: str, origin: str) -> None:
+        """Have all workers load the model; raises NotFound or InvalidRequest. `by`, `origin`: as in LoadRequest."""
         if name not in self._repository.names():
             raise NotFound(f"the repository has no model '{name}'")
-        await self._ask(name, load=True)
+        await self._ask(name, True, by, origin)
 
-    async def unload(self, name: str) -> None:
-        """Have all workers unload the model; raises NotFound or InvalidRequest."""
+    async def unload(self, name: str, *, by: str, origin: str) -> None:
+        """Have all workers unload the model; raises NotFound or InvalidRequest. `by`, `origin`: as in LoadRequest."""
         self._pipeline.served(name)
-        await self._ask(name, load=False)
+        await self._ask(name, False, by, origin)
 
     def answer(self, reply: LoadReply) -> None:
         """All workers have done it, or it cannot be done."""
@@ -44,10 +44,10 @@ class LoadRequests:
             _settle(answer, NO_CONTROL)
         self._waiting.clear()
 
-    async def _ask(self, name: str, *, load: bool) -> None:
+    async def _ask(self, name: str, load: bool, by: str, origin: str) -> None:
         number = next(self._next)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        if not self._send(LoadRequest(number, name, load)):
+        if not self._send(LoadRequest(number, name, load, by, origin)):
             del self._waiting[number]
             raise InvalidRequest(NO_CONTROL)
         if error := await answer:

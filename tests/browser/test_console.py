@@ -164,6 +164,21 @@ def test_weight_of_a_route_is_set_after_its_edit_is_shown(running: GatewayProces
     httpx.post(f"{running.control_url}/api/releases/flawed/weight", json={"route": "everyone", "percent": 50})
 
 
+def test_weight_of_a_route_that_follows_a_ramp_is_said_to_end_it(running: GatewayProcess, console: Page) -> None:
+    ramp = "    ramp: {weights: [1, 40], interval: 1h, advance: no-violation}\n"
+    file_of(running).write_text(ROUTING.replace("weight: 50", "weight: ramp") + ramp)
+    console.get_by_role("button", name="1%: set the weight of route everyone", exact=True).click()
+    dialog = console.locator("#promote-dialog")
+    expect(dialog.locator(".note")).to_contain_text("this ends the ramp of flawed")
+    dialog.get_by_role("button", name="Cancel").click()
+    console.get_by_role("button", name="100%: set the weight of route friends").click()
+    expect(dialog).to_contain_text("Weight of route friends")
+    expect(dialog.locator(".note")).to_be_hidden()
+    dialog.get_by_role("button", name="Cancel").click()
+    file_of(running).write_text(ROUTING)
+    expect(console.locator("[data-route=everyone]")).to_have_attribute("data-percent", "50")
+
+
 def test_edit_whose_preview_comes_late_does_not_take_over_the_dialog_of_the_next(
     running: GatewayProcess, console: Page
 ) -> None:

@@ -1,4 +1,6 @@
-"""`gateway promote` asks on the terminal, and promotes nothing unseen unless the key may not look."""
+"""`gateway promote` asks on the terminal, and promotes nothing unseen unless the key may not look; `gateway weight`
+asks there before it ends a ramp.
+"""
 
 import os
 import pty
@@ -14,7 +16,10 @@ import orjson
 import pytest
 
 KNOWN = {"model": "m", "candidate": 2, "versions": [], "effects": []}
-PROMOTED = {"difference": "", "decision": {"candidate": 2, "model": "m"}}
+EDITED: dict[str, Any] = {"difference": "", "decision": {"candidate": 2, "model": "m"}}
+ENDS_THE_RAMP = "this ends the ramp of m"
+PROMOTE = ("promote", "m")
+WEIGHT = ("weight", "m", "everyone", "25")
 COLORLESS = {**os.environ, "NO_COLOR": "1"}
 
 
@@ -25,6 +30,7 @@ class Control(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.status = status
         self.edits: list[Any] = []
+        self.more: dict[str, Any] = {}  # that an edit is answered with
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.edits.append(orjson.loads(self.rfile.read(int(self.headers["content-length"]))))
-        self._answer(200, PROMOTED)
+        self._answer(200, EDITED | self.server.more)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -56,14 +62,14 @@ def control(request: pytest.FixtureRequest) -> Iterator[Control]:
         thread.join()
 
 
-def promote(control: Control, folder: Path, *, asked: bool) -> tuple[int, str]:
+def run(control: Control, folder: Path, *words: str, asked: bool) -> tuple[int, str]:
     """The exit code, and what stderr says. The answer on the terminal is no; `asked`: stderr is a terminal, too."""
     (folder / "gateway.yaml").write_text(f"control: {{host: 127.0.0.1, port: {control.server_port}}}\n")
     terminal, end = pty.openpty()
     os.write(terminal, b"n\n")
-    promote = [sys.executable, "-m", "gateway", "promote", "m", "--config", str(folder / "gateway.yaml")]
+    command = [sys.executable, "-m", "gateway", *words, "--config", str(folder / "gateway.yaml")]
     error = end if asked else subprocess.PIPE
-    done = subprocess.run(promote, stdin=end, stdout=subprocess.PIPE, stderr=error, timeout=60, env=COLORLESS)
+    done = subprocess.run(command, stdin=end, stdout=subprocess.PIPE, stderr=error, timeout=60, env=COLORLESS)
     os.close(end)
     said = os.read(terminal, 10_000) if asked else done.stderr
     os.close(terminal)
@@ -74,17 +80,45 @@ def promote(control: Control, folder: Path, *, asked: bool) -> tuple[int, str]:
     ("control", "question"), [(200, "version 2 of m?"), (403, "the candidate of m?")], indirect=["control"]
 )
 def test_it_asks_where_the_question_is_seen(control: Control, question: str, tmp_path: Path) -> None:
-    code, said = promote(control, tmp_path, asked=True)
+    code, said = run(control, tmp_path, *PROMOTE, asked=True)
     assert (code, control.edits) == (1, []) and f"Promote {question}" in said
 
 
 @pytest.mark.parametrize("control", [200], indirect=True)
 def test_it_does_not_ask_where_nobody_sees_the_question(control: Control, tmp_path: Path) -> None:
-    code, said = promote(control, tmp_path, asked=False)
+    code, said = run(control, tmp_path, *PROMOTE, asked=False)
     assert (code, control.edits[0]["candidate"], said) == (0, 2, "")
 
 
 @pytest.mark.parametrize("control", [404, 503], indirect=True)
 def test_nothing_is_promoted_if_the_look_up_fails(control: Control, tmp_path: Path) -> None:
-    assert promote(control, tmp_path, asked=False) == (1, "no look-ups\n")
+    assert run(control, tmp_path, *PROMOTE, asked=False) == (1, "no look-ups\n")
     assert control.edits == []
+
+
+@pytest.mark.parametrize("control", [200], indirect=True)
+def test_weight_that_ends_a_ramp_is_set_once_that_was_agreed_to(control: Control, tmp_path: Path) -> None:
+    control.more = {"notes": [ENDS_THE_RAMP]}
+    code, said = run(control, tmp_path, *WEIGHT, asked=True)
+    assert (code, [edit["dry_run"] for edit in control.edits]) == (1, [True])
+    assert ENDS_THE_RAMP in said and "Set the weight of route everyone of m?" in said
+    code, said = run(control, tmp_path, *WEIGHT, "--yes", asked=True)
+    assert (code, [edit["dry_run"] for edit in control.edits]) == (0, [True, True, False])
+    assert ENDS_THE_RAMP in said and "?" not in said
+
+
+@pytest.mark.parametrize("control", [200], indirect=True)
+def test_weight_that_ends_a_ramp_is_set_without_a_terminal_and_says_so(control: Control, tmp_path: Path) -> None:
+    control.more = {"notes": [ENDS_THE_RAMP]}
+    code, said = run(control, tmp_path, *WEIGHT, asked=False)
+    assert (code, control.edits[-1]["dry_run"], said) == (0, False, f"{ENDS_THE_RAMP}\n")
+    code, said = run(control, tmp_path, *WEIGHT, "--dry-run", asked=False)
+    assert (code, control.edits[-1]["dry_run"], said) == (0, True, f"{ENDS_THE_RAMP}\n")
+
+
+@pytest.mark.parametrize("control", [200], indirect=True)
+@pytest.mark.parametrize("more", [{}, {"notes": []}], ids=["by the release before", "that ends nothing"])
+def test_weight_is_set_unasked(control: Control, tmp_path: Path, more: dict[str, Any]) -> None:
+    control.more = more
+    ended = run(control, tmp_path, *WEIGHT, asked=True)
+    assert (ended, control.edits[-1]["dry_run"]) == ((0, "n\r\n"), False), "the terminal shows what was typed"

@@ -113,6 +113,64 @@ def test_unknown_content_type_is_read_as_json(client: httpx.Client, kind: str | 
     assert infer(client, "image", {"inputs": [TEXT]}, **headers).json()["outputs"][0]["data"] == ["hello"]
 
 
+NOT_JSON = (
+    "application/xml",
+    "application/soap+xml; charset=utf-8",
+    "multipart/form-data; boundary=x",
+    "Application/Grpc",
+)
+XML = b"<inputs/>"
+
+
+@pytest.mark.parametrize("kind", NOT_JSON)
+@pytest.mark.parametrize("body", [XML, XML * 10_000], ids=["small", "large"])
+def test_request_that_is_neither_json_nor_raw_is_of_an_unsupported_type(
+    client: httpx.Client, kind: str, body: bytes
+) -> None:
+    for answer in (
+        infer(client, "doubling", body, content_type=kind),
+        client.post("/v2/feedback", content=body, headers={"content-type": kind}),
+    ):
+        error = answer.json()["error"]
+        assert (answer.status_code, "application/json" in error, kind.partition(";")[0].lower() in error) == (
+            415,
+            True,
+            True,
+        )
+    index = client.post("/v2/repository/index", content=XML, headers={"content-type": kind})
+    assert (index.status_code, "application/json" in index.json()["error"]) == (415, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (None, XML),
+        ("", XML),
+        ("application/json", XML),
+        ("application/vnd.x+json", XML),
+        ("application/x-www-form-urlencoded", XML),
+        ("application/octet-stream", XML),
+        ("application/xml", b' {"inputs": ['),
+    ],
+)
+def test_request_that_may_be_meant_as_json_is_invalid_instead(
+    client: httpx.Client, kind: str | None, body: bytes
+) -> None:
+    headers = {} if kind is None else {"content_type": kind}
+    answer = infer(client, "doubling", body, **headers)
+    assert (answer.status_code, "not valid JSON" in answer.json()["error"]) == (400, True)
+    told = client.post("/v2/feedback", content=body, headers={} if kind is None else {"content-type": kind})
+    assert (told.status_code, "not valid JSON" in told.json()["error"]) == (400, True)
+
+
+def test_body_of_an_unsupported_type_is_still_read_as_the_json_that_it_is(client: httpx.Client) -> None:
+    assert infer(client, "doubling", {"inputs": [tensor()]}, content_type="application/xml").status_code == 200
+    broken = infer(
+        client, "doubling", XML, content_type="application/xml", inference_header_content_length=str(len(XML))
+    )
+    assert (broken.status_code, "not valid JSON" in broken.json()["error"]) == (400, True)
+
+
 def coded(*texts: str, **changes: Any) -> dict[str, Any]:
     data = [base64.b64encode(text.encode()).decode() for text in texts]
     row = tensor(datatype="BYTES", data=data, shape=[len(texts), 1], parameters={"content_type": "base64"})

@@ -103,7 +103,7 @@ class CanaryGatewayClient(BaseDeploymentClient):  # type: ignore[misc]
         action = "promote" if promote else "weight"
         edited = self._planes.command("POST", f"/api/releases/{_checked(name)}/{action}", body)
         _refuse_incomplete(spread_text(edited["fleet"]) if edited.get("fleet") else ("", True))
-        return _named(name, {"action": action, "difference": edited["difference"]})
+        return _named(name, {"action": action, "difference": edited["difference"], "notes": edited.get("notes", [])})
 
     def delete_deployment(self, name: str, config: dict[str, Any] | None = None, endpoint: str | None = None) -> None:
         """Stop the candidate: once this has returned, no answer comes from it. It is no error if there is none; it is

@@ -10,13 +10,12 @@ from gateway.protocol.json_text import parse_json
 from gateway.settings.base import Settings
 from gateway.settings.problems import problems_of
 from gateway.settings.units import Name, Version
-from gateway.web.authentication import identity_in
+from gateway.web.authentication import LOCAL_CALLER, identity_in
 from gateway.web.body import read_body
 
 MAX_BODY_BYTES: Final = 65536
 REASON_LENGTH: Final = 1000
 NO_REASON: Final = "no reason given"
-LOCAL_CALLER: Final = "local"
 CLIENT_HEADER: Final = "x-gateway-client"
 CLIENTS: Final = ("console", "cli", "mlflow")
 S = TypeVar("S", bound=Settings)

@@ -3,6 +3,7 @@ recorded with who made it, from where and why.
 """
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -25,6 +26,7 @@ from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.fleet_rendering import confirmation_document, spread_document
 from gateway.control.api.openapi import Operation
 from gateway.control.api.rendering import decision_document
+from gateway.control.config.edit_notes import weight_notes
 from gateway.control.config.editor import Edit
 from gateway.control.config.undo import text_before, undo_edit, undo_point
 from gateway.control.config.yaml_edit import PROMOTE, UNDO, WEIGHT, RoutingChange
@@ -206,7 +208,8 @@ class ReleaseCommands:
             reason=body.reason or NO_REASON,
             evidence=evidence,
         )
-        return await self._apply_edit(edit, change, dry_run=body.dry_run)
+        notes = weight_notes(model, self._control.settings_of(model), body.route)
+        return await self._apply_edit(edit, change, dry_run=body.dry_run, notes=notes)
 
     def _release_and_candidate(self, model: str, body: EditBody) -> tuple[ReleaseStatus, int]:
         """The release and its candidate. Raises NotFound, and Conflict if there is no candidate or it is not the one
@@ -223,7 +226,9 @@ class ReleaseCommands:
     def _check_open(self, model: str) -> None:
         self._control.acceptance.refuse_if_closed(model, self._control.routing_file.status.candidates_closed)
 
-    async def _apply_edit(self, edit: Edit, change: RoutingChange, *, dry_run: bool) -> Response:
+    async def _apply_edit(
+        self, edit: Edit, change: RoutingChange, *, dry_run: bool, notes: Sequence[str] = ()
+    ) -> Response:
         fleet, spread = self._control.fleet_routing, None
         if fleet is None:
             edited = await self._control.editor.apply(edit, dry_run=dry_run)
@@ -237,6 +242,7 @@ class ReleaseCommands:
             "decision": decision_document(edited.decision) if edited.decision else None,
             "on_disk": self._control.decision_log.on_disk and self._control.acceptance.on_disk,
             "fleet": None if spread is None else spread_document(spread),
+            "notes": list(notes),
         }
         return JsonResponse(document)
 

@@ -248,7 +248,7 @@ class EditDocument(TypedDict):
     """An edit of the routing file. `decision` is None if nothing was changed, as in a dry run.
 
     `on_disk`: false if a restart would lose the edit. `fleet`: on which hosts it is in force; null without a fleet, or
-    if nothing was changed.
+    if nothing was changed. `notes`: what there is to know of it besides, in a dry run too.
     """
 
     model: str
@@ -258,6 +258,7 @@ class EditDocument(TypedDict):
     decision: DecisionDocument | None
     on_disk: bool
     fleet: SpreadDocument | None
+    notes: list[str]
 
 
 class HealthDocument(TypedDict):

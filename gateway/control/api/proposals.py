@@ -71,14 +71,13 @@ class ProposeQuery(ReasonBody):
 
 class ProposalDocument(EditDocument):
     """A proposal that was accepted. `version`: the candidate's number; `replaced`: the candidate before, or null;
-    `files`, `bytes`: how many it has; `notes`: what there is to know or do next.
+    `files`, `bytes`: how many it has.
     """
 
     version: int
     replaced: int | None
     files: int
     bytes: int
-    notes: list[str]
 
 
 class ProposeEndpoint:

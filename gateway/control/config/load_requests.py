@@ -4,20 +4,23 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from gateway.backends.trial import LoadTrial
+from gateway.backends.trial import LoadResult, LoadTrial
 from gateway.backends.trial_cache import harmful
 from gateway.control.config.acceptance import RoutingAcceptance
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.worker_pool import WorkerPool
+from gateway.control.release.decisions import DecisionLog
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.messages import ConfigGeneration, Load, LoadRequest, ProcessSockets, Unload
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.version_key import VersionKey
 
+ITSELF: Final = "gateway"  # who loads a version that comes late
+SHOWN_DIGITS: Final = 12
 log: Final = logging.getLogger("gateway.control.config")
 
 
@@ -27,6 +30,7 @@ class LoadRequestContext(Protocol):
     pool: WorkerPool
     acceptance: RoutingAcceptance
     routing_file: RoutingFileWatcher
+    decision_log: DecisionLog
     served: Mapping[str, ReleaseSettings]
 
     processes: VersionProcesses
@@ -45,6 +49,7 @@ class LoadRequestHandler:
         self._changing = changing
         self._late_tasks: set[asyncio.Task[None]] = set()
         self.late: list[VersionKey] = []  # versions that `load_late` has still to load
+        self._recorded: dict[str, dict[str, str]] = {}  # by model: the digests of the versions last recorded as loaded
 
     def handle(self, load_request: LoadRequest) -> "asyncio.Task[str]":
         """Start the request; the task returns the error, or an empty string."""
@@ -60,7 +65,7 @@ class LoadRequestHandler:
 
     async def _load_late(self, late: list[VersionKey]) -> None:
         for name, version in late:
-            error = await self._execute(LoadRequest(0, name, load=True), version)
+            error = await self._execute(LoadRequest(0, name, load=True, by=ITSELF), version)
             self.late.remove((name, version))
             if error:
                 log.error(
@@ -83,9 +88,10 @@ class LoadRequestHandler:
                 return ""  # another load or an edit came first
             try:
                 if load_request.load:
-                    await self._load(load_request.name, late)
+                    if digests := await self._load(load_request.name, late):
+                        self._record_load(load_request, late, digests)
                 else:
-                    await self._unload(load_request.name)
+                    await self._unload(load_request)
             except GatewayError as error:
                 return str(error)
             except Exception as error:  # else the client would wait for ever
@@ -93,16 +99,43 @@ class LoadRequestHandler:
                 return f"{type(error).__name__}: {error}"
             return ""
 
-    async def _unload(self, name: str) -> None:
-        pool = self._control.pool
+    def _record_load(self, load_request: LoadRequest, late: int | None, digests: dict[str, str]) -> None:
+        """Record it in the history. `digests`: by version, of its files. Not again what loads the same as before:
+        whoever reloads every minute would displace what matters.
+        """
+        name = load_request.name
+        if self._recorded.get(name) == digests:
+            return
+        self._recorded[name] = digests
+        names = " and ".join(
+            f"{number} ({digest[:SHOWN_DIGITS]})" if digest else number for number, digest in digests.items()
+        )
+        why = "as a client asked" if late is None else f"since version {late} could not be when it was to be served"
+        self._record("load", load_request, late, f"loaded from disk: {names}, {why}", {"sha256": digests})
+
+    def _record(
+        self, action: str, load_request: LoadRequest, version: int | None, reason: str, evidence: dict[str, Any]
+    ) -> None:
+        """`version`: None if it is about all of the model."""
+        name, control = load_request.name, self._control
+        stable = control.served[name].stable
+        origin = {"from": load_request.origin} if load_request.origin else {}
+        control.decision_log.record(name, version or stable, action, load_request.by, reason, {**evidence, **origin})
+
+    async def _unload(self, load_request: LoadRequest) -> None:
+        name, pool = load_request.name, self._control.pool
         async with pool.changing:
             errors = await pool.broadcast(lambda number: Unload(number, name))
             pool.config = config = replace(pool.config, unloaded=pool.config.unloaded | {name})
             _set_config(pool, config)
         _raise(errors)
         log.warning("'%s' was unloaded, as a client asked: requests get 404 until it is loaded again", name)
+        self._recorded.pop(name, None)
+        reason = "unloaded, as a client asked: requests get 404 until it is loaded again"
+        self._record("unload", load_request, None, reason, {})
 
-    async def _load(self, name: str, candidate: int | None) -> None:
+    async def _load(self, name: str, candidate: int | None) -> dict[str, str]:
+        """Load the model. Returns the versions that are loaded, with the digests of their files."""
         control, pool = self._control, self._control.pool
         settings = pool.config.routing.models.get(name)
         if settings is None:
@@ -110,7 +143,9 @@ class LoadRequestHandler:
             settings = seen.routing.models[name] if seen is not None else None
         if settings is None:
             raise NotFound(f"the repository has no version of '{name}' that has a model file and is not stopped")
-        unavailable = await self._try_versions(name, settings, candidate)
+        verdicts = await self._try_versions(name, settings, candidate)
+        others = {key: why for key, why in pool.config.unavailable.items() if key[0] != name}
+        unavailable = others | harmful(verdicts)
         routing = RoutingSettings.model_construct(models={**pool.config.routing.models, name: settings})
         sockets, failed = await control.processes.prepare(routing, reload={name})
         unavailable |= self._failed(name, settings, candidate, failed)
@@ -126,6 +161,11 @@ class LoadRequestHandler:
                 pool.config = config = replace(config, unloaded=config.unloaded | {name})
             _set_config(pool, config)
         _raise(errors)
+        return {
+            str(verdict.trial.version): verdict.sha256
+            for verdict in verdicts
+            if not verdict.error and (name, verdict.trial.version) not in unavailable
+        }
 
     def _failed(
         self, name: str, settings: ReleaseSettings, candidate: int | None, failed: Mapping[VersionKey, str]
@@ -137,9 +177,9 @@ class LoadRequestHandler:
                 raise InvalidRequest(f"version {number} of '{name}': {why}")
         return {key: why for key, why in failed.items() if key[0] == name}
 
-    async def _try_versions(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[VersionKey, str]:
-        """Try the versions, and return what to leave out when the model is loaded. Raises InvalidRequest if stable does
-        not load, or if a candidate does not that is served or that this request is for.
+    async def _try_versions(self, name: str, settings: ReleaseSettings, candidate: int | None) -> list[LoadResult]:
+        """Try the versions. Raises InvalidRequest if stable does not load, or if a candidate does not that is served or
+        that this request is for.
         """
         control = self._control
         numbers = [number for number in (settings.stable, settings.candidate) if number is not None]
@@ -149,8 +189,7 @@ class LoadRequestHandler:
         for number, verdict in zip(numbers, verdicts, strict=True):
             if verdict.error and (number in (settings.stable, candidate) or (name, number) in served):
                 raise InvalidRequest(verdict.error)
-        others = {key: why for key, why in control.pool.config.unavailable.items() if key[0] != name}
-        return others | harmful(verdicts)
+        return verdicts
 
 
 def _set_config(pool: WorkerPool, config: ConfigGeneration) -> None:

@@ -70,6 +70,7 @@ async function edit(card, { title, option = "", percent: before, submit, send, d
   const { keep, percent: number } = dialog.querySelector("form").elements;
   const body = () => ({ keep: keep.checked, ...(before === undefined ? {} : { percent: Number(number.value) }) });
   const diff = dialog.querySelector(".diff");
+  const note = dialog.querySelector(".note");
   const failure = dialog.querySelector(".failure");
   const first = { keep: false, ...(before === undefined ? {} : { percent: before }) };
   const mine = ++previews;
@@ -81,7 +82,11 @@ async function edit(card, { title, option = "", percent: before, submit, send, d
     return;
   }
   if (mine !== previews) return; // another edit has been asked for meanwhile: the dialog is its own
-  const show = ({ difference }) => diff.replaceChildren(...(difference ? lines(difference) : ["No change."]));
+  const show = ({ difference, notes = [] }) => {
+    diff.replaceChildren(...(difference ? lines(difference) : ["No change."]));
+    say(note, notes.join(" "));
+    note.hidden = !notes.length;
+  };
   const again = async () => {
     const mine = ++previews;
     try {

@@ -15,11 +15,11 @@ from gateway.control.guards.evidence import log_harm, reached
 from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.feedback_shares import FeedbackShares
 from gateway.control.guards.observation import FeedbackEvent, Randomised
-from gateway.control.guards.thinning import Thinning
 from gateway.control.guards.waiting_outcomes import WaitingOutcomes
 from gateway.evidence.differences import OutcomeShares
 from gateway.evidence.effect import LARGEST_RATIO, FeedbackShare
 from gateway.evidence.key_bounds import KeyBounds
+from gateway.evidence.thinning import Thinning, draw_of
 from gateway.routing.buckets import BUCKETS
 from gateway.settings.guards import ComparisonSettings
 from gateway.settings.metric_names import METRICS_PREFIX
@@ -79,7 +79,7 @@ class _Part:
         if not 0 < drawn < 1:
             return 0.0
         if key is not None:
-            if not self.thinning.counts(event.route, drawn, candidate, key, event.decided_ns):
+            if not self.thinning.counts(event.route, drawn, candidate, draw_of(key, event.decided_ns)):
                 return 0.0
             self.keys.narrow(weight_ppm, candidate, key)
         return self.shares.next((event.route, drawn), drawn, candidate)

@@ -1,5 +1,7 @@
 """The error analysis of `gateway analyze`: one pass over a model's recorded predictions."""
 
+import itertools
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import NotFound, RequestError
+from gateway.errors import InvalidRequest, NotFound, RequestError
+from gateway.evidence.thinning import draw_of
 from gateway.offline.analysis.effect import Range
 from gateway.offline.analysis.features import FeatureNames, features_of
 from gateway.offline.analysis.hard_examples import Agreement, HardExample, HardExamples, OnUnlabelled
@@ -25,6 +28,7 @@ from gateway.offline.reader import OnProgress, Query, Records, join_feedback, lo
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction, RawInput
+from gateway.records.token import unverified
 from gateway.settings.model import Kind
 
 MAX_SUMMARIES: Final = 100_000  # summaries of labelled inputs, kept in case their labels turn out to conflict
@@ -121,7 +125,8 @@ class _Collector:
         self._kinds: Counter[Kind] = Counter()
         self._summaries: dict[bytes, InputSummary] = {}
         self._times_ns: list[int] = []
-        self._keys: dict[tuple[str | None, int], int] = {}
+        self._keys: dict[tuple[str | None, int | None], int] = {}
+        self._new_keys = itertools.count()
         self._judged = 0
         self._stable: int | None = None
         self._pair: Pair | None = None
@@ -188,7 +193,8 @@ class _Collector:
     def _add_rows(self, prediction: Prediction, examples: Sequence[Example], inputs: Sequence[Tensor]) -> None:
         is_media = prediction.modality in _MEDIA
         features = [] if is_media else features_of(inputs, len(examples), self._subject.features)
-        key = (prediction.salt, -self._judged - 1 if prediction.bucket is None else prediction.bucket)
+        draw = _draw_of(prediction)
+        key = next(self._new_keys) if math.isnan(draw) else self._key_of(prediction)
         drawn = prediction.variant in ("stable", "candidate") and prediction.rescued_from is None
         for example in examples:
             if example.outcomes:
@@ -199,16 +205,23 @@ class _Collector:
                         parts[TRUE_CLASS] = self._subject.predicting.name_of(example.truth_class)
                 row = Row(
                     unit=self._judged,
-                    key=self._keys.setdefault(key, len(self._keys)),
+                    key=key,
                     version=prediction.version,
                     candidate=prediction.variant == "candidate",
                     chance=(prediction.propensity or 0.0) if drawn else 0.0,
                     parts=parts,
                     features=features[example.row] if example.row < len(features) else {},
                     outcomes=example.outcomes,
+                    draw=draw,
                 )
                 self._table.add(row)
         self._judged += 1
+
+    def _key_of(self, prediction: Prediction) -> int:
+        drawn_by = prediction.salt, prediction.bucket
+        if drawn_by not in self._keys:
+            self._keys[drawn_by] = next(self._new_keys)
+        return self._keys[drawn_by]
 
     def _add_labels(
         self, prediction: Prediction, feedback: StoredFeedback, examples: Sequence[Example], inputs: Sequence[Tensor]
@@ -223,6 +236,17 @@ class _Collector:
     def _conflicts(self) -> Iterator[LabelConflict]:
         for key, labels in self._label_store.conflicts():
             yield LabelConflict(self._summaries.get(key, InputSummary("(one of many)")), labels)
+
+
+def _draw_of(prediction: Prediction) -> float:
+    """NaN unless the prediction's bucket is that of a key that recurs: many of other predictions are alike, too."""
+    if prediction.bucket is None:
+        return math.nan
+    try:
+        token = unverified(prediction.prediction_id)
+    except InvalidRequest:  # a record of another's making
+        return draw_of(prediction.bucket, prediction.time_ns)
+    return draw_of(prediction.bucket, token.time_ns) if token.sticky else math.nan
 
 
 def _parts(prediction: Prediction) -> Iterator[Part]:

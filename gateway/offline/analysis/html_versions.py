@@ -8,7 +8,14 @@ from gateway.offline.analysis import svg, svg_intervals
 from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.html_table import table
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE
-from gateway.offline.analysis.version_text import effect_text, metric_rows, more_text, recall_rows, summary_of_effect
+from gateway.offline.analysis.version_text import (
+    AS_STATUS,
+    effect_text,
+    metric_rows,
+    more_text,
+    recall_rows,
+    summary_of_effect,
+)
 from gateway.offline.analysis.versions import Comparison, Effect
 
 MAX_CLASSES: Final = 24  # with more, a confusion matrix is too fine to read
@@ -35,7 +42,8 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
         f"<p>Candidate minus stable, over {comparison.rows:,} judged rows in {comparison.units:,} independent units"
         " that were drawn at random between them. The 95% intervals hold however often one looks (for many outcomes,"
         " where their range is not known). Each metric has its own scale; blue: better, orange: worse, grey: not known,"
-        " or not known which is better.</p>"
+        " or not known which is better."
+        f" {AS_STATUS}.</p>"
     )
     if comparison.effects:
         yield svg_intervals.effects("Candidate minus stable", [_row(one) for one in comparison.effects[:MAX_ROWS]])

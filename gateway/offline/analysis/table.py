@@ -1,5 +1,6 @@
 """The judged rows of an analysis as columns: an even sample of them, if there are more than memory is for."""
 
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ ABSENT: Final = -1  # the code of a category that a row has not
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One judged row. `unit`: the prediction's number; `key`: what it was drawn by, equal for all requests of a key.
+    """One judged row. `unit`: the prediction's number; `key`: what it was drawn by, equal for all requests of a key;
+    `draw`: of a key that recurs, such as a customer, see `draw_of`, else NaN.
 
     `chance`: the probability of its variant, 0 if it was not drawn at random.
     """
@@ -29,6 +31,7 @@ class Row:
     parts: Mapping[str, str]
     features: Mapping[str, Value]
     outcomes: Mapping[str, float]
+    draw: float = math.nan
 
 
 @dataclass(slots=True)
@@ -46,7 +49,8 @@ class ExampleTable:
         self.every = 1
         self._max_values = max_values
         self._fixed: dict[str, array[Any]] = {
-            "unit": array("q"), "key": array("q"), "version": array("q"), "candidate": array("b"), "chance": array("f")
+            "unit": array("q"), "key": array("q"), "version": array("q"), "candidate": array("b"), "chance": array("f"),
+            "draw": array("d"),
         }  # fmt: skip
         self._numbers: dict[tuple[str, str], array[float]] = {}
         self._categories: dict[tuple[str, str], _Categories] = {}
@@ -88,6 +92,7 @@ class ExampleTable:
             key=fixed["key"],
             version=fixed["version"],
             candidate=fixed["candidate"].astype(bool),
+            draw=fixed["draw"],
             chance=fixed["chance"].astype(np.float64),
             outcomes={name: column for (side, name), column in numbers.items() if side == "outcome"},
             parts={name: column for (side, name), column in categories.items() if side == "part"},
@@ -139,6 +144,7 @@ class Columns:
     key: Integers
     version: Integers
     candidate: Any
+    draw: Floats
     chance: Floats
     outcomes: Mapping[str, Floats]
     parts: Mapping[str, tuple[Integers, Sequence[str]]]

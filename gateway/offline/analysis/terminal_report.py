@@ -12,7 +12,7 @@ from gateway.offline.analysis.hard_examples import HardExample
 from gateway.offline.analysis.input_summary import InputSummary
 from gateway.offline.analysis.label_conflicts import LabelConflict
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, Slice
-from gateway.offline.analysis.version_text import metric_rows, more_text, summary_of_effect
+from gateway.offline.analysis.version_text import AS_STATUS, metric_rows, more_text, summary_of_effect
 from gateway.offline.analysis.versions import Comparison
 from gateway.offline.statistics import percent
 from gateway.records.time_range import format_time
@@ -75,7 +75,7 @@ def _summary(analysis: Analysis) -> Table:
     return table
 
 
-def _versions(analysis: Analysis) -> Iterator[Table]:
+def _versions(analysis: Analysis) -> Iterator[RenderableType]:
     headings, rows = metric_rows(analysis)
     if rows:
         yield _filled("All judged rows of each version [95%]", headings, rows)
@@ -83,13 +83,14 @@ def _versions(analysis: Analysis) -> Iterator[Table]:
         yield from _comparison(analysis.comparison)
 
 
-def _comparison(comparison: Comparison) -> Iterator[Table]:
+def _comparison(comparison: Comparison) -> Iterator[RenderableType]:
     title = (
         f"Is version {comparison.candidate} better than {comparison.stable}? {comparison.rows:,} rows drawn at random,"
         f" {comparison.units:,} units"
     )
     headings = ("metric", "stable", "candidate", "difference [95%, at any time]", "", "outcomes more to tell")
     yield _filled(title, headings, ((*summary_of_effect(one), more_text(one)) for one in comparison.effects))
+    yield f"{AS_STATUS}."
     if comparison.slices:
         yield _filled(
             f"Where they differ: {len(comparison.slices):,} of {comparison.tested:,} slices, {_about_q()}",

@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.versions import Effect
 from gateway.offline.statistics import percent
 
+AS_STATUS: Final = (
+    "gateway status counts by the same rules, but what came since the release began or was resumed, on all hosts, and"
+    " the first feedback on each prediction; this is of the records of the period, and the latest feedback"
+)
 Rows = list[tuple[str, ...]]
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from gateway.evidence.differences import Units
 from gateway.evidence.effect import EffectVerdict
+from gateway.evidence.key_bounds import KeyBounds
+from gateway.evidence.thinning import Thinning
 from gateway.offline.analysis.dimensions import Dimension, dimensions_of
 from gateway.offline.analysis.effect import Range, effect
 from gateway.offline.analysis.metrics import Metric, metrics_of
@@ -16,6 +18,7 @@ from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, MIN_ROWS
 from gateway.offline.analysis.table import Columns
 from gateway.offline.statistics import q_values
 from gateway.offline.unit_means import Mean, Sums, difference, shrunk, smoothed
+from gateway.routing.buckets import BUCKETS
 
 OF_THE_DRAW: Final = frozenset({"variant", "version"})  # dimensions that tell the versions apart
 OF_THE_ANSWER: Final = frozenset({"predicted class"})  # a version chooses it: rows of it are no equal rows
@@ -135,25 +138,58 @@ def verdict_of(metric: Metric, low: float, high: float) -> EffectVerdict:
 
 
 def _effect(columns: Columns, drawn: Any, metric: Metric, ranges: Mapping[str, Range]) -> Iterator[Effect]:
-    """The effect over all rows. A request is one outcome, the mean of its rows, and a key its first request."""
+    """The effect over all rows. A request is one outcome, the mean of its rows, and a key its first request, but for
+    `Thinning`; and one more once another weight has opened its draw again.
+    """
     values = columns.outcomes[metric.outcome]
     rows = np.flatnonzero(drawn & ~np.isnan(values))
     candidate = columns.candidate[rows]
     if candidate.all() or not candidate.any():
         return
-    first = np.unique(columns.key[rows], return_index=True)[1]
-    requests = np.zeros(int(columns.unit.max()) + 1, bool)
-    requests[columns.unit[rows[first]]] = True
-    rows = rows[requests[columns.unit[rows]]]
     units, start, place = np.unique(columns.unit[rows], return_index=True, return_inverse=True)
     means = np.bincount(place, values[rows]) / np.bincount(place)
-    candidate, chance = columns.candidate[rows[start]], columns.chance[rows[start]]
-    routes = columns.parts["route"][0][rows[start]].astype(np.str_) if "route" in columns.parts else None
-    found = effect(metric, Units(means, candidate, np.where(candidate, chance, 1 - chance), routes), ranges)
+    chances, routes = _chances(columns, rows[start])
+    counts = chances > 0
+    units, means, chances, routes = units[counts], means[counts], chances[counts], np.array(routes)[counts]
+    candidate = columns.candidate[rows[start[counts]]]
+    if candidate.all() or not candidate.any():
+        return
+    found = effect(metric, Units(means, candidate, chances, routes), ranges)
     sums = Sums(candidate.astype(np.int64), units, means, np.ones(len(means)), 2)
     ends = (-math.inf if found.low is None else found.low, math.inf if found.high is None else found.high)
     made = _made(metric, sums.mean(0), sums.mean(1), math.nan if found.effect is None else found.effect, *ends)
     yield replace(made, verdict=found.verdict, more_units=found.more_units, asymptotic=found.asymptotic)
+
+
+def _chances(columns: Columns, rows: Any) -> tuple[Any, list[str]]:
+    """The candidate's chances at these rows, one a request, where they count as in the comparisons under way (see
+    `Outcomes`), else 0; and their routes.
+    """
+    drawn, candidate = columns.chance[rows], columns.candidate[rows]
+    weights_ppm = np.rint(BUCKETS * np.where(candidate, drawn, 1 - drawn)).astype(np.int64)  # the same of both versions
+    chances = weights_ppm / BUCKETS
+    routes = columns.parts["route"][0][rows].astype(np.str_).tolist() if "route" in columns.parts else [""] * len(rows)
+    bounds, known, thinning = KeyBounds(), set[int](), Thinning()
+    requests = zip(
+        columns.key[rows].tolist(),
+        candidate.tolist(),
+        columns.draw[rows].tolist(),
+        weights_ppm.tolist(),
+        routes,
+        strict=True,
+    )
+    for place, (key, is_candidate, draw, weight_ppm, route) in enumerate(requests):
+        if math.isnan(draw):
+            if key in known:
+                chances[place] = 0.0
+            known.add(key)
+            continue
+        chances[place] = chance = bounds.chance(weight_ppm, key)
+        if chance and not thinning.counts(route, chance, is_candidate, draw):
+            chances[place] = 0.0
+        elif chance:
+            bounds.narrow(weight_ppm, is_candidate, key)
+    return chances, routes
 
 
 def _tested(columns: Columns, drawn: Any, metrics: Sequence[Metric]) -> Iterator[Effect]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -93,12 +94,14 @@ class Access:
             assert self._keyring is not None
             return self._identity(self._keyring, scope, headers, PREDICT_SCOPES), True
 
-    async def counted(self, act: Callable[[], T]) -> tuple[T, float]:
+    async def counted(
+        self, act: Callable[[], T], waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> tuple[T, float]:
         """What `act` returns, which calls `admit`, once its request has been counted if it must be; and for how long
-        that was waited for, in s.
+        that was waited for, in s, in the context `waiting()`.
         """
         if self._count is not None and isinstance(self._limiter, FleetRateLimiter):
-            return await self._limiter.counted(act, self._count)
+            return await self._limiter.counted(act, self._count, waiting)
         return act(), 0.0
 
     def admit(self, identity: Identity | None, attributes: Attributes, *, uncounted: bool = False) -> Attributes:

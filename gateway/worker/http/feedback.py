@@ -10,10 +10,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import BodyTooLarge, InvalidRequest, Overloaded
-from gateway.protocol.json_text import parse_json
+from gateway.protocol.json_text import NotJson, parse_json
 from gateway.protocol.large_json import count_values
 from gateway.web.authentication import customer_of, identity_in
-from gateway.web.body import read_body
+from gateway.web.body import Headers, read_body
+from gateway.web.content_type import refusal_of
 from gateway.web.headers import header_text
 from gateway.web.responses import JsonResponse
 from gateway.worker.feedback_entry import FeedbackEntries
@@ -54,9 +55,9 @@ class FeedbackEndpoint:
         headers = dict(request.scope["headers"])
         body = await read_body(request.receive, headers, self._max_body)
         if len(body) <= INLINE_BYTES:
-            return await self._accept(_entries(body), request, headers)
+            return await self._accept(_entries(body, headers), request, headers)
         async with self._long_lists:
-            return await self._accept(await asyncio.to_thread(_entries, body), request, headers)
+            return await self._accept(await asyncio.to_thread(_entries, body, headers), request, headers)
 
     async def _accept(self, entries: list[Any], request: Request, headers: dict[bytes, bytes]) -> Response:
         identity = identity_in(request.scope)
@@ -131,12 +132,15 @@ def _answer(accepted: int, rejected: list[dict[str, Any]], uncounted: list[dict[
     return JsonResponse(document, 202 if accepted else 400)
 
 
-def _entries(body: bytes) -> list[Any]:
+def _entries(body: bytes, headers: Headers) -> list[Any]:
     if count_values(body) > MAX_ENTRIES * MAX_VALUES_PER_ENTRY:
         raise BodyTooLarge(
             f"the list holds more values than {MAX_ENTRIES} entries of {MAX_VALUES_PER_ENTRY}; send fewer at a time"
         )
-    document = parse_json(body)
+    try:
+        document = parse_json(body)
+    except NotJson as error:
+        raise refusal_of(error, body, headers, "send feedback as application/json") from None
     entries = document if type(document) is list else [document]
     if not 0 < len(entries) <= MAX_ENTRIES:
         raise InvalidRequest(f"the body must be one object or a list of 1 to {MAX_ENTRIES}, got {len(entries)} entries")

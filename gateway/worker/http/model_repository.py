@@ -9,8 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import GatewayError, InvalidRequest, RequestError
-from gateway.protocol.json_text import parse_json
+from gateway.protocol.json_text import NotJson, parse_json
+from gateway.web.authentication import LOCAL_CALLER, identity_in
 from gateway.web.body import read_body
+from gateway.web.content_type import refusal_of
 from gateway.web.responses import JsonResponse
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.index import VersionState
@@ -19,11 +21,11 @@ MAX_BODY_BYTES: Final = 262_144  # bytes: parsing holds up predictions
 
 
 class LoadOperations(Protocol):
-    """Loads and unloads models, in this worker or in all of them. Both raise GatewayError."""
+    """Loads and unloads models in all workers. Both raise GatewayError. `by`, `origin`: as in LoadRequest."""
 
-    async def load(self, name: str) -> None: ...
+    async def load(self, name: str, *, by: str, origin: str) -> None: ...
 
-    async def unload(self, name: str) -> None: ...
+    async def unload(self, name: str, *, by: str, origin: str) -> None: ...
 
 
 class RepositoryApi:
@@ -64,7 +66,7 @@ class RepositoryApi:
                 " the routing file names"
             )
         try:
-            await self._operations.load(request.path_params["model"])
+            await self._operations.load(request.path_params["model"], **_asker(request))
         except RequestError:
             raise
         except GatewayError as error:
@@ -74,14 +76,23 @@ class RepositoryApi:
     async def unload(self, request: Request) -> Response:
         """Stop serving the model."""
         await self._body(request)
-        await self._operations.unload(request.path_params["model"])
+        await self._operations.unload(request.path_params["model"], **_asker(request))
         return Response(status_code=200)
 
     async def _body(self, request: Request) -> dict[str, Any]:
-        body = await read_body(request.receive, dict(request.scope["headers"]), self._max_body)
+        headers = dict(request.scope["headers"])
+        body = await read_body(request.receive, headers, self._max_body)
         if not body.strip():
             return {}
-        document = parse_json(body)
+        try:
+            document = parse_json(body)
+        except NotJson as error:
+            raise refusal_of(error, body, headers, "send application/json, or no body") from None
         if type(document) is not dict:
             raise InvalidRequest("the body must be a JSON object, or empty")
         return document
+
+
+def _asker(request: Request) -> dict[str, str]:
+    identity, client = identity_in(request.scope), request.client
+    return {"by": LOCAL_CALLER if identity is None else str(identity), "origin": client.host if client else ""}

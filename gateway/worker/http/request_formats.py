@@ -12,6 +12,7 @@ from gateway.protocol.json_constants import parse
 from gateway.protocol.json_text import NotJson
 from gateway.protocol.tensors import InferRequest, TensorSpec
 from gateway.web.body import Headers
+from gateway.web.content_type import refusal_of
 from gateway.worker.call import RequestSource, RestatedSource
 
 JSON_LENGTH: Final = b"inference-header-content-length"
@@ -19,6 +20,10 @@ RAW: Final = "raw"  # the `media` of a body that is one tensor's bytes, without 
 TEXT: Final = "text"
 # The keys of each input of a V2 request, which tell it from any other text.
 TENSOR: Final = frozenset({"name", "datatype", "shape"})
+REMEDY: Final = (
+    "send V2 JSON as application/json, with binary tensors if you give Inference-Header-Content-Length; or a raw body,"
+    " as image/*, audio/*, video/* or text/*, to a model with one BYTES input"
+)
 ReceivedRequest = tuple[InferRequest, RequestSource]
 
 
@@ -47,8 +52,14 @@ def decode_received(
 
 
 def restated_source(error: NotJson, body: bytes, headers: Headers) -> ReceivedRequest:
-    """Decode a request with NaN or Infinity as numbers; raises `error` for any other invalid JSON."""
-    request, text, length = restate_request(error, body, json_length(headers) or None)
+    """Decode a request with NaN or Infinity as numbers; raises `error` for any other invalid JSON, or UnsupportedMedia
+    for what is not meant as JSON.
+    """
+    said = json_length(headers)
+    try:
+        request, text, length = restate_request(error, body, said or None)
+    except NotJson as refused:
+        raise (refusal_of(refused, body, headers, REMEDY) if said is None else refused) from None
     return request, RestatedSource(text, length, body)
 
 

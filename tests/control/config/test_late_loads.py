@@ -1,12 +1,14 @@
 """Versions that come late are loaded if that is still needed when their turn comes."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from gateway.control.config.load_requests import LoadRequestContext, LoadRequestHandler
+from gateway.control.release.decisions import DecisionLog
 from gateway.errors import InvalidRequest
 from gateway.messages import LoadRequest
 from gateway.version_key import VersionKey
@@ -22,6 +24,8 @@ class _Control:
         handles = [SimpleNamespace(runs_on={STABLE: 0, CANDIDATE: 0}), SimpleNamespace(runs_on=self.runs_on)]
         config = SimpleNamespace(versions={STABLE: 0, CANDIDATE: 1}, unloaded=frozenset[str]())
         self.pool = SimpleNamespace(config=config, accepting_handles=lambda: handles)
+        self.decision_log: DecisionLog | None = None
+        self.served = {"m": SimpleNamespace(stable=1)}
 
 
 class _Handler(LoadRequestHandler):
@@ -31,13 +35,15 @@ class _Handler(LoadRequestHandler):
         super().__init__(cast(LoadRequestContext, control), changing)
         self.loads: list[int | None] = []
         self.error = ""
+        self.digests: dict[str, str] = {}
         self.control = control
 
-    async def _load(self, name: str, candidate: int | None) -> None:
+    async def _load(self, name: str, candidate: int | None) -> dict[str, str]:
         self.loads.append(candidate)
         if self.error:
             raise InvalidRequest(self.error)
         self.control.runs_on.update({STABLE: 0, CANDIDATE: 0})
+        return self.digests
 
 
 async def ended(handler: _Handler) -> None:
@@ -94,5 +100,24 @@ def test_client_s_load_is_always_executed() -> None:
         handler = _Handler(control, asyncio.Lock())
         assert await handler.handle(LoadRequest(0, "m", load=True)) == ""
         assert handler.loads == [None]
+
+    asyncio.run(scenario())
+
+
+def test_late_load_is_recorded_as_the_gateway_s(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        control = _Control()
+        control.decision_log = log = DecisionLog(tmp_path)
+        handler = _Handler(control, asyncio.Lock())
+        handler.digests = {"1": "a" * 64, "2": ""}
+        handler.load_late({CANDIDATE})
+        await ended(handler)
+        (said,) = log.decisions
+        assert (said.model, said.candidate, said.action, said.by) == ("m", 2, "load", "gateway")
+        assert said.reason == (
+            f"loaded from disk: 1 ({'a' * 12}) and 2, since version 2 could not be when it was to be served"
+        )
+        assert said.evidence == {"sha256": handler.digests}
+        log.close()
 
     asyncio.run(scenario())

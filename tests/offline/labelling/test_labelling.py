@@ -263,7 +263,8 @@ def test_the_command_says_what_it_has_written_or_why_it_has_not(
         "; 3 without their images, which are larger than 0 KiB: a smaller --limit leaves more to each\n"
     )
     assert run("t.txt") == (1, f"--to-label {tmp_path / 't.txt'}: name a .json file for Label Studio, or a .csv file\n")
-    assert run("no/t.csv") == (1, f"{tmp_path / 'no/t.csv'} cannot be written: No such file or directory\n")
+    missing = f"{tmp_path / 'no/t.csv'} cannot be written: No such file or directory ({tmp_path / 'no'})\n"
+    assert run("no/t.csv") == (1, missing)
     code, said = run("t.csv", "--url", "http://127.0.0.1:1")
     assert code == 2 and "--to-label reads the records themselves" in said
     for line in recording.lines["predictions"]:

@@ -26,9 +26,9 @@ class Thinning:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}  # stable's, the candidate's
 
-    def counts(self, route: str, chance: float, candidate: bool, key: int, decided_ns: int) -> bool:
+    def counts(self, route: str, chance: float, candidate: bool, draw: float) -> bool:
         """Whether an outcome of a key that is not known yet counts, from those before it; then learn from it. `chance`:
-        of the candidate, between 0 and 1.
+        of the candidate, between 0 and 1; `draw`: see `draw_of`.
         """
         stable, candidates = self._sums.get(route, (0.0, 0.0))
         self._sums[route] = (stable, candidates + 1 - chance) if candidate else (stable + chance, candidates)
@@ -37,7 +37,7 @@ class Thinning:
         if excess <= 0:
             return True
         excess -= TRUSTED_ERRORS * math.sqrt(2 / (stable + candidates + 2 * PRIOR))
-        return excess <= 0 or _drawn(key, decided_ns) < math.exp(-excess)
+        return excess <= 0 or draw < math.exp(-excess)
 
     def to_json(self) -> list[list[Any]]:
         """Return rows of route, stable's sum and the candidate's."""
@@ -48,9 +48,9 @@ class Thinning:
         self._sums = {route: (stable, candidate) for route, stable, candidate in rows}
 
 
-def _drawn(key: int, decided_ns: int) -> float:
-    """A number from 0 to 1 that depends on the prediction alone: the same on each host, and after a restart. The
-    mixing is that of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
+def draw_of(key: int, decided_ns: int) -> float:
+    """A number from 0 to 1 that depends on the prediction alone: the same on each host, after a restart, and when the
+    records are analysed. The mixing is that of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
     """
     mixed = (decided_ns + (key + 1) * 0x9E3779B97F4A7C15) & _MASK
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK

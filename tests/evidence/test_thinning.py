@@ -5,16 +5,14 @@ from collections import Counter
 import orjson
 import pytest
 
-from gateway.control.guards.observation import FeedbackEvent
-from gateway.control.guards.outcomes import Outcomes
-from gateway.control.guards.thinning import PRIOR, Thinning
+from gateway.evidence.thinning import PRIOR, Thinning, draw_of
 
 
 def feed(thinning: Thinning, *, candidates: int, stable: int, times: int, chance: float = 0.5) -> Counter[bool]:
     """How many of the candidate's (True) and of stable's outcomes count, of so many of each in turn."""
     turn = [True] * candidates + [False] * stable
     drawn = ((number, one) for number, one in enumerate(turn * times))
-    return Counter(one for number, one in drawn if thinning.counts("all", chance, one, number, number * 1000))
+    return Counter(one for number, one in drawn if thinning.counts("all", chance, one, draw_of(number, number * 1000)))
 
 
 @pytest.mark.parametrize(("candidates", "stable", "chance"), [(1, 1, 0.5), (1, 9, 0.1)])
@@ -42,8 +40,8 @@ def test_few_outcomes_say_nothing_of_the_rates() -> None:
 def test_each_route_has_a_ratio_of_its_own() -> None:
     thinning = Thinning()
     feed(thinning, candidates=4, stable=1, times=200)
-    assert all(thinning.counts("other", 0.5, True, key, 0) for key in range(3))
-    assert not all(thinning.counts("all", 0.5, True, key, 0) for key in range(10))
+    assert all(thinning.counts("other", 0.5, True, draw_of(key, 0)) for key in range(3))
+    assert not all(thinning.counts("all", 0.5, True, draw_of(key, 0)) for key in range(10))
 
 
 def test_what_counts_is_the_same_after_a_restore_and_depends_on_the_prediction_alone() -> None:
@@ -51,40 +49,8 @@ def test_what_counts_is_the_same_after_a_restore_and_depends_on_the_prediction_a
     feed(first, candidates=4, stable=1, times=100)
     second.restore(orjson.loads(orjson.dumps(first.to_json())))
     found = [
-        [one.counts("all", 0.5, True, key, decided_ns) for key in range(20) for decided_ns in (5, 6)]
+        [one.counts("all", 0.5, True, draw_of(key, decided_ns)) for key in range(20) for decided_ns in (5, 6)]
         for one in (first, second)
     ]
     assert found[0] == found[1]
     assert len(set(found[0][::2])) == 2 and found[0][::2] != found[0][1::2]
-
-
-def events(keys: range | list[None], *, candidate: bool, at_ns: int = 0) -> list[FeedbackEvent]:
-    return [
-        FeedbackEvent(0, at_ns + number, 500_000, candidate, key, {"wrong": 1.0}, route="all")
-        for number, key in enumerate(keys)
-    ]
-
-
-def test_customer_whose_outcome_does_not_count_may_count_later_and_is_heard_of_once() -> None:
-    outcomes = Outcomes(())
-    assert len(outcomes.ingest(events(range(100), candidate=True), 0)["wrong"].values) < 80
-    before = outcomes.to_json()[""]["counts"]
-    again = outcomes.ingest(events(range(100), candidate=True, at_ns=10**9), 0)
-    assert 0 < len(again["wrong"].values) < 80
-    assert outcomes.to_json()[""]["counts"] == before == [(0.5, 100, 0)]
-
-
-def test_requests_without_a_sticky_key_all_count() -> None:
-    found = Outcomes(()).ingest(events([None] * 100, candidate=True), 0)
-    assert len(found["wrong"].values) == 100
-
-
-def test_state_of_a_gateway_that_did_not_thin_is_read() -> None:
-    earlier, now = Outcomes(()), Outcomes(())
-    earlier.ingest(events(range(5), candidate=True), 0)
-    kept = orjson.loads(orjson.dumps(earlier.to_json()))
-    for part in kept.values():
-        del part["heard"], part["thinning"]
-    now.restore(kept)
-    assert not now.ingest(events(range(5), candidate=True), 0)
-    assert now.to_json()[""]["counts"] == [(0.5, 5, 0)]
