@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -33,8 +33,15 @@ def _store(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
+class Store(Protocol):
+    """Where a fleet meets."""
+
+    @property
+    def url(self) -> str: ...
+
+
 def host(
-    folder: Path, store: RedisServer, name: str, *, known: bool = False, limits: Any = LIMITS, **fleet: Any
+    folder: Path, store: Store, name: str, *, known: bool = False, limits: Any = LIMITS, **fleet: Any
 ) -> GatewayProcess:
     """A gateway of the fleet, half of whose predictions go to the candidate. `known`: it remembers the fleet, and so
     opens after one lease, not after ten.
@@ -93,7 +100,7 @@ Pair = tuple[GatewayProcess, GatewayProcess]
 
 
 @contextlib.contextmanager
-def two(folder: Path, store: RedisServer, **fleet: Any) -> Iterator[Pair]:
+def two(folder: Path, store: Store, **fleet: Any) -> Iterator[Pair]:
     """Two hosts whose candidates are open."""
     with host(folder, store, "a", known=True) as a, host(folder, store, "b", known=True, **fleet) as b:
         until_open(a, b)

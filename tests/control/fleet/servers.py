@@ -11,7 +11,8 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -159,13 +160,15 @@ class RedisServer(StoreServer):
 
 
 class EtcdServer(StoreServer):
-    """One member, which elects itself at once."""
+    """One member, which elects itself at once if it is alone. `peers`: all members, itself included."""
 
     keeps_run_id = True
 
     def __init__(self, folder: Path, *options: str) -> None:
         super().__init__(folder, *options)
-        self._peer = f"http://127.0.0.1:{free_port()}"
+        self.name = "default"
+        self.peer = f"http://127.0.0.1:{free_port()}"
+        self.peers: Sequence[EtcdServer] = [self]
 
     @property
     def url(self) -> str:
@@ -177,8 +180,9 @@ class EtcdServer(StoreServer):
 
     def command(self) -> list[str]:
         client = ("--listen-client-urls", self.address, "--advertise-client-urls", self.address)
-        peer = ("--listen-peer-urls", self._peer, "--initial-advertise-peer-urls", self._peer)
-        cluster = ("--initial-cluster", f"default={self._peer}", "--logger", "zap", "--log-level", "error")
+        peer = ("--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer)
+        peers = ",".join(f"{member.name}={member.peer}" for member in self.peers)
+        cluster = ("--name", self.name, "--initial-cluster", peers, "--logger", "zap", "--log-level", "error")
         quick = ("--heartbeat-interval", "20", "--election-timeout", "200")
         return [
             program("etcd"),
@@ -194,6 +198,11 @@ class EtcdServer(StoreServer):
     def is_ready(self) -> bool:
         return is_healthy(self.address)
 
+    def leads(self) -> bool:
+        """Whether it is its cluster's leader."""
+        status = self.send("maintenance/status", {})
+        return bool(status["leader"] == status["header"]["member_id"])
+
     def wipe(self) -> None:
         everything = b64encode(b"\0").decode()
         self.send("kv/deleterange", {"key": everything, "range_end": everything})
@@ -203,6 +212,33 @@ class EtcdServer(StoreServer):
         reply = httpx.post(f"{self.address}/v3/{call}", content=json.dumps(message), trust_env=False, timeout=30)
         assert reply.status_code == 200, reply.text
         return reply.json()
+
+
+class EtcdCluster:
+    """Three members. As a context: ended on exit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.members = [EtcdServer(folder / str(number)) for number in range(3)]
+        for number, member in enumerate(self.members):
+            member.name = f"m{number}"
+        for member in self.members:
+            member.peers = self.members
+
+    @property
+    def url(self) -> str:
+        return "etcd://" + ",".join(f"127.0.0.1:{member.port}" for member in self.members)
+
+    def __enter__(self) -> Self:
+        with ThreadPoolExecutor() as threads:  # each waits for the others
+            for starting in [threads.submit(member.start) for member in self.members]:
+                starting.result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for member in self.members:
+            member.__exit__(kind, error, trace)
 
 
 def is_healthy(address: str) -> bool:
