@@ -11,7 +11,6 @@ from gateway.control.guards.outcomes import NewUnits, Outcomes
 from gateway.evidence.differences import Flags, Floats, OutcomeShares, Units
 from gateway.evidence.intervals import EffectSums
 from gateway.evidence.means import MeanDifference
-from gateway.routing.buckets import BUCKETS
 from gateway.settings.guards import ComparisonSettings
 from loadtests.simulation import ALPHA
 
@@ -25,10 +24,6 @@ DRIFT_OUTCOMES: Final = 8000
 RATES: Final = {"candidate": 0.8, "stable": 0.4}  # of the answers that get feedback, if it comes unequally
 LATER: Final = 2000  # requests by which the candidate's feedback comes later than stable's
 ROUTES: Final = (*[(0.9, 2.0)] * 5, *[(0.1, 0.5)] * 5)  # level; times as often as feedback comes for the candidate
-CUSTOMERS: Final = 2000
-VOLUME_CUSTOMERS: Final = 20_000
-VOLUME_REQUESTS: Final = 150_000
-HEAVY: Final = 5000  # of them, who send five sixths
 ROWS: Final = 100
 WRONG: Final = 0.1  # of stable's answers
 LOOKS: Final = 60  # at an interval, during a run
@@ -86,51 +81,6 @@ def rows_as_units(seed: int) -> int | None:
     levels = np.repeat(drawn(generator, "exponential", OUTCOMES // ROWS), ROWS)
     values = (generator.random(len(levels)) < levels).astype(float)
     return stopped(Units(values, candidate, np.full(len(values), 0.1)))
-
-
-def sticky(seed: int, ramp: bool = False) -> int | None:
-    """A harmless candidate; a few of the customers send most of the requests, and each has a level of its own."""
-    generator = np.random.default_rng(seed)
-    buckets = generator.integers(0, BUCKETS, CUSTOMERS)
-    busy = 1 / np.arange(1, CUSTOMERS + 1)
-    who = generator.choice(CUSTOMERS, OUTCOMES, p=busy / busy.sum())
-    levels = generator.beta(0.5, 1, CUSTOMERS)
-    weights = (chances_of("ramp" if ramp else "0.1", OUTCOMES) * BUCKETS).astype(int)
-    wrong = (generator.random(OUTCOMES) < levels[who]).astype(float)
-    rows = zip(weights.tolist(), buckets[who].tolist(), wrong.tolist(), strict=True)
-    events = [
-        FeedbackEvent(0, number, weight, bucket < weight, bucket, {"wrong": value}, route="all")
-        for number, (weight, bucket, value) in enumerate(rows)
-    ]
-    new = Outcomes(()).ingest(events, 0)["wrong"]
-    return stopped(Units(np.array(new.values), np.array(new.candidate), np.array(new.chances)))
-
-
-def volume(seed: int, candidate: float, stable: float, heavy: float, light: float, chance: str = "0.1") -> int | None:
-    """A harmless candidate, whose sticky customers get feedback for these shares of their answers. The level of a
-    customer goes with how much it sends: those HEAVY who send most have another than the others.
-    """
-    generator = np.random.default_rng(seed)
-    buckets = generator.integers(0, BUCKETS, VOLUME_CUSTOMERS)
-    busy = 1 / np.arange(1, VOLUME_CUSTOMERS + 1)
-    who = generator.choice(VOLUME_CUSTOMERS, VOLUME_REQUESTS, p=busy / busy.sum())
-    levels = np.where(np.arange(VOLUME_CUSTOMERS) < HEAVY, heavy, light)
-    weights = (chances_of(chance, VOLUME_REQUESTS) * BUCKETS).astype(int)
-    given = generator.random(VOLUME_REQUESTS) < np.where(buckets[who] < weights, candidate, stable)
-    wrong = (generator.random(VOLUME_REQUESTS) < levels[who]).astype(float)
-    rows = zip(
-        np.flatnonzero(given).tolist(),
-        weights[given].tolist(),
-        buckets[who][given].tolist(),
-        wrong[given].tolist(),
-        strict=True,
-    )
-    events = [
-        FeedbackEvent(0, number, weight, bucket < weight, bucket, {"wrong": value}, route="all")
-        for number, weight, bucket, value in rows
-    ]
-    new = Outcomes(()).ingest(events, 0)["wrong"]
-    return stopped(Units(np.array(new.values), np.array(new.candidate), np.array(new.chances)))
 
 
 def unequal(seed: int, harm: float = 0.0) -> int | None:
@@ -193,7 +143,7 @@ def later(seed: int, delay: int) -> int | None:
         ]
         for new in outcomes.ingest(events, begin * 10**9).values():
             found.add(new)
-    return stopped(Units(np.array(found.values), np.array(found.candidate), np.array(found.chances)))
+    return both_stopped(found)
 
 
 def truths(seed: int, ratio: float, errors: float) -> int | None:
@@ -236,6 +186,19 @@ def t_test_finds(seed: int, chance: str, harm: float) -> bool:
     arms = values[candidate], values[~candidate]
     error = math.sqrt(sum(arm.var(ddof=1) / len(arm) for arm in arms))
     return bool(abs(arms[0].mean() - arms[1].mean()) > 1.96 * error)
+
+
+def both_stopped(new: NewUnits) -> int | None:
+    """Outcomes until the evidence of harm is enough both for each customer's first outcome and for those that thinning
+    leaves; None if it never is.
+    """
+    chances = np.array([new.chances, new.thinned])
+    paths = np.zeros(chances.shape)
+    for path, one, units in zip(paths, chances, (new.first_units, new.thinned_units), strict=True):
+        after = np.concatenate(([0.0], MeanDifference().add(units)))
+        path[:] = after[np.cumsum(one > 0)]
+    over = np.flatnonzero(paths.min(axis=0) >= -math.log(ALPHA))
+    return int((chances[0, : over[0] + 1] > 0).sum()) if len(over) else None
 
 
 def stopped(units: Units, tolerance: float = 0.0) -> int | None:

@@ -129,6 +129,7 @@ def effect_of(
     outcome: str,
     route: str | None,
     *,
+    thinned: EffectSums | None = None,
     harm: str = "",
     tolerance: float = 0.0,
     slices: int = 1,
@@ -136,11 +137,15 @@ def effect_of(
     feedback_share: FeedbackShare | None = None,
     not_counted: str = "",
 ) -> Effect:
-    """Return what the sums say. `slices`: how many routes are looked at together, for each of which alpha is smaller
-    (Bonferroni's correction).
+    """Return what the sums say. `thinned`: sums over other outcomes of the same versions, for which it must hold, too:
+    the interval is from the lower end of both to the upper one. `slices`: how many routes are looked at together, for
+    each of which alpha is smaller (Bonferroni's correction).
     """
     alpha = ALPHA / slices
     interval = sums.interval(alpha)
+    if interval is not None and thinned is not None:
+        other = thinned.interval(alpha)
+        interval = None if other is None else (min(interval[0], other[0]), max(interval[1], other[1]))
     low, high = interval if interval is not None else (None, None)
     return Effect(
         outcome=outcome,

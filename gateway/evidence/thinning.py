@@ -4,6 +4,9 @@ A key is one outcome, its first. The version with more feedback hears of custome
 level of the outcomes goes with how much a customer sends, the customers heard of differ, and so do the means, though
 the versions are the same. So an outcome of a key that is not known yet counts, and makes it known, at a chance that is
 by as much less as feedback comes more often: each customer is then as likely to be the next with either version.
+
+That is so if each customer gives feedback on more answers of one version. If more of its customers give any, each on as
+many answers, every first outcome is right, and this makes the customers differ: `Outcomes` counts in both ways.
 """
 
 import math

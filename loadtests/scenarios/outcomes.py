@@ -9,15 +9,34 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from loadtests import outcomes
+from loadtests import outcomes, sticky_outcomes
 from loadtests.report import RESULTS, write
-from loadtests.simulation import ALPHA, run_all, upper_limit
+from loadtests.simulation import ALPHA, at_most, run_all, upper_limit
 
 RUNS: Final = 2000
 NAIVE_RUNS: Final = 200
 HARMFUL_RUNS: Final = 401
+STICKY_RUNS: Final = 300  # which take half a second each
+STICKY_HARMFUL_RUNS: Final = 61
 WITHIN: Final = 0.2
+Price = tuple[float, float, float, str, int | None]
 Case = tuple[str, Callable[..., Any], tuple[Any, ...]]
+VOLUMES: Final[
+    tuple[tuple[float | str, ...], ...]
+] = (  # feedback for the candidate and stable; levels; weight; traffic
+    (0.8, 0.4, 0.2, 0.6, "0.1"),
+    (0.4, 0.8, 0.6, 0.2, "0.1"),
+    (0.8, 0.2, 0.2, 0.6, "0.5"),
+    (0.8, 0.4, 0.2, 0.6, "ramp"),
+    (0.8, 0.2, 0.2, 0.6, "0.05", "gamma"),
+    (0.2, 0.8, 0.6, 0.2, "0.05", "lognormal"),
+    (0.4, 0.8, 0.6, 0.2, "rising", "bimodal"),
+    (0.2, 0.8, 0.6, 0.2, "0.1", "zipf", "answers", "routes"),
+    (0.8, 0.2, 0.2, 0.6, "0.1", "gamma", "answers", "middle"),
+    (0.8, 0.4, 0.6, 0.2, "0.1", "zipf", "customers"),
+    (0.2, 0.8, 0.2, 0.6, "0.5", "zipf", "customers"),
+    (0.4, 0.8, 0.2, 0.6, "rising", "gamma", "customers"),
+)
 MISTAKES: Final[tuple[Case, ...]] = (
     *(
         (f"{shape}, weight {chance}", outcomes.bounded, (shape, chance))
@@ -25,23 +44,8 @@ MISTAKES: Final[tuple[Case, ...]] = (
         for chance in ("0.05", "0.1", "0.5", "ramp")
     ),
     ("a hundred rows a request", outcomes.many_rows, ()),
-    ("sticky, a few send most", outcomes.sticky, (False,)),
-    ("the same under a ramp", outcomes.sticky, (True,)),
-    *(
-        (
-            f"sticky, level goes with volume ({heavy}, {light}), feedback {candidate:.0%} and {stable:.0%}, {chance}",
-            outcomes.volume,
-            (candidate, stable, heavy, light, chance),
-        )
-        for candidate, stable, heavy, light, chance in (
-            (0.8, 0.4, 0.2, 0.6, "0.1"),
-            (0.4, 0.8, 0.6, 0.2, "0.1"),
-            (0.8, 0.2, 0.2, 0.6, "0.5"),
-            (0.8, 0.4, 0.2, 0.6, "ramp"),
-            (0.8, 0.2, 0.2, 0.6, "0.1"),
-            (0.8, 0.4, 0.6, 0.2, "0.1"),
-        )
-    ),
+    ("sticky, a few send most", sticky_outcomes.sticky, (False,)),
+    ("the same under a ramp", sticky_outcomes.sticky, (True,)),
     ("feedback at 80% and 40%, level drifts", outcomes.unequal, ()),
     ("routes of other levels, feedback twice and half as often", outcomes.routes, ()),
     ("feedback twice as often once the level has doubled", outcomes.turning, (True,)),
@@ -55,6 +59,23 @@ NAIVE: Final[tuple[Case, ...]] = (
     ("rows as units", outcomes.rows_as_units, ()),
     ("routes of other levels, one baseline", outcomes.routes, (False,)),
     ("feedback later, no feedback_delay", outcomes.later, (0,)),
+    (
+        "sticky, fewer answers get feedback, by first outcomes alone",
+        sticky_outcomes.volume_one_way,
+        (False, *VOLUMES[2]),
+    ),
+    ("sticky, fewer customers give feedback, thinned alone", sticky_outcomes.volume_one_way, (True, *VOLUMES[10])),
+)
+PRICES: Final[
+    tuple[Price, ...]
+] = (  # feedback for the candidate and stable, harm, weight; customers as designed at equal rates
+    *((0.8, 0.8, harm, chance, expected) for harm, chance, expected in ((0.06, "0.1", 735), (0.15, "0.5", 97))),
+    (0.8, 0.8, 0.06, "ramp", None),
+    *(
+        (*rates, 0.06, chance, None)
+        for rates in ((0.4, 0.8), (0.8, 0.4), (0.2, 0.8), (0.8, 0.2))
+        for chance in ("0.1", "0.5")
+    ),
 )
 MEDIANS: Final[tuple[tuple[str, Callable[..., Any], tuple[Any, ...], int], ...]] = (
     *(
@@ -75,9 +96,14 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     share = min(rounds, 5) / 5
     rows: list[dict[str, Any]] = []
     with Progress(transient=True) as progress:
-        task = progress.add_task("simulating", total=len(MISTAKES) + len(NAIVE) + len(MEDIANS) + len(COVERED) + 6)
+        task = progress.add_task(
+            "simulating", total=sum(map(len, (MISTAKES, VOLUMES, NAIVE, MEDIANS, PRICES, COVERED, VOLUMES[::3]))) + 6
+        )
         for case in MISTAKES:
             rows.append(_mistaken(*case, runs=round(RUNS * share), at_most=True))
+            progress.advance(task)
+        for given in VOLUMES:
+            rows.append(_mistaken_sticky(given, round(STICKY_RUNS * share)))
             progress.advance(task)
         for case in NAIVE:
             rows.append(_mistaken(*case, runs=round(NAIVE_RUNS * share), at_most=False))
@@ -85,8 +111,15 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
         for name, simulate, arguments, expected in MEDIANS:
             rows.append(_delayed(name, simulate, arguments, expected, round(HARMFUL_RUNS * share)))
             progress.advance(task)
+        for price in PRICES:
+            rows.append(_priced(price, round(STICKY_HARMFUL_RUNS * share)))
+            progress.advance(task)
         for chance, known in COVERED:
             rows.append(_covered(chance, known, round(RUNS * share)))
+            progress.advance(task)
+        for given in VOLUMES[::3]:
+            held = sum(run_all(sticky_outcomes.volume_covers, range(round(STICKY_RUNS * share)), *given))
+            rows.append(_held(f"sticky, {', '.join(map(str, given))}", held, round(STICKY_RUNS * share)))
             progress.advance(task)
         for chance in POWERED:
             for harm in EFFECTS[chance]:
@@ -115,6 +148,32 @@ def _mistaken(name: str, simulate: Any, arguments: tuple[Any, ...], *, runs: int
     }
 
 
+def _mistaken_sticky(given: tuple[float | str, ...], runs: int) -> dict[str, Any]:
+    """Met unless so many would be stopped in less than one of twenty such simulations at a rate of alpha."""
+    row = _mistaken("", sticky_outcomes.volume, given, runs=runs, at_most=True)
+    name = f"harmless, stopped: sticky, level goes with volume: {', '.join(map(str, given))}"
+    return {**row, "name": name, "met": at_most(row["made"] - 1, runs, ALPHA) < 0.95}
+
+
+def _priced(price: Price, runs: int) -> dict[str, Any]:
+    """Customers to the stop, and how many it takes if only each one's first outcome counts."""
+    candidate, stable, harm, chance, expected = price
+    found = run_all(sticky_outcomes.harmful, range(runs), *price[:4])
+    both, first = (
+        [sticky_outcomes.VOLUME_CUSTOMERS if one is None else one for one in row] for row in zip(*found, strict=True)
+    )
+    rates = f"{candidate:.0%} and {stable:.0%}"
+    return {
+        "name": f"harmful by {harm:g}, customers to the stop: weight {chance}, feedback {rates}",
+        "runs": runs,
+        "median": median(both),
+        "first_only": median(first),
+        "found": f"{median(both):,.0f}; {median(first):,.0f} by first outcomes alone",
+        "target": "" if expected is None else f"{expected:,} ± 20%",
+        "met": expected is None or abs(median(both) / expected - 1) <= WITHIN,
+    }
+
+
 def _delayed(name: str, simulate: Any, arguments: tuple[Any, ...], expected: int, runs: int) -> dict[str, Any]:
     found = run_all(simulate, range(runs), *arguments)
     middle = median(outcomes.OUTCOMES if after is None else after for after in found)
@@ -132,8 +191,12 @@ def _delayed(name: str, simulate: Any, arguments: tuple[Any, ...], expected: int
 
 def _covered(chance: str, known: bool, runs: int) -> dict[str, Any]:
     held = sum(held for held, _ in run_all(outcomes.covers, range(runs), chance, 0.03, known))
+    return _held(f"weight {chance}{'' if known else ', range unknown'}", held, runs)
+
+
+def _held(name: str, held: int, runs: int) -> dict[str, Any]:
     return {
-        "name": f"interval holds the difference at all looks, weight {chance}{'' if known else ', range unknown'}",
+        "name": f"interval holds the difference at all looks, {name}",
         "runs": runs,
         "held": held,
         "found": f"{held / runs:.2%}",

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from loadtests import outcomes
+from loadtests import outcomes, sticky_outcomes
 from loadtests.simulation import ALPHA, at_most
 
 RUNS = 16
 HARMFUL_RUNS = 60
-SLOW_ONES = (outcomes.sticky, outcomes.later)  # of which fewer are run
+SLOW_ONES = (sticky_outcomes.sticky, outcomes.later)  # of which fewer are run
 HARMLESS: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     *((outcomes.bounded, (shape, chance)) for shape in outcomes.SHAPES for chance in ("0.05", "ramp")),
     (outcomes.many_rows, ()),
-    (outcomes.sticky, (True,)),
+    (sticky_outcomes.sticky, (True,)),
     (outcomes.unequal, ()),
     (outcomes.routes, ()),
     (outcomes.turning, (True,)),
@@ -47,6 +47,17 @@ def runs(simulate: Callable[..., Any]) -> int:
 def test_false_stops_are_within_alpha(simulate: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """A rate of alpha gives as many once in a thousand times or more often."""
     assert at_most(mistakes(simulate, arguments) - 1, runs(simulate), ALPHA) < 0.999
+
+
+@pytest.mark.parametrize(
+    ("given", "thinned"),
+    [((0.8, 0.2, 0.2, 0.6, "0.5"), False), ((0.2, 0.8, 0.2, 0.6, "0.5", "zipf", "customers"), True)],
+)
+def test_one_way_of_counting_sticky_customers_is_not_enough(given: tuple[float | str, ...], thinned: bool) -> None:
+    """Where feedback comes for fewer answers, or from fewer customers, and their levels go with how much they send."""
+    found = [sticky_outcomes.volume_units(seed, *given) for seed in range(2)]  # type: ignore[arg-type]
+    assert all(outcomes.stopped(new.thinned_units if thinned else new.first_units) is not None for new in found)
+    assert all(outcomes.both_stopped(new) is None for new in found)
 
 
 @pytest.mark.parametrize(("simulate", "arguments"), NAIVE)

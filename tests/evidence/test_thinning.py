@@ -1,11 +1,12 @@
 """Of a version whose sticky customers give feedback more often, fewer outcomes count."""
 
+import math
 from collections import Counter
 
 import orjson
 import pytest
 
-from gateway.evidence.thinning import PRIOR, Thinning, draw_of
+from gateway.evidence.thinning import Thinning, draw_of
 
 
 def feed(thinning: Thinning, *, candidates: int, stable: int, times: int, chance: float = 0.5) -> Counter[bool]:
@@ -34,7 +35,32 @@ def test_of_the_version_with_more_feedback_as_many_count_as_of_the_other(
 
 
 def test_few_outcomes_say_nothing_of_the_rates() -> None:
-    assert feed(Thinning(), candidates=1, stable=0, times=int(PRIOR)) == {True: int(PRIOR)}
+    assert feed(Thinning(), candidates=1, stable=0, times=2) == {True: 2}
+    assert feed(Thinning(), candidates=0, stable=1, times=2) == {False: 2}
+
+
+def test_estimate_starts_from_equal_rates_and_is_trusted_up_to_half_an_error() -> None:
+    thinning = Thinning()
+    feed(thinning, candidates=1, stable=0, times=24)  # a sum of 12: (12 + 3) / 3
+    excess = math.log(5) - 0.5 * math.sqrt(2 / 18)
+    share = sum(_counts(thinning, key) for key in range(4000)) / 4000
+    assert share == pytest.approx(math.exp(-excess), abs=0.02)
+
+
+def _counts(thinning: Thinning, key: int) -> bool:
+    again = Thinning()
+    again.restore(thinning.to_json())
+    return again.counts("all", 0.5, True, draw_of(key, 0))
+
+
+def test_outcome_tells_of_the_rates_of_later_ones_whether_it_counts_or_not() -> None:
+    thinning = Thinning()
+    assert feed(thinning, candidates=1, stable=0, times=100)[True] < 60
+    assert thinning.to_json() == [["all", 0.0, 50.0]]
+    thinning.counts("all", 0.2, False, draw_of(1, 0))
+    thinning.counts("all", 0.2, True, draw_of(1, 0))
+    assert thinning.to_json() == [["all", 0.2, 50.8]]
+    assert Thinning().counts("all", 1e-9, True, draw_of(1, 0)), "not by itself"
 
 
 def test_each_route_has_a_ratio_of_its_own() -> None:

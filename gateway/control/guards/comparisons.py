@@ -14,7 +14,7 @@ from gateway.control.guards.failure_effects import failure_effects
 from gateway.control.guards.failure_sources import FAILURES_BY_METRIC, RATIOS, is_of_epoch
 from gateway.control.guards.mean_evidence import MeanEvidence
 from gateway.control.guards.observation import Observation
-from gateway.control.guards.outcomes import Outcomes
+from gateway.control.guards.outcomes import Outcomes, part_of
 from gateway.control.guards.value_drift import ValueDrift
 from gateway.evidence.effect import Effect, clipped_words
 from gateway.routing.release import DEFAULT_ROUTE
@@ -225,14 +225,17 @@ class Guards:
         found, shares = self._outcomes.to_json(), self._outcomes.feedback_shares.to_json()
         return {**kept, OUTCOMES: found, EFFECTS: self._effects.to_json(), SHARES: shares}
 
-    def restore(self, kept: Mapping[str, Any]) -> None:
-        """Restore the output of `to_json`, for the metrics that are still compared."""
-        self._outcomes.restore(kept.get(OUTCOMES, {}))
+    def restore(self, kept: Mapping[str, Any]) -> tuple[str, ...]:
+        """Restore the output of `to_json`, for metrics still compared; return those that `Outcomes` starts anew."""
+        anew = self._outcomes.restore(kept.get(OUTCOMES, {}))
         self._outcomes.feedback_shares.restore(kept.get(SHARES))
-        self._effects.restore(kept.get(EFFECTS, {}))
-        for comparison in self.comparisons:
-            if comparison.settings.metric in kept:
+        self._effects.restore({name: one for name, one in kept.get(EFFECTS, {}).items() if part_of(name) not in anew})
+        known = [one for one in self.comparisons if one.settings.metric in kept]
+        dropped = [one for one in known if one.settings.outcome and part_of(one.settings.outcome) in anew]
+        for comparison in known:
+            if comparison not in dropped:
                 comparison.process.restore(kept[comparison.settings.metric])
+        return tuple(one.settings.metric for one in dropped)
 
     def _with(self, action: Action) -> list[ComparisonEvidence]:
         return [
@@ -291,8 +294,6 @@ def _process(settings: ComparisonSettings, routes: Sequence[str]) -> FailureCoun
         return MeanEvidence(settings)
     drift = _DRIFTS.get(settings.metric)
     once = settings.metric == SLOW_REQUESTS  # their chance may be that beside the baseline: no bound of a key's bucket
-    if settings.metric == MIRROR_DISAGREEMENT:
-        routes = tuple(
-            dict.fromkeys((*routes, DEFAULT_ROUTE))
-        )  # mirrored are those of all weights, and those that no route takes
+    if settings.metric == MIRROR_DISAGREEMENT:  # mirrored are those of all weights, and those that no route takes
+        routes = tuple(dict.fromkeys((*routes, DEFAULT_ROUTE)))
     return drift() if drift else FailureCounts(RATIOS[settings.metric], once=once, routes=routes)

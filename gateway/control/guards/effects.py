@@ -1,12 +1,13 @@
 """The effect of the candidate on each outcome, over the whole release and by route: what answers "is it better?"."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from gateway.control.guards.outcomes import NewUnits, Outcomes
-from gateway.evidence.differences import units
+from gateway.evidence.differences import Units
 from gateway.evidence.effect import Effect, effect_of
 from gateway.evidence.intervals import EffectSums
 from gateway.settings.guards import ComparisonSettings
@@ -17,6 +18,29 @@ ALWAYS: Final = frozenset({"wrong", "reward", *OUTCOMES})
 MOST_ROUTES: Final = 20  # of each outcome, those that came first
 ADDED_EVERY_NS: Final = 10**9  # many small additions would cost much; what is not added is lost with the process
 MOST_BUFFERED: Final = 2000
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Those of each sticky key's first outcome, and of the outcomes that thinning leaves (see `Outcomes`): None as long
+    as they are the same.
+    """
+
+    first: EffectSums
+    thinned: EffectSums | None = None
+
+    def add(self, first: Units, thinned: Units) -> None:
+        if self.thinned is None and not np.array_equal(first.chances, thinned.chances):
+            self.thinned = replace(self.first, expected=dict(self.first.expected))
+        self.first.add(first)
+        if self.thinned is not None:
+            self.thinned.add(thinned)
+
+    @classmethod
+    def from_json(cls, scale: tuple[float, float] | None, first: Any, thinned: Any) -> "_Sums":
+        return cls(
+            EffectSums.from_json(scale, first), None if thinned is None else EffectSums.from_json(scale, thinned)
+        )
 
 
 class Effects:
@@ -30,7 +54,7 @@ class Effects:
         self._routes = routes
         self._compared = {one.outcome: one for one in comparisons if one.outcome}
         self._always = ALWAYS | declared | self._compared.keys()
-        self._sums: dict[str, dict[str | None, EffectSums]] = {}
+        self._sums: dict[str, dict[str | None, _Sums]] = {}
         self._new: dict[str, NewUnits] = {}
         self._added_ns = 0
 
@@ -52,9 +76,10 @@ class Effects:
         """
         return tuple(
             effect_of(
-                sums,
+                sums.first,
                 name,
                 route,
+                thinned=sums.thinned,
                 harm=self._harm(name),
                 tolerance=self._compared[name].tolerance or 0.0 if name in self._compared else 0.0,
                 slices=1 if route is None else max(self._routes, len(routes) - 1),
@@ -81,9 +106,10 @@ class Effects:
         """Return the state for a file, without the units of the last second."""
         return {
             name: {
-                "scale": routes[None].scale,
-                "sums": routes[None].to_json(),
-                "routes": {route: sums.to_json() for route, sums in routes.items() if route is not None},
+                "scale": routes[None].first.scale,
+                "sums": routes[None].first.to_json(),
+                "routes": {route: sums.first.to_json() for route, sums in routes.items() if route is not None},
+                "thinned": [[route, sums.thinned.to_json()] for route, sums in routes.items() if sums.thinned],
             }
             for name, routes in self._sums.items()
         }
@@ -94,8 +120,10 @@ class Effects:
         for name, state in kept.items():
             scale = self._scale(name)
             if scale == (None if state["scale"] is None else tuple(state["scale"])):
-                self._sums[name] = {None: EffectSums.from_json(scale, state["sums"])} | {
-                    route: EffectSums.from_json(scale, sums) for route, sums in state["routes"].items()
+                thinned = dict(state.get("thinned", ()))
+                self._sums[name] = {
+                    route: _Sums.from_json(scale, sums, thinned.get(route))
+                    for route, sums in ((None, state["sums"]), *state["routes"].items())
                 }
 
     def _flush(self) -> None:
@@ -104,16 +132,18 @@ class Effects:
             if name not in self._sums:
                 if name not in self._always and len(self._sums.keys() - self._always) >= MOST_OUTCOMES:
                     continue
-                self._sums[name] = {None: EffectSums(self._scale(name))}
+                self._sums[name] = {None: _Sums(EffectSums(self._scale(name)))}
             routes = self._sums[name]
-            added = units(new.values, new.candidate, new.chances, new.routes)
-            routes[None].add(added)
-            names, numbers = np.unique(np.array(new.routes, np.str_), return_inverse=True)
-            for number, route in enumerate(names.tolist()):
+            first, thinned = new.first_units, new.thinned_units
+            routes[None].add(first, thinned)
+            names = sorted(set(new.routes))
+            for route in names:
                 if route not in routes and len(routes) > MOST_ROUTES:
                     continue
-                sums = routes.setdefault(route, EffectSums(routes[None].scale))
-                sums.add(added if len(names) == 1 else added.part(numbers == number))
+                sums = routes.setdefault(route, _Sums(EffectSums(routes[None].first.scale)))
+                sums.add(
+                    *((first, thinned) if len(names) == 1 else (_of_route(first, route), _of_route(thinned, route)))
+                )
 
     def _scale(self, outcome: str) -> tuple[float, float] | None:
         """The lower end and the width of the outcome's range; None if it is unknown."""
@@ -130,3 +160,8 @@ class Effects:
             return self._compared[outcome].harm
         last = "" if outcome.startswith(METRICS_PREFIX) else outcome.rpartition(".")[2]
         return "decrease" if last in WORSE_IF_LOWER else "increase" if last in WORSE_IF_HIGHER else ""
+
+
+def _of_route(found: Units, route: str) -> Units:
+    assert found.routes is not None
+    return found.part(found.routes == route)

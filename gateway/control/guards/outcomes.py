@@ -1,8 +1,8 @@
 """Feedback as units of evidence: what was drawn counts once, at the chance that this outcome is the candidate's.
 
-A request without a sticky key is one unit, a sticky key is one (its first outcome, but for `thinning`). Outcomes that
-come from the same part of the feedback (the truth of one output, the reward, one business metric) come together, and
-are units together.
+A request without a sticky key is one unit, a sticky key is one: its first outcome, or the first that `thinning` leaves.
+Which of the two is right cannot be told from feedback, so evidence must hold for both. Outcomes that come from the same
+part of the feedback (the truth of one output, the reward, one business metric) come together, and are units together.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.feedback_shares import FeedbackShares
 from gateway.control.guards.observation import FeedbackEvent, Randomised
 from gateway.control.guards.waiting_outcomes import WaitingOutcomes
-from gateway.evidence.differences import OutcomeShares
+from gateway.evidence.differences import OutcomeShares, Units, units
 from gateway.evidence.effect import LARGEST_RATIO, FeedbackShare
 from gateway.evidence.key_bounds import KeyBounds
 from gateway.evidence.thinning import Thinning, draw_of
@@ -27,7 +27,6 @@ from gateway.settings.metric_names import METRICS_PREFIX
 MOST_PARTS: Final = 32  # of the feedback, beside those that are always counted, those that came first
 MOST_KEYS: Final = 50_000  # sticky keys known of a part that is always counted; outcomes of others are no evidence
 MOST_OTHER_KEYS: Final = 10_000  # of any other
-MOST_HEARD: Final = 10_000  # sticky keys of any part that are known to have been heard of, by which shares are compared
 ALWAYS: Final = frozenset({"", "reward"})  # parts that are always counted, whatever else clients send
 MISMATCH_RATIOS: Final = (0.25, 0.5, 0.67, 0.8, 1.25, 1.5, 2.0, 4.0)
 MISMATCH_ALPHA: Final = 0.001
@@ -35,18 +34,24 @@ MISMATCH_ALPHA: Final = 0.001
 
 @dataclass(slots=True)
 class NewUnits:
-    """The new units of one outcome, in order: one list each, of the same length."""
+    """The new units of one outcome, in order: one list each, of the same length.
+
+    `chances`: of the candidate, where each key's first outcome counts; `thinned`: where the first that thinning leaves
+    does. 0 if it does not count there.
+    """
 
     values: list[float] = field(default_factory=list)
     candidate: list[bool] = field(default_factory=list)
     chances: list[float] = field(default_factory=list)
+    thinned: list[float] = field(default_factory=list)
     routes: list[str] = field(default_factory=list)
 
-    def add_one(self, event: FeedbackEvent, outcome: str, chance: float) -> None:
-        """Add an outcome that was the candidate's with this chance."""
+    def add_one(self, event: FeedbackEvent, outcome: str, chance: float, thinned: float) -> None:
+        """Add an outcome that was the candidate's with these chances."""
         self.values.append(event.outcomes[outcome])
         self.candidate.append(event.candidate)
         self.chances.append(chance)
+        self.thinned.append(thinned)
         self.routes.append(event.route)
 
     def add(self, later: "NewUnits") -> None:
@@ -54,35 +59,61 @@ class NewUnits:
         self.values += later.values
         self.candidate += later.candidate
         self.chances += later.chances
+        self.thinned += later.thinned
         self.routes += later.routes
+
+    @property
+    def first_units(self) -> Units:
+        """Those that are a key's first, or a request's."""
+        return _units(self, self.chances)
+
+    @property
+    def thinned_units(self) -> Units:
+        """Those that thinning leaves."""
+        return _units(self, self.thinned)
+
+
+def _units(new: NewUnits, chances: list[float]) -> Units:
+    found = units(new.values, new.candidate, chances, new.routes)
+    return found.part(found.chances > 0)
 
 
 class _Part:
-    """One part of the feedback: its sticky keys, the candidate's share of what comes, and what waits to be older."""
+    """One part of the feedback: its sticky keys, the candidate's share of what comes, and what waits to be older.
+
+    `heard`, `heard_shares`: where each key's first outcome counts; `keys`, `shares`: where what thinning leaves does.
+    """
 
     def __init__(self, delay_ns: int, most_keys: int) -> None:
         self.delay_ns = delay_ns
-        self.keys = KeyBounds(most_keys)
+        self.heard = KeyBounds(most_keys)
+        self.heard_shares = OutcomeShares()
         self.thinning = Thinning()
+        self.keys = KeyBounds(most_keys)
         self.shares = OutcomeShares()
-        self.heard = KeyBounds(MOST_HEARD)
         self.counts: Counter[tuple[float, bool]] = Counter()  # as those of failures, of all that is heard
         self.waiting = WaitingOutcomes(delay_ns)
 
-    def chance(self, event: FeedbackEvent) -> float:
-        """Return the chance that the outcome is the candidate's; 0 or 1 if it is no evidence. Counts it."""
-        weight_ppm, candidate, key = event.weight_ppm, event.candidate, event.key
-        heard = weight_ppm / BUCKETS if key is None else self.heard.learn(weight_ppm, candidate, key)
-        if 0 < heard < 1:
-            self.counts[heard, candidate] += 1
-        drawn = heard if key is None else self.keys.chance(weight_ppm, key)
-        if not 0 < drawn < 1:
-            return 0.0
-        if key is not None:
-            if not self.thinning.counts(event.route, drawn, candidate, draw_of(key, event.decided_ns)):
-                return 0.0
-            self.keys.narrow(weight_ppm, candidate, key)
-        return self.shares.next((event.route, drawn), drawn, candidate)
+    def chances(self, event: FeedbackEvent) -> tuple[float, float]:
+        """Return the chance that the outcome is the candidate's as a key's first, and as the first that thinning
+        leaves; 0 where it is no evidence. Counts it.
+        """
+        weight_ppm, candidate, key, route = event.weight_ppm, event.candidate, event.key, event.route
+        if key is None:
+            first = left = weight_ppm / BUCKETS
+        else:
+            first, left = self.heard.learn(weight_ppm, candidate, key), self.keys.chance(weight_ppm, key)
+            if left and self.thinning.counts(route, left, candidate, draw_of(key, event.decided_ns)):
+                self.keys.narrow(weight_ppm, candidate, key)
+            else:
+                left = 0.0
+        if 0 < first < 1:
+            self.counts[first, candidate] += 1
+        return _share(self.heard_shares, route, first, candidate), _share(self.shares, route, left, candidate)
+
+
+def _share(shares: OutcomeShares, route: str, chance: float, candidate: bool) -> float:
+    return shares.next((route, chance), chance, candidate) if 0 < chance < 1 else 0.0
 
 
 class Outcomes:
@@ -133,7 +164,7 @@ class Outcomes:
         part = self._parts.get(part_of(outcome))
         if part is None:
             return ""
-        full = f"{len(part.keys):,} sticky keys are known, later ones do not count" if part.keys.is_full else ""
+        full = f"{len(part.heard):,} sticky keys are known, later ones do not count" if part.heard.is_full else ""
         dropped = part.waiting.dropped
         late = f"{dropped:,} outcomes found no room to wait for feedback_delay" if dropped else ""
         return ", ".join(filter(None, (full, late)))
@@ -143,7 +174,7 @@ class Outcomes:
         comes more often for one of them (sample ratio mismatch).
         """
         part = self._parts.get(part_of(outcome))
-        if part is None or not reached(log_harm(part.counts, MISMATCH_RATIOS), MISMATCH_ALPHA):
+        if part is None or not _is_mismatch(part.counts):
             return None
         return _likeliest_ratio(part.counts)
 
@@ -156,6 +187,7 @@ class Outcomes:
     def restart(self) -> None:
         """Start the shares over, for a new step of the ramp; what is known of sticky keys is kept."""
         for part in self._parts.values():
+            part.heard_shares.clear()
             part.shares.clear()
 
     def reset(self) -> None:
@@ -169,6 +201,7 @@ class Outcomes:
             name: {
                 "known": part.keys.to_packed(),
                 "heard": part.heard.to_packed(),
+                "heard_shares": part.heard_shares.to_json(),
                 "thinning": part.thinning.to_json(),
                 "shares": part.shares.to_json(),
                 "counts": rows(part.counts),
@@ -178,20 +211,29 @@ class Outcomes:
             for name, part in self._parts.items()
         }
 
-    def restore(self, kept: Mapping[str, Any]) -> None:
-        """Restore the output of `to_json`."""
-        self._parts = {}
+    def restore(self, kept: Mapping[str, Any]) -> frozenset[str]:
+        """Restore the output of `to_json`; return the parts that start anew: an earlier gateway kept them, which knew
+        one way of counting, and it is certain that feedback comes more often for one version. Evidence on them may be
+        wrong, and the keys that have not counted yet may be others for each version.
+        """
+        self._parts, anew = {}, set()
         for name, state in kept.items():
             part = self._part(name)
             if part is None:
                 continue
-            part.keys.restore(state["known"])
-            part.heard.restore(state.get("heard", state["known"]))  # an earlier gateway thinned nothing
-            part.thinning.restore(state.get("thinning", ()))
-            part.shares.restore(state["shares"])
-            part.counts = Counter({key: number for key, number in attributed(state["counts"]).items() if number})
             part.waiting.restore(state["waiting"])
             part.waiting.dropped = state["dropped"]
+            counts = Counter({key: number for key, number in attributed(state["counts"]).items() if number})
+            if "heard_shares" not in state and state["known"] and _is_mismatch(counts):
+                anew.add(name)
+                continue
+            part.keys.restore(state["known"])
+            part.heard.restore(state.get("heard", state["known"]))  # an earlier gateway thinned nothing
+            part.heard_shares.restore(state.get("heard_shares", () if "thinning" in state else state["shares"]))
+            part.thinning.restore(state.get("thinning", ()))
+            part.shares.restore(state["shares"])
+            part.counts = counts
+        return frozenset(anew)
 
     def _count_ripe(self, time_ns: int, new: Mapping[str, NewUnits]) -> None:
         for name, part in self._parts.items():
@@ -202,10 +244,10 @@ class Outcomes:
         self, name: str, part: _Part, event: FeedbackEvent, outcomes: tuple[str, ...], new: Mapping[str, NewUnits]
     ) -> None:
         self.feedback_shares.hear(name, event.decided_ns, event.candidate)
-        chance = part.chance(event)
-        if 0 < chance < 1:
+        first, left = part.chances(event)
+        if first or left:
             for outcome in outcomes:
-                new[outcome].add_one(event, outcome, chance)
+                new[outcome].add_one(event, outcome, first, left)
 
     def _part(self, name: str) -> _Part | None:
         """One that is always counted, or among the first of the others."""
@@ -238,6 +280,10 @@ def by_part(outcomes: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...
         part = part_of(name)
         found[part] = (*found.get(part, ()), name)
     return tuple(found.items())
+
+
+def _is_mismatch(counts: Mapping[tuple[float, bool], int]) -> bool:
+    return reached(log_harm(counts, MISMATCH_RATIOS), MISMATCH_ALPHA)
 
 
 def _likeliest_ratio(counts: Mapping[tuple[float, bool], int]) -> float:

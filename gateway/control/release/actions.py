@@ -50,5 +50,10 @@ class Advance(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class Restart(Action):
+    """The evidence on some outcomes, which an earlier release of the gateway kept, starts anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Complete(Action):
     """Complete the ramp: it has passed its last step."""

@@ -106,13 +106,13 @@ def _log_e(guard: Mapping[str, Any]) -> float:
     if "blocks" in guard:
         return sum(log_drift(blocks) for blocks in blocks_from_json(guard["blocks"]))
     if "means" in guard:
-        return recomputed(guard["means"]).log_e
+        return recomputed(guard["means"])[0]
     return log_harm(attributed(guard["failures"]), guard["ratios"])
 
 
 def _log_safe(guard: Mapping[str, Any]) -> float:
     if "means" in guard:
-        return recomputed(guard["means"]).log_safe
+        return recomputed(guard["means"])[1]
     counts = guard.get("safest", guard)  # earlier gateways counted for safety what they did for harm
     failures, keys = attributed(counts["failures"]), counts.get("keys", ())
     if "sampled" in counts:

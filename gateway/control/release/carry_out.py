@@ -4,13 +4,14 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
+from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, Restart, SetWeight, Stop
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.managed_release import RAMP, ManagedRelease
 from gateway.shm.switchboard import Switchboard
 
-_RECORDED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete)
+_RECORDED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete, Restart)
 ACTION_NAMES: Final = {action: action.__name__.lower() for action in _RECORDED}
+_BY: Final[dict[type[Action], str]] = {Restart: "upgrade"}
 StopNow = Callable[[str, int, str, str, dict[str, Any]], ReleaseDecision]
 log: Final = logging.getLogger("gateway.control.release")
 
@@ -45,7 +46,7 @@ class ActionRunner:
                     evidence = {**action.evidence, "route": action.route, "weight_ppm": action.weight_ppm}
                     self._decision_log.record(name, candidate, "weight", "while", action.reason, evidence)
             case _:
-                by = action.guard if isinstance(action, Pause | Continue) else RAMP
+                by = action.guard if isinstance(action, Pause | Continue) else _BY.get(type(action), RAMP)
                 self._decision_log.record(
                     name, candidate, ACTION_NAMES[type(action)], by, action.reason, action.evidence
                 )

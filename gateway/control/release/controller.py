@@ -17,7 +17,7 @@ from gateway.control.guards.comparisons import Assessment, Guards
 from gateway.control.guards.evidence import TOLERATED_RATIO
 from gateway.control.guards.limits import RouteConditions, Violation, first_violation, violations
 from gateway.control.guards.observation import Observation
-from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
+from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, Restart, SetWeight, Stop
 from gateway.control.release.audit import evidence_record
 from gateway.control.release.known_effects import record_of
 from gateway.control.release.stages import Event, ReleaseState, Stage
@@ -57,6 +57,7 @@ class Controller:
         self._routes = [(route, RouteConditions(route.while_)) for route in split.routes]
         self._unconditional = {route.name: True for route in split.routes if not route.while_}
         self._open_routes: dict[str, bool] = {}
+        self.dropped: tuple[str, ...] = ()  # metrics whose evidence an earlier release kept, and is dropped
 
     def step(self, now_s: float, seen: Observation) -> tuple[Action, ...]:
         """Process one tick and return the actions to apply, in order. The controller assumes they will be applied."""
@@ -68,7 +69,7 @@ class Controller:
             self.guards.ingest(seen, self.state.epoch_began_ns)
             violated = violations(self._limits, seen.window, self.state.epoch_began_s)
             decided = self._decide(_Tick(now_s, seen, self.assessment(), violated))
-        return (*decided, *self._weight_changes(seen))
+        return (*self._restarted(seen), *decided, *self._weight_changes(seen))
 
     def observe(self, now_s: float, seen: Observation) -> tuple[Action, ...]:
         """What a host does in a tick whose release another host of its fleet steps: see whether conditions hold, and
@@ -212,6 +213,17 @@ class Controller:
         if (ramp.advance == "no-violation" or everything) and not tick.assessment.harmful:
             return f"no violation for {ramp.interval:g} s ({requests} requests)"
         return ""
+
+    def _restarted(self, seen: Observation) -> tuple[Action, ...]:
+        """What to record if the evidence on some metrics was dropped as the state was loaded."""
+        dropped, self.dropped = self.dropped, ()
+        if not dropped:
+            return ()
+        reason = (
+            f"the evidence on {', '.join(dropped)} starts anew after the upgrade: feedback comes more often for one"
+            " version, which the release before did not allow for"
+        )
+        return (Restart(reason, {"time_ns": seen.time_ns, "metrics": [*dropped]}),)
 
     def _weight_changes(self, seen: Observation) -> Iterator[Action]:
         """Yield an action for each route weight that has to change."""

@@ -58,12 +58,12 @@ def load(
     # before or from now on they are counted for the candidate rather than for both
     if not (said[COMPARED] and memory.get(COMPARED, _compares_failures(memory))):
         guards.pop(FAILURES.metric, None)
-    controller.guards.restore(guards)
+    controller.dropped = controller.guards.restore(guards)
     if any(memory[key] != said[key] for key in ("split", "comparisons")):
         place.restart += 1
         controller.guards.restart()
-    elif "process" not in guards.get(WRONG_FEEDBACK, {"process": None}):  # an earlier gateway's truths are dropped
-        place.restart += 1
+    elif controller.dropped or "process" not in guards.get(WRONG_FEEDBACK, {"process": None}):
+        place.restart += 1  # alpha has been spent on what an earlier gateway kept, and is dropped
     _resume_step(controller, memory, now_s)
     _drop_removed_guard(controller, now_s)
     return controller
@@ -75,7 +75,7 @@ def _fingerprint(settings: ReleaseSettings) -> dict[str, Any]:
         "versions": [settings.stable, settings.candidate],
         "split": [split.salt, split.stickiness],
         "routes": [route.name for route in split.routes],
-        "comparisons": [guards.alpha, *(comparison.model_dump() for comparison in guards.comparisons)],
+        "comparisons": [guards.alpha, *(comparison.model_dump(mode="json") for comparison in guards.comparisons)],
         "ramp": list(settings.ramp.weights_ppm) if settings.ramp else [],
         COMPARED: settings.failures_compared,
     }

@@ -138,8 +138,8 @@ def verdict_of(metric: Metric, low: float, high: float) -> EffectVerdict:
 
 
 def _effect(columns: Columns, drawn: Any, metric: Metric, ranges: Mapping[str, Range]) -> Iterator[Effect]:
-    """The effect over all rows. A request is one outcome, the mean of its rows, and a key its first request, but for
-    `Thinning`; and one more once another weight has opened its draw again.
+    """The effect over all rows. A request is one outcome, the mean of its rows, and a key its first request, or the
+    first that `Thinning` leaves; and one more once another weight has opened its draw again.
     """
     values = columns.outcomes[metric.outcome]
     rows = np.flatnonzero(drawn & ~np.isnan(values))
@@ -148,28 +148,29 @@ def _effect(columns: Columns, drawn: Any, metric: Metric, ranges: Mapping[str, R
         return
     units, start, place = np.unique(columns.unit[rows], return_index=True, return_inverse=True)
     means = np.bincount(place, values[rows]) / np.bincount(place)
-    chances, routes = _chances(columns, rows[start])
-    counts = chances > 0
-    units, means, chances, routes = units[counts], means[counts], chances[counts], np.array(routes)[counts]
-    candidate = columns.candidate[rows[start[counts]]]
-    if candidate.all() or not candidate.any():
+    chances, thinned, routes = _chances(columns, rows[start])
+    counts, candidate = chances > 0, columns.candidate[rows[start]]
+    if candidate[counts].all() or not candidate[counts].any():
         return
-    found = effect(metric, Units(means, candidate, chances, routes), ranges)
+    first, left = (Units(means, candidate, one, np.array(routes, np.str_)).part(one > 0) for one in (chances, thinned))
+    units, means, candidate = units[counts], means[counts], candidate[counts]
+    found = effect(metric, first, left, ranges)
     sums = Sums(candidate.astype(np.int64), units, means, np.ones(len(means)), 2)
     ends = (-math.inf if found.low is None else found.low, math.inf if found.high is None else found.high)
     made = _made(metric, sums.mean(0), sums.mean(1), math.nan if found.effect is None else found.effect, *ends)
     yield replace(made, verdict=found.verdict, more_units=found.more_units, asymptotic=found.asymptotic)
 
 
-def _chances(columns: Columns, rows: Any) -> tuple[Any, list[str]]:
-    """The candidate's chances at these rows, one a request, where they count as in the comparisons under way (see
-    `Outcomes`), else 0; and their routes.
+def _chances(columns: Columns, rows: Any) -> tuple[Any, Any, list[str]]:
+    """The candidate's chances at these rows, one a request, where they count as in the comparisons under way in either
+    way of counting (see `Outcomes`), else 0; and their routes.
     """
     drawn, candidate = columns.chance[rows], columns.candidate[rows]
     weights_ppm = np.rint(BUCKETS * np.where(candidate, drawn, 1 - drawn)).astype(np.int64)  # the same of both versions
     chances = weights_ppm / BUCKETS
+    thinned = chances.copy()
     routes = columns.parts["route"][0][rows].astype(np.str_).tolist() if "route" in columns.parts else [""] * len(rows)
-    bounds, known, thinning = KeyBounds(), set[int](), Thinning()
+    heard, left, known, thinning = KeyBounds(), KeyBounds(), set[int](), Thinning()
     requests = zip(
         columns.key[rows].tolist(),
         candidate.tolist(),
@@ -181,15 +182,16 @@ def _chances(columns: Columns, rows: Any) -> tuple[Any, list[str]]:
     for place, (key, is_candidate, draw, weight_ppm, route) in enumerate(requests):
         if math.isnan(draw):
             if key in known:
-                chances[place] = 0.0
+                chances[place] = thinned[place] = 0.0
             known.add(key)
             continue
-        chances[place] = chance = bounds.chance(weight_ppm, key)
+        chances[place] = heard.learn(weight_ppm, is_candidate, key)
+        thinned[place] = chance = left.chance(weight_ppm, key)
         if chance and not thinning.counts(route, chance, is_candidate, draw):
-            chances[place] = 0.0
+            thinned[place] = 0.0
         elif chance:
-            bounds.narrow(weight_ppm, is_candidate, key)
-    return chances, routes
+            left.narrow(weight_ppm, is_candidate, key)
+    return chances, thinned, routes
 
 
 def _tested(columns: Columns, drawn: Any, metrics: Sequence[Metric]) -> Iterator[Effect]:

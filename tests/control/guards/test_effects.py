@@ -26,7 +26,7 @@ def traffic(count: int, stable: float, candidate: float, routes: str = "a", most
     generator, new = random.Random(count), NewUnits()
     for _ in range(count):
         of = generator.random() < 0.3
-        new.add(NewUnits([most * (generator.random() < (candidate if of else stable))], [of], [0.3], []))
+        new.add(NewUnits([most * (generator.random() < (candidate if of else stable))], [of], [0.3], [0.3], []))
         new.routes.append(generator.choice(routes))
     return new
 
@@ -130,15 +130,46 @@ def test_what_is_declared_counts_and_is_first(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_outside_of_the_range_is_clipped_and_counted() -> None:
     found = effects(REVENUE)
-    found.add({"metrics.revenue": NewUnits([-1.0, 600.0, 500.0, 0.0], [True, False] * 2, [0.5] * 4, ["a"] * 4)}, 10**9)
+    found.add(
+        {"metrics.revenue": NewUnits([-1.0, 600.0, 500.0, 0.0], [True, False] * 2, [0.5] * 4, [0.5] * 4, ["a"] * 4)},
+        10**9,
+    )
     one = whole(found.read(Outcomes(())))
     assert one.clipped == 2 and one.candidate_mean == 249.5, "means are as they came"
     assert one.words.endswith("2 of 4 outcomes are beyond the range, and count as its end")
 
 
+def test_interval_holds_what_either_way_of_counting_shows() -> None:
+    """It reaches from the lower end of both to the upper one; the means are those of customers, each once."""
+    first, left = traffic(4000, 0.3, 0.3, "ab"), traffic(3000, 0.3, 0.6, "ab")
+    nothing = [[0.0] * len(one.values) for one in (first, left)]
+    parted = NewUnits()
+    parted.add(NewUnits(first.values, first.candidate, first.chances, nothing[0], first.routes))
+    parted.add(NewUnits(left.values, left.candidate, nothing[1], left.chances, left.routes))
+    found, *apart = effects(), effects(), effects()
+    begun = traffic(500, 0.3, 0.3, "ab")
+    for one, new in zip((found, *apart), (parted, first, left), strict=True):
+        one.add({"wrong": begun}, 10**9)
+        one.add({"wrong": new}, 3 * 10**9)
+    restored = effects()
+    restored.restore(orjson.loads(orjson.dumps(found.to_json())))
+    outcomes = Outcomes(())
+    assert restored.read(outcomes) == found.read(outcomes)
+    for both, one, other in zip(found.read(outcomes), *(each.read(outcomes) for each in apart), strict=True):
+        assert (both.low, both.high) == (min(one.low or 0, other.low or 0), max(one.high or 0, other.high or 0))
+        assert (both.effect, both.candidate_units, both.route) == (one.effect, one.candidate_units, one.route)
+        assert one.low != other.low and one.high != other.high
+    for one in (found, restored):
+        one.add({"wrong": parted}, 5 * 10**9)
+    assert restored.read(outcomes) == found.read(outcomes)
+    few = effects()
+    few.add({"wrong": NewUnits([1.0, 0.0], [True, False], [0.5] * 2, [0.5, 0.0], ["a"] * 2)}, 10**9)
+    assert whole(few.read(outcomes)).verdict is EffectVerdict.UNKNOWN and whole(few.read(outcomes)).low is None
+
+
 def test_few_outcomes_are_said_to_be_too_few() -> None:
     found = effects()
-    found.add({"metrics.x": NewUnits([1.0, 2.0], [True, False], [0.5] * 2, ["a"] * 2)}, 10**9)
+    found.add({"metrics.x": NewUnits([1.0, 2.0], [True, False], [0.5] * 2, [0.5] * 2, ["a"] * 2)}, 10**9)
     assert whole(found.read(Outcomes(()))).words == "not known yet: 1 and 1 outcomes, too few to tell"
 
 

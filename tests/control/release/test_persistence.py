@@ -91,6 +91,15 @@ def test_means_and_effects_survive_a_restart() -> None:
     assert again.controller.assessment() == running.controller.assessment()
 
 
+def test_evidence_of_a_metric_with_a_range_survives_a_restart() -> None:
+    """A range is a pair in the settings, and a list in the file."""
+    running = Running(release(comparisons=[ERRORS, {"name": "r", "metric": "reward", "range": [0, 1]}]))
+    running.tick(failures=running.failed(2, 4), feedback=running.judged(2, 4, right=(8, 90), outcome="reward"))
+    again = restarted(running)
+    assert again.controller.assessment() == running.controller.assessment()
+    assert again.controller.assessment().failures.log_e != 0
+
+
 @pytest.mark.parametrize("stopped", [True, False])
 def test_stop_is_taken_from_the_switchboard_and_not_from_the_state(stopped: bool) -> None:
     running = Running(release())
