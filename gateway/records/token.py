@@ -150,7 +150,7 @@ def unverified(text: object) -> Token:
     body = _raw(text)[:-MAC_BYTES]
     try:
         return _parsed(body)
-    except (ValueError, struct.error):
+    except (ValueError, IndexError, struct.error):
         raise InvalidRequest("prediction_id is not one of a gateway; send it as the gateway returned it") from None
 
 

@@ -114,7 +114,7 @@ class LimitsSettings(Settings):
     """Limits on concurrency, memory, time, and the rate of each customer."""
 
     inflight: Count = 1024
-    """Concurrent requests in each worker; further ones are answered 503."""
+    """Concurrent requests in each worker; further ones are answered 503. As many may wait for the fleet's store."""
     timeout: Seconds = Field(default=10.0, gt=0)
     """The deadline of a request that does not set its own (`parameters.timeout`, in microseconds)."""
     receiving: Bytes = 256 * 1024 * 1024

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.classification import NO_CLASS
-from gateway.records.token import MAC_BYTES, MAX_TOKEN_LENGTH, Signer, Token, encoded_names, nonces
+from gateway.records.token import MAC_BYTES, MAX_TOKEN_LENGTH, Signer, Token, encoded_names, nonces, unverified
 from gateway.routing.release import Decision, Variant
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -116,6 +116,14 @@ def test_text_that_is_no_token_is_refused(text: object) -> None:
 @settings(max_examples=200)
 def test_random_bytes_are_refused_without_another_error(raw: bytes) -> None:
     refused(base64.urlsafe_b64encode(raw).rstrip(b"=").decode())
+
+
+def test_id_of_another_kind_is_refused_unverified_too() -> None:
+    """Text of the right alphabet and length, whose flags name a variant that there is not."""
+    body = bytearray(base64.urlsafe_b64decode(token() + "=" * (-len(token()) % 4)))
+    body[23] |= 3 << 4  # bits 20 and 21 of the flags, which begin at byte 21
+    with pytest.raises(InvalidRequest, match="not one of a gateway"):
+        unverified(base64.urlsafe_b64encode(bytes(body)).rstrip(b"=").decode())
 
 
 def test_token_of_another_gateway_is_refused() -> None:

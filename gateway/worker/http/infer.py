@@ -4,8 +4,6 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Final, Protocol
 
@@ -28,6 +26,7 @@ from gateway.worker.http.attributes import JSON, attributes_of, media_of
 from gateway.worker.http.body_decoding import LARGE_BYTES, BodyDecoder, DecodedRequest, must_decode_in_thread
 from gateway.worker.http.request_formats import decode_received, restated_source
 from gateway.worker.http.response_batch import ResponseBatch
+from gateway.worker.http.store_waits import StoreWaits
 from gateway.worker.http.trace_context import REQUEST_ID, TRACEPARENT, echo_of, log_extra, origin_of
 from gateway.worker.pipeline import Pipeline
 from gateway.worker.reply import Reply, is_long_answer
@@ -69,7 +68,7 @@ class InferEndpoint:
         self.previous_request_ns: object = None
         self.last_request_ns = 0
         self.response_batch = ResponseBatch(pipeline)
-        self._waiting = partial(_waiting, pipeline)
+        self.store_waits = StoreWaits(pipeline)
         self._decoder = BodyDecoder(pipeline.limits, pipeline.timeout_s)
         self.memory_limits = MemoryLimits(pipeline.limits, max_body, pipeline.head)
 
@@ -96,7 +95,7 @@ class InferEndpoint:
                 decoded = await self._decoded(target[0], headers, body, began_ns)
                 begin = partial(self.begin, target, headers, body, identity, decoded, uncounted=uncounted)
                 access = self.access
-                begun = (begin(), 0.0) if access is None else await access.counted(begin, self._waiting)
+                begun = (begin(), 0.0) if access is None else await access.counted(begin, self.store_waits.waiting)
                 call, waited_s = begun[0], begun[1]
                 if decoded is not None:
                     call.deadline_ns -= decoded.spent_ns
@@ -205,20 +204,6 @@ class InferEndpoint:
             if identity is not None and attributes.customer != identity.customer:
                 source.origin = (source.origin or UNKNOWN_ORIGIN)._replace(delegated_by=identity.customer)
         return pipeline.begin(served, pinned, request, attributes, source)
-
-
-@contextmanager
-def _waiting(pipeline: Pipeline) -> Iterator[None]:
-    """An admitted request waits in this context for what is not this worker's to do, so that it is not in flight: else
-    a slow store of the fleet would have all others refused. Raises Overloaded if there is no place for it afterwards.
-    """
-    pipeline.release()
-    try:
-        yield
-        pipeline.admit()
-    except BaseException:
-        pipeline.inflight += 1  # who has admitted it releases it
-        raise
 
 
 def failure(error: Exception, model: str, origin: Origin | None, call: Call | None) -> RequestError:

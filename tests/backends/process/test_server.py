@@ -17,6 +17,7 @@ from gateway.backends.batcher import Batcher
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.onnx import Result
+from gateway.backends.process import server
 from gateway.backends.process.alone import AloneWatch
 from gateway.backends.process.connection import Connection
 from gateway.backends.process.frames import Frame, FrameReader, frame
@@ -185,12 +186,15 @@ def test_calls_that_come_together_share_a_batch() -> None:
     on_uvloop(scenario)
 
 
-def test_few_short_calls_that_come_together_run_one_after_the_other_each_marked() -> None:
+def test_few_short_calls_that_come_together_run_one_after_the_other_each_marked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "JOIN_NS", int(PATIENCE_S * 1e9))  # however long a run is on a busy machine
+
     async def scenario(bench: Bench) -> None:
         worker = await bench.worker()
         await worker.asked(worker.call(5, later_ns()), 1)
-        assert 0 < bench.server.run_ns < PATIENCE_S * 1e9
-        bench.server.run_ns = 0  # however long it was
+        assert 0 < bench.server.run_ns < PATIENCE_S * 1e9 / 3
         found = await worker.asked(b"".join(worker.call(number, later_ns()) for number in (1, 13, 2)), 3)
         assert [(kind, number) for kind, number, _ in found] == [(ANSWER, 1), (ERROR, 13), (ANSWER, 2)]
         assert [ANSWER_HEAD.unpack_from(found[at][2])[3:] for at in (0, 2)] == [(1, True), (1, True)]

@@ -94,6 +94,23 @@ def test_key_is_one_unit_however_many_requests_it_makes() -> None:
     assert sum(one.stable.count + one.candidate.count for one in found.effects) == 40
 
 
+def test_each_metric_counts_the_keys_of_its_own_rows() -> None:
+    generator = np.random.default_rng(5)
+
+    def rows() -> Iterable[Row]:
+        for key in range(40):
+            yield row(**drawn(generator, key), key=key, outcomes={"reward": float(generator.normal())})
+        for key in range(40, 60):
+            one = drawn(generator, 0)
+            for number in (2 * key, 2 * key + 1):
+                yield row(**{**one, "unit": number}, key=key, outcomes={"metrics.clicks": float(generator.normal())})
+
+    found = compared(rows())
+    assert found is not None
+    counts = {one.metric.outcome: one.stable.count + one.candidate.count for one in found.effects}
+    assert counts == {"reward": 40, "metrics.clicks": 20}
+
+
 def test_versions_that_do_not_differ_are_seldom_said_to() -> None:
     """100 runs of 20 customers: about 5 may name one of them, whose losses are log-normal."""
     said = 0

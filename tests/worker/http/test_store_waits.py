@@ -129,6 +129,19 @@ def test_request_that_finds_no_place_after_its_wait_is_refused(tmp_path: Path) -
     asyncio.run(run())
 
 
+def test_no_more_wait_than_may_be_in_flight(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with bench(tmp_path) as there:
+            first, second = await there.waiting(), there.send("slow")
+            assert await second.ended() == 503
+            assert (there.pipeline.inflight, there.pipeline.head[SHED]) == (0, 1)
+            assert await there.answered(first) == 200
+            assert await there.answered(await there.waiting()) == 200
+            assert (there.pipeline.inflight, there.pipeline.head[INFLIGHT]) == (0, 0)
+
+    asyncio.run(run())
+
+
 def test_request_that_is_given_up_while_it_waits_leaves_the_count_as_it_was(tmp_path: Path) -> None:
     async def run() -> None:
         async with bench(tmp_path) as there:
