@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from gateway.backends.trial import LoadResult, LoadTrial
 from gateway.backends.trial_cache import harmful
 from gateway.control.config.acceptance import RoutingAcceptance
+from gateway.control.config.load_history import LoadHistory
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.pool.version_processes import VersionProcesses
@@ -20,7 +21,6 @@ from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.version_key import VersionKey
 
 ITSELF: Final = "gateway"  # who loads a version that comes late
-SHOWN_DIGITS: Final = 12
 log: Final = logging.getLogger("gateway.control.config")
 
 
@@ -49,7 +49,7 @@ class LoadRequestHandler:
         self._changing = changing
         self._late_tasks: set[asyncio.Task[None]] = set()
         self.late: list[VersionKey] = []  # versions that `load_late` has still to load
-        self._recorded: dict[str, dict[str, str]] = {}  # by model: the digests of the versions last recorded as loaded
+        self._history = LoadHistory(control.decision_log)
 
     def handle(self, load_request: LoadRequest) -> "asyncio.Task[str]":
         """Start the request; the task returns the error, or an empty string."""
@@ -89,7 +89,7 @@ class LoadRequestHandler:
             try:
                 if load_request.load:
                     if digests := await self._load(load_request.name, late):
-                        self._record_load(load_request, late, digests)
+                        self._history.loaded(load_request, late, digests, self._stable(load_request.name))
                 else:
                     await self._unload(load_request)
             except GatewayError as error:
@@ -99,29 +99,6 @@ class LoadRequestHandler:
                 return f"{type(error).__name__}: {error}"
             return ""
 
-    def _record_load(self, load_request: LoadRequest, late: int | None, digests: dict[str, str]) -> None:
-        """Record it in the history. `digests`: by version, of its files. Not again what loads the same as before:
-        whoever reloads every minute would displace what matters.
-        """
-        name = load_request.name
-        if self._recorded.get(name) == digests:
-            return
-        self._recorded[name] = digests
-        names = " and ".join(
-            f"{number} ({digest[:SHOWN_DIGITS]})" if digest else number for number, digest in digests.items()
-        )
-        why = "as a client asked" if late is None else f"since version {late} could not be when it was to be served"
-        self._record("load", load_request, late, f"loaded from disk: {names}, {why}", {"sha256": digests})
-
-    def _record(
-        self, action: str, load_request: LoadRequest, version: int | None, reason: str, evidence: dict[str, Any]
-    ) -> None:
-        """`version`: None if it is about all of the model."""
-        name, control = load_request.name, self._control
-        stable = control.served[name].stable
-        origin = {"from": load_request.origin} if load_request.origin else {}
-        control.decision_log.record(name, version or stable, action, load_request.by, reason, {**evidence, **origin})
-
     async def _unload(self, load_request: LoadRequest) -> None:
         name, pool = load_request.name, self._control.pool
         async with pool.changing:
@@ -130,9 +107,10 @@ class LoadRequestHandler:
             _set_config(pool, config)
         _raise(errors)
         log.warning("'%s' was unloaded, as a client asked: requests get 404 until it is loaded again", name)
-        self._recorded.pop(name, None)
-        reason = "unloaded, as a client asked: requests get 404 until it is loaded again"
-        self._record("unload", load_request, None, reason, {})
+        self._history.unloaded(load_request, self._stable(name))
+
+    def _stable(self, name: str) -> int:
+        return self._control.served[name].stable
 
     async def _load(self, name: str, candidate: int | None) -> dict[str, str]:
         """Load the model. Returns the versions that are loaded, with the digests of their files."""
