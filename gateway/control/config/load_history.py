@@ -54,7 +54,7 @@ class LoadHistory:
             return
         self._recorded_s.append(now_s)
         if self._left_out:
-            reason += f"; {self._left_out:,} loads and unloads before it are not recorded, at most {MOST_A_DAY} a day are"
+            reason += f"; {self._left_out:,} loads and unloads before it are not recorded, at most {MOST_A_DAY} a day"
             self._left_out = 0
         if request.origin:
             evidence["from"] = request.origin
