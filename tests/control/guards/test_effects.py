@@ -167,6 +167,21 @@ def test_interval_holds_what_either_way_of_counting_shows() -> None:
     assert whole(few.read(outcomes)).verdict is EffectVerdict.UNKNOWN and whole(few.read(outcomes)).low is None
 
 
+def test_another_outcome_of_the_same_customer_is_not_the_same_though_its_chance_is() -> None:
+    one, other = [1.0, 0.0], [0.0, 1.0]
+    found, alone = effects(), effects()
+    begun = traffic(500, 0.3, 0.3)
+    for each in (found, alone):
+        each.add({"wrong": begun}, 10**9)
+    parted = [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]
+    found.add({"wrong": NewUnits([*one, *other], [True, False] * 2, *parted, ["a"] * 4)}, 3 * 10**9)
+    alone.add({"wrong": NewUnits(one, [True, False], [0.5] * 2, [0.5] * 2, ["a"] * 2)}, 3 * 10**9)
+    assert [route for route, _ in found.to_json()["wrong"]["thinned"]] == [None, "a"]
+    both, first = (whole(each.read(Outcomes(()))) for each in (found, alone))
+    assert both.low is not None and first.low is not None
+    assert both.low < first.low and both.high == first.high, "they are the worse for the other outcomes"
+
+
 def test_few_outcomes_are_said_to_be_too_few() -> None:
     found = effects()
     found.add({"metrics.x": NewUnits([1.0, 2.0], [True, False], [0.5] * 2, [0.5] * 2, ["a"] * 2)}, 10**9)
