@@ -1,12 +1,13 @@
 """Sticky keys that have given an outcome, whether it counts or not. Most of them have counted, and are known there."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.evidence.key_bounds import UNKNOWN_BOUNDS, KeyBounds
 
 APART: Final = "heard_apart"
 ONLY: Final = "heard_only"
+ALL: Final = "heard"
 
 
 class HeardKeys:
@@ -57,7 +58,9 @@ class HeardKeys:
         """Return the state for a file, without that of `counted`."""
         return {APART: self._apart.to_packed(), ONLY: self._only}
 
-    def restore(self, rows: Iterable[Any], only: int | None) -> None:
-        """Restore the output of `to_json`, after that of `counted`. Costs little, as `KeyBounds.restore`."""
-        self._apart.restore(rows)
-        self._only = only
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Restore the output of `to_json`, after that of `counted`. Costs little, as `KeyBounds.restore`. Earlier
+        gateways kept all that was heard, or only what has counted.
+        """
+        self._apart.restore(kept.get(APART, kept.get(ALL, ())))
+        self._only = kept.get(ONLY, None if ALL in kept else 0)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from gateway.control.guards.evidence import log_harm, reached
 from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.feedback_shares import FeedbackShares
-from gateway.control.guards.heard_keys import APART, ONLY, HeardKeys
+from gateway.control.guards.heard_keys import HeardKeys
 from gateway.control.guards.observation import FeedbackEvent, Randomised
 from gateway.control.guards.waiting_outcomes import WaitingOutcomes
 from gateway.evidence.differences import OutcomeShares, Units, units
@@ -227,9 +227,7 @@ class Outcomes:
                 anew.add(name)
                 continue
             part.keys.restore(state["known"])
-            part.heard.restore(
-                state.get(APART, state.get("heard", ())), state.get(ONLY, None if "heard" in state else 0)
-            )
+            part.heard.restore(state)
             alike = not state.get("thinning")  # no key is sticky, or an earlier gateway thinned nothing
             part.heard_shares.restore(state.get("heard_shares", state["shares"] if alike else ()))
             part.thinning.restore(state.get("thinning", ()))
