@@ -1,5 +1,7 @@
 """What is known of the candidate's outcomes beside stable's, for people: "is it better?"."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -142,15 +144,16 @@ def effect_of(
     each of which alpha is smaller (Bonferroni's correction).
     """
     alpha = ALPHA / slices
-    interval = sums.interval(alpha)
-    if interval is not None and thinned is not None:
-        other = thinned.interval(alpha)
-        interval = None if other is None else (min(interval[0], other[0]), max(interval[1], other[1]))
+    ways = [(one, one.interval(alpha)) for one in (sums, thinned) if one is not None]
+    ends = [ends for _, ends in ways if ends is not None]
+    known = len(ends) == len(ways)
+    interval = (min(low for low, _ in ends), max(high for _, high in ends)) if known else None
     low, high = interval if interval is not None else (None, None)
+    verdict = verdict_of(interval, harm, tolerance)
     return Effect(
         outcome=outcome,
         route=route,
-        verdict=verdict_of(interval, harm, tolerance),
+        verdict=verdict,
         effect=sums.effect,
         low=low,
         high=high,
@@ -163,7 +166,7 @@ def effect_of(
         clipped=sums.clipped,
         harm=harm,
         tolerance=tolerance,
-        more_units=_more_units(sums, interval, harm, tolerance),
+        more_units=_more_units(ways, harm, tolerance) if verdict is EffectVerdict.UNKNOWN else None,
         feedback_ratio=feedback_ratio,
         feedback_share=feedback_share,
         not_counted=not_counted,
@@ -189,14 +192,19 @@ def verdict_of(interval: tuple[float, float] | None, harm: str, tolerance: float
     return EffectVerdict.UNKNOWN
 
 
-def _more_units(sums: EffectSums, interval: tuple[float, float] | None, harm: str, tolerance: float) -> int | None:
-    """An interval narrows with the square root of the outcomes."""
-    effect = sums.effect
-    if interval is None or effect is None or verdict_of(interval, harm, tolerance) is not EffectVerdict.UNKNOWN:
-        return None
-    radius = (interval[1] - interval[0]) / 2
-    harmed = -effect if harm == "decrease" else effect
-    apart = max(abs(harmed), tolerance - harmed if tolerance else 0.0)
-    if not apart or (more := sums.count * ((radius / apart) ** 2 - 1)) > MOST_FORECAST:
-        return None
-    return max(round(more), 1)
+def _more_units(
+    ways: Sequence[tuple[EffectSums, tuple[float, float] | None]], harm: str, tolerance: float
+) -> int | None:
+    """An interval narrows with the square root of the outcomes, and those of all ways must come to say the same."""
+    seen = []
+    for sums, interval in ways:
+        if interval is None or sums.effect is None:
+            return None
+        seen.append(((interval[1] - interval[0]) / 2, -sums.effect if harm == "decrease" else sums.effect))
+    found = [math.inf]
+    for sign, least in ((1, 0.0), (-1, 0.0), *(((-1, tolerance),) if tolerance else ())):
+        apart = [(radius, least + sign * harmed) for radius, harmed in seen]
+        if all(distance > 0 for _, distance in apart):
+            found.append(max((radius / distance) ** 2 for radius, distance in apart))
+    more = ways[0][0].count * (min(found) - 1)
+    return max(round(more), 1) if more <= MOST_FORECAST else None

@@ -9,7 +9,7 @@ so that the first steps of a ramp do not add their noise.
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -109,7 +109,7 @@ class EffectSums:
 
     def to_json(self) -> list[Any]:
         """Return the sums for a file, without the scale."""
-        return list(astuple(self)[1:])
+        return [dict(self.expected) if name == "expected" else getattr(self, name) for name in _KEPT]
 
     @classmethod
     def from_json(cls, scale: tuple[float, float] | None, kept: Sequence[Any]) -> "EffectSums":
@@ -157,6 +157,9 @@ class EffectSums:
         grown = self.weights * tuned + 1
         radius = math.sqrt(2 * variance * grown / tuned * math.log(math.sqrt(grown) / alpha)) / self.weights
         return effect - radius, effect + radius
+
+
+_KEPT: Final = tuple(one.name for one in fields(EffectSums))[1:]  # `astuple` takes twenty times as long
 
 
 def _cost(stakes: Floats, most: Floats, squares: Floats) -> float:

@@ -114,3 +114,16 @@ def test_nothing_is_known_before_both_versions_have_outcomes(scale: tuple[float,
     assert sums.interval() is None
     sums.add(units([0.4], [True], [0.3]))
     assert sums.interval() is not None and sums.effect is not None
+
+
+def test_what_is_kept_does_not_change_with_what_comes() -> None:
+    """It is written in a thread."""
+    sums = EffectSums(UNIT)
+    sums.add(drawn(50))
+    kept = sums.to_json()
+    before = orjson.dumps(kept)
+    sums.add(drawn(60, seed=2))
+    assert orjson.dumps(kept) == before != orjson.dumps(sums.to_json())
+    again = EffectSums.from_json(UNIT, orjson.loads(before))
+    again.add(drawn(60, seed=2))
+    assert again == sums

@@ -17,6 +17,7 @@ REMEDIES: Final = (  # by a part of etcd's text
     ("space exceeded", "compact and defragment it, disarm the alarm, and start it with --auto-compaction-retention=5m"),
     ("too many operations", "start it with a greater --max-txn-ops"),
     ("request is too large", "start it with a greater --max-request-bytes"),
+    ("message larger than max", "start it with a greater --max-request-bytes"),
     ("user name is empty", "it wants a user: give user:password@ in the URL"),
     ("invalid user ID or password", "it wants another user or password: give it in the URL"),
     ("authentication is not enabled", "it has no users: take the user out of the URL"),

@@ -30,7 +30,7 @@ class _Sums:
     thinned: EffectSums | None = None
 
     def add(self, first: Units, thinned: Units) -> None:
-        if self.thinned is None and not np.array_equal(first.chances, thinned.chances):
+        if self.thinned is None and not _same(first, thinned):
             self.thinned = replace(self.first, expected=dict(self.first.expected))
         self.first.add(first)
         if self.thinned is not None:
@@ -160,6 +160,12 @@ class Effects:
             return self._compared[outcome].harm
         last = "" if outcome.startswith(METRICS_PREFIX) else outcome.rpartition(".")[2]
         return "decrease" if last in WORSE_IF_LOWER else "increase" if last in WORSE_IF_HIGHER else ""
+
+
+def _same(first: Units, thinned: Units) -> bool:
+    """Whether they are the same outcomes; of one customer another may count at the same chance."""
+    pairs = ((getattr(first, name), getattr(thinned, name)) for name in ("chances", "values", "candidate", "routes"))
+    return all(np.array_equal(one, other) for one, other in pairs)
 
 
 def _of_route(found: Units, route: str) -> Units:

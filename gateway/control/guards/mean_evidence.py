@@ -137,15 +137,15 @@ class MeanEvidence:
     reset = restart
 
     def more_units(self, enough: float) -> int | None:
-        """Further outcomes of both versions until the evidence reaches `enough` (a natural logarithm) if the harm is as
-        it seems; None if it seems tolerable, or if the evidence is there.
+        """Further outcomes, as `counts` has them, until the evidence reaches `enough` (a natural logarithm) if the harm
+        is as it seems; None if it seems tolerable, or if the evidence is there.
         """
         most = 0
         for one in self._processes:
             more = one.more_units(enough) if min(self.counts) else None
             if more is None:
                 return None
-            most = max(most, more)
+            most = max(most, round(more * sum(self.counts) / max(one.process.count, 1)))
         return most or None
 
     def record(self) -> dict[str, Any]:

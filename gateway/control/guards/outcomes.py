@@ -14,6 +14,7 @@ from typing import Any, Final
 from gateway.control.guards.evidence import log_harm, reached
 from gateway.control.guards.failure_counts import attributed, rows
 from gateway.control.guards.feedback_shares import FeedbackShares
+from gateway.control.guards.heard_keys import HeardKeys
 from gateway.control.guards.observation import FeedbackEvent, Randomised
 from gateway.control.guards.waiting_outcomes import WaitingOutcomes
 from gateway.evidence.differences import OutcomeShares, Units, units
@@ -86,10 +87,10 @@ class _Part:
 
     def __init__(self, delay_ns: int, most_keys: int) -> None:
         self.delay_ns = delay_ns
-        self.heard = KeyBounds(most_keys)
+        self.keys = KeyBounds(most_keys)
+        self.heard = HeardKeys(self.keys, most_keys)
         self.heard_shares = OutcomeShares()
         self.thinning = Thinning()
-        self.keys = KeyBounds(most_keys)
         self.shares = OutcomeShares()
         self.counts: Counter[tuple[float, bool]] = Counter()  # as those of failures, of all that is heard
         self.waiting = WaitingOutcomes(delay_ns)
@@ -102,11 +103,9 @@ class _Part:
         if key is None:
             first = left = weight_ppm / BUCKETS
         else:
-            first, left = self.heard.learn(weight_ppm, candidate, key), self.keys.chance(weight_ppm, key)
-            if left and self.thinning.counts(route, left, candidate, draw_of(key, event.decided_ns)):
-                self.keys.narrow(weight_ppm, candidate, key)
-            else:
-                left = 0.0
+            left = self.keys.chance(weight_ppm, key)
+            counts = left > 0 and self.thinning.counts(route, left, candidate, draw_of(key, event.decided_ns))
+            first, left = self.heard.learn(weight_ppm, candidate, key, counts=counts), left if counts else 0.0
         if 0 < first < 1:
             self.counts[first, candidate] += 1
         return _share(self.heard_shares, route, first, candidate), _share(self.shares, route, left, candidate)
@@ -200,7 +199,7 @@ class Outcomes:
         return {
             name: {
                 "known": part.keys.to_packed(),
-                "heard": part.heard.to_packed(),
+                **part.heard.to_json(),
                 "heard_shares": part.heard_shares.to_json(),
                 "thinning": part.thinning.to_json(),
                 "shares": part.shares.to_json(),
@@ -228,8 +227,9 @@ class Outcomes:
                 anew.add(name)
                 continue
             part.keys.restore(state["known"])
-            part.heard.restore(state.get("heard", state["known"]))  # an earlier gateway thinned nothing
-            part.heard_shares.restore(state.get("heard_shares", () if "thinning" in state else state["shares"]))
+            part.heard.restore(state)
+            alike = not state.get("thinning")  # no key is sticky, or an earlier gateway thinned nothing
+            part.heard_shares.restore(state.get("heard_shares", state["shares"] if alike else ()))
             part.thinning.restore(state.get("thinning", ()))
             part.shares.restore(state["shares"])
             part.counts = counts

@@ -107,6 +107,7 @@ async def test_what_exceeds_etcds_limits_is_said(etcd: EtcdServer) -> None:
         for records, option in (
             (many, "--max-txn-ops"),
             ((RecordChange("a", None, b" " * 2_000_000),), "--max-request-bytes"),
+            ((RecordChange("a", None, b" " * 3_000_000),), "--max-request-bytes"),
         ):
             with pytest.raises(StoreUnavailable, match=option):
                 await store.commit(Transaction(start.run_id, "", None, "", records, False))

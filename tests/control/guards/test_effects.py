@@ -167,6 +167,49 @@ def test_interval_holds_what_either_way_of_counting_shows() -> None:
     assert whole(few.read(outcomes)).verdict is EffectVerdict.UNKNOWN and whole(few.read(outcomes)).low is None
 
 
+def test_another_outcome_of_the_same_customer_is_not_the_same_though_its_chance_is() -> None:
+    one, other = [1.0, 0.0], [0.0, 1.0]
+    found, alone = effects(), effects()
+    begun = traffic(500, 0.3, 0.3)
+    for each in (found, alone):
+        each.add({"wrong": begun}, 10**9)
+    parted = [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]
+    found.add({"wrong": NewUnits([*one, *other], [True, False] * 2, *parted, ["a"] * 4)}, 3 * 10**9)
+    alone.add({"wrong": NewUnits(one, [True, False], [0.5] * 2, [0.5] * 2, ["a"] * 2)}, 3 * 10**9)
+    assert [route for route, _ in found.to_json()["wrong"]["thinned"]] == [None, "a"]
+    both, first = (whole(each.read(Outcomes(()))) for each in (found, alone))
+    assert both.low is not None and first.low is not None
+    assert both.low < first.low and both.high == first.high, "they are the worse for the other outcomes"
+
+
+def shares(count: int, candidate: int, first: float, left: float) -> NewUnits:
+    """Outcomes of both versions in turn, of which 3 of ten are 1, and so many of the candidate's. `first`, `left`: the
+    chances in either way of counting.
+    """
+    return NewUnits(
+        [float(number // 2 % 10 < (candidate if number % 2 else 3)) for number in range(count)],
+        [number % 2 == 1 for number in range(count)],
+        [first] * count,
+        [left] * count,
+        ["a"] * count,
+    )
+
+
+@pytest.mark.parametrize(("left", "told"), [(5, True), (3, False), (1, False)])
+def test_forecast_is_until_both_ways_of_counting_tell(left: int, told: bool) -> None:
+    """No number is said where they never will."""
+    found, alone, apart = effects(), effects(), effects()
+    parted = shares(200, 4, 0.5, 0.0)
+    parted.add(shares(100, left, 0.0, 0.5))
+    ways = shares(200, 4, 0.5, 0.5), shares(100, left, 0.5, 0.5)
+    for each, new in zip((found, alone, apart), (parted, *ways), strict=True):
+        each.add({"wrong": new}, 10**9)
+    both, one, two = (whole(each.read(Outcomes(()))).more_units for each in (found, alone, apart))
+    assert one is not None and (both is not None) is told
+    if told:
+        assert two is not None and both == pytest.approx(max(200 + one, 2 * (100 + two)) - 200, abs=2)
+
+
 def test_few_outcomes_are_said_to_be_too_few() -> None:
     found = effects()
     found.add({"metrics.x": NewUnits([1.0, 2.0], [True, False], [0.5] * 2, [0.5] * 2, ["a"] * 2)}, 10**9)
