@@ -28,7 +28,7 @@ class Ramps(Protocol):
     """What is read of all of them."""
 
     @property
-    def problem(self) -> str: ...
+    def problems(self) -> Mapping[str, str]: ...
     @property
     def releases(self) -> Mapping[str, Shared]: ...
 
@@ -69,7 +69,7 @@ class MemberStatus:
 @dataclass(frozen=True, slots=True)
 class LeaderStatus:
     """Of a model's release. `leader`: name of the host that runs its controller, None if none does. `here`: it is this
-    one. `why`: why this host does not take part in it, or an empty text.
+    one. `why`: why this host does not take part in it, such as what the store refuses, or an empty text.
     """
 
     model: str
@@ -162,8 +162,12 @@ def _members(host: HostState, now_ns: int) -> tuple[MemberStatus, ...]:
 
 
 def _leaders(ramps: Ramps | None, host: HostState) -> tuple[LeaderStatus, ...]:
-    found = sorted(ramps.releases.items()) if ramps is not None else []
-    return tuple(LeaderStatus(model, _leader(host, one.digest), one.leads, one.problem) for model, one in found)
+    if ramps is None:
+        return ()
+    return tuple(
+        LeaderStatus(model, _leader(host, one.digest), one.leads, one.problem or ramps.problems.get(model, ""))
+        for model, one in sorted(ramps.releases.items())
+    )
 
 
 def _leader(host: HostState, digest: Digest | None) -> str | None:

@@ -42,7 +42,7 @@ class Manager(release_place.Manager, Protocol):
 class SharedReleases:
     """Takes the place of the manager's controllers. `document`: opens a model's document in the store.
 
-    `problem`: why the last exchange failed; empty if it did not.
+    `problems`: by model, why its last exchange failed, of those whose did.
     """
 
     def __init__(self, member: release_place.Member, manager: Manager, document: Callable[[str], Document]) -> None:
@@ -52,7 +52,7 @@ class SharedReleases:
         self.releases: dict[str, SharedRelease] = {}
         self._waiting = deque[str]()  # models whose exchange is next, in their order
         self._kicked = asyncio.Event()
-        self.problem = ""
+        self.problems: dict[str, str] = {}
         manager.sharing = self
 
     def collect(self, one: ManagedRelease, epoch: int, sample: Sample, randomised: Randomised) -> None:
@@ -97,7 +97,6 @@ class SharedReleases:
         """A round ends with a failure of the store, which may be down. The next one begins after that release, so that
         one model's damage does not hold up all others.
         """
-        problems: list[str] = []
         self._waiting = deque(dict.fromkeys([*self._waiting, *self.releases]))
         while self._waiting and in_contact(self._place.host, self._place.now_ns()):
             name = self._waiting.popleft()
@@ -106,15 +105,15 @@ class SharedReleases:
                 continue
             try:
                 await self._exchange(name, shared)
+                self.problems.pop(name, None)
             except (StoreUnavailable, TimeoutError) as error:
-                problems.append(f"'{name}': {error}")
+                self._note(name, str(error) or "the store does not answer")
                 break
             except Exception as error:  # other releases, and stops, must go on
                 problem = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
                 if name in self._manager.managed:
                     self._place.put_weights(shared.one, {})
-                problems.append(f"'{name}': {problem}")
-        self._note("; ".join(problems))
+                self._note(name, problem)
 
     async def _exchange(self, name: str, shared: SharedRelease) -> None:
         if name in self._manager.managed:
@@ -143,7 +142,7 @@ class SharedReleases:
             log.error("what was kept of the fleet's state of '%s' is damaged: %r", name, error)
             return None
 
-    def _note(self, problem: str) -> None:
-        if problem and problem != self.problem:
-            log.warning("the fleet runs no controller here: %s", problem)
-        self.problem = problem
+    def _note(self, name: str, problem: str) -> None:
+        if problem != self.problems.get(name):
+            log.warning("the fleet runs no controller here: '%s': %s", name, problem)
+        self.problems[name] = problem

@@ -52,7 +52,7 @@ class Ramps:
     """All of them."""
 
     releases: Mapping[str, Shared]
-    problem: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -142,10 +142,10 @@ def test_each_release_has_a_leader_unless_it_is_gone_or_unknown() -> None:
         "gone": Shared(Digest(3, "z9")),
         "unknown": Shared(None),
     }
-    found = seen(OPEN, ramps=Ramps(releases)).leaders
+    found = seen(OPEN, ramps=Ramps(releases, {"gone": "request is too large", "digits": "later"})).leaders
     assert [(one.model, one.leader, one.here, one.why) for one in found] == [
         ("digits", "b:8000", False, "other settings"),
-        ("gone", None, False, ""),
+        ("gone", None, False, "request is too large"),
         ("tickets", "a:8000", True, ""),
         ("unknown", None, False, ""),
     ]

@@ -182,5 +182,5 @@ async def test_a_host_whose_gateway_counts_other_things_disturbs_no_one(redis: R
                     pass
                 await other.ramps.exchange_all()
             await leader(fleet).exchange()
-            assert not leader(fleet).ramps.problem
+            assert not leader(fleet).ramps.problems
         assert leader(fleet).weight == 1

@@ -63,7 +63,7 @@ async def test_a_store_that_does_not_answer_delays_nothing_and_closes_after_a_le
             host.wire.cut = True
             host.fail(30, candidate=False, weight_ppm=10_000)
         await fleet.ticks(4)
-        assert all("cut off" in host.ramps.problem for host in fleet.present)
+        assert all("cut off" in host.ramps.problems[MODEL] for host in fleet.present)
         assert all(host.allows(f"{MODEL}/2") for host in fleet.present)
         await fleet.ticks(4)
         assert not any(host.allows(f"{MODEL}/2") for host in fleet.present)
@@ -85,7 +85,7 @@ async def test_routes_close_where_only_the_ramps_documents_cannot_be_reached(
         assert cut.weight == 1
         await fleet.ticks(4)
         assert cut.weight == 0 and leader(fleet).weight >= 1
-        assert "cut off" in cut.ramps.problem
+        assert "cut off" in cut.ramps.problems[MODEL]
         cut.wire.cut_documents = False
         await fleet.ticks(2)
         assert cut.weight == leader(fleet).weight
@@ -98,7 +98,7 @@ async def test_a_stop_by_a_guard_does_not_wait_for_the_store(redis: RedisServer,
         leads.fail(12, weight_ppm=10_000)
         leads.wire.replies_to_lose = 1
         await leads.exchange()
-        assert leads.ramps.problem
+        assert leads.ramps.problems
         assert leads.stopped(f"{MODEL}/2")
         await fleet.ticks(3)
         assert leads.done("stop") == ["stop"] and all(host.stopped(f"{MODEL}/2") for host in fleet.present)
@@ -129,7 +129,7 @@ async def test_a_log_whose_first_reply_is_lost_counts_once_though_it_is_removed_
         new.fail(4, candidate=False, weight_ppm=10_000)
         new.wire.log_replies_to_lose = 1
         await fleet.ticks(1, traffic=False)
-        assert new.ramps.problem
+        assert new.ramps.problems
         fleet.silent.add("c")
         await fleet.ticks(20, traffic=False)
         assert counted(leader(fleet)) == {(0.01, False): 4}

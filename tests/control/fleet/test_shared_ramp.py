@@ -274,10 +274,10 @@ async def test_damaged_data_closes_the_routes_until_it_is_deleted(redis: RedisSe
         fleet.write(f"document:release:{MODEL}:core", "core", "{}", "tag", "another")
         await fleet.ticks(2)
         assert weights(fleet) == [0, 0]
-        assert "delete the data" in fleet.present[0].ramps.problem
+        assert "delete the data" in fleet.present[0].ramps.problems[MODEL]
         fleet.wipe_release()
         await fleet.ticks(4)
-        assert weights(fleet) == [10, 10] and not fleet.present[0].ramps.problem
+        assert weights(fleet) == [10, 10] and not fleet.present[0].ramps.problems
 
 
 @asynchronous

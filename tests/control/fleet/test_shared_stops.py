@@ -71,7 +71,7 @@ async def test_a_models_document_that_fails_holds_up_no_other_model(redis: Redis
         host.ramps.releases[MODEL]._document.commit = refuse  # type: ignore[method-assign]
         await fleet.ticks(12)
         assert (host.weight, host.manager.weights_ppm("other")["everyone"]) == (0, 10_000)
-        assert "too large" in host.ramps.problem
+        assert "too large" in host.ramps.problems[MODEL] and "other" not in host.ramps.problems
 
 
 @asynchronous
