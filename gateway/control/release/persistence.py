@@ -45,6 +45,8 @@ def load(
     known keys are dropped and the evidence restarts. Other comparisons: the evidence restarts. Another threshold: what
     was slow is dropped. Failures compared only now, or no longer: those known are dropped. Other ramp: continue from
     the last step that does not raise the weight. Other routes: the counts of predicted classes are dropped.
+
+    Damage raises some exception, here rather than where the state is shown or written.
     """
     controller = Controller(settings, declared)
     said = _fingerprint(settings)
@@ -68,6 +70,9 @@ def load(
         place.restart += 1  # alpha has been spent on what an earlier gateway kept, and is dropped
     _resume_step(controller, memory, now_s)
     _drop_removed_guard(controller, now_s)
+    controller.assessment()
+    controller.guards.effects()
+    orjson.dumps(dump(controller, now_s))
     return controller
 
 

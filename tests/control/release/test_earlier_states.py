@@ -2,15 +2,17 @@
 outcome of a sticky customer counted) and df9f9952 (only what thinning left of them).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.control.guards.mean_evidence import MeanEvidence
 from gateway.control.guards.observation import FeedbackEvent
 from gateway.control.release.actions import Restart
-from gateway.control.release.persistence import load, read_states
+from gateway.control.release.persistence import dump, load, read_states
 from tests.control.release.running import ERRORS, Running, release
 
 STATES = Path(__file__).with_name("states")
@@ -80,6 +82,38 @@ def test_evidence_starts_anew_and_it_is_said_where_feedback_comes_more_often_for
         "the evidence on wrong_feedback starts anew after the upgrade: feedback comes more often"
     )
     assert said.evidence["metrics"] == ["wrong_feedback"]
+
+
+def leaves(found: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths to all values but objects, and to the first of each list."""
+    inner = found.items() if isinstance(found, dict) else [*enumerate(found)][:1] if isinstance(found, list) else ()
+    for key, value in inner:
+        yield from leaves(value, (*path, key))
+    if not isinstance(found, dict):
+        yield path
+
+
+@pytest.mark.parametrize("damage", [None, "x", -1, 1 << 70, 1e308, [], {}, [[1]]], ids=str)
+def test_damage_is_found_when_a_state_is_read_if_ever(damage: Any) -> None:
+    """Not when it is shown, nor when it is written, which would keep the gateway from starting or ending."""
+    state = read_states(STATES / FILES[1])["equal"]
+    read = 0
+    for *within, last in leaves(state["guards"], ("guards",)):
+        damaged = orjson.loads(orjson.dumps(state))
+        place = damaged
+        for key in within:
+            place = place[key]
+        place[last] = damage
+        settings = release(ramp=RAMP, comparisons=[ERRORS, WRONG, LATE])
+        try:
+            controller = load(settings, damaged, 5.0)
+        except Exception:  # as whoever reads a state expects
+            continue
+        read += 1
+        controller.assessment()
+        controller.guards.effects()
+        assert orjson.loads(orjson.dumps(dump(controller, 5.0)))["versions"] == [1, 2]
+    assert read, "some are no damage"
 
 
 @pytest.mark.parametrize("model", ["equal", "unequal"])
