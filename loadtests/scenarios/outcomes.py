@@ -21,9 +21,8 @@ STICKY_HARMFUL_RUNS: Final = 61
 WITHIN: Final = 0.2
 Price = tuple[float, float, float, str, int | None]
 Case = tuple[str, Callable[..., Any], tuple[Any, ...]]
-VOLUMES: Final[
-    tuple[tuple[float | str, ...], ...]
-] = (  # feedback for the candidate and stable; levels; weight; traffic
+# Feedback for the candidate and stable; levels; weight; traffic.
+VOLUMES: Final[tuple[tuple[float | str, ...], ...]] = (
     (0.8, 0.4, 0.2, 0.6, "0.1"),
     (0.4, 0.8, 0.6, 0.2, "0.1"),
     (0.8, 0.2, 0.2, 0.6, "0.5"),
