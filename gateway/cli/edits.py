@@ -92,14 +92,15 @@ def weight(
     """
     path = f"/api/releases/{model}/weight"
     body = {"route": route, "percent": percent, "reason": reason, "dry_run": dry_run}
+    edited = call_control(control, "POST", path, {**body, "dry_run": dry_run or not as_json})
     if not as_json:
-        tried = call_control(control, "POST", path, {**body, "dry_run": True})
-        notes = tried.get("notes", [])  # a gateway of the release before has none
+        notes = edited.get("notes", [])  # a gateway of the release before has none
         for note in notes:
             click.echo(note, err=True)
-        if notes and not yes and not dry_run:
-            _confirm(f"Set the weight of route {route} of {model}?")
-    edited = call_control(control, "POST", path, body)
+        if not dry_run:
+            if notes and not yes:
+                _confirm(f"Set the weight of route {route} of {model}?")
+            edited = call_control(control, "POST", path, body)
     _show(edited, f"route {route} of {{model}} sends {percent:g}% to version {{candidate}}", as_json)
 
 
