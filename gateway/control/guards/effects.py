@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import numpy as np
-
 from gateway.control.guards.outcomes import NewUnits, Outcomes
 from gateway.evidence.differences import Units
 from gateway.evidence.effect import Effect, effect_of
@@ -29,12 +27,13 @@ class _Sums:
     first: EffectSums
     thinned: EffectSums | None = None
 
-    def add(self, first: Units, thinned: Units) -> None:
-        if self.thinned is None and not _same(first, thinned):
+    def add(self, first: Units, thinned: Units | None) -> None:
+        """`thinned`: None if it is the same outcomes."""
+        if self.thinned is None and thinned is not None:
             self.thinned = replace(self.first, expected=dict(self.first.expected))
         self.first.add(first)
         if self.thinned is not None:
-            self.thinned.add(thinned)
+            self.thinned.add(first if thinned is None else thinned)
 
     @classmethod
     def from_json(cls, scale: tuple[float, float] | None, first: Any, thinned: Any) -> "_Sums":
@@ -134,16 +133,17 @@ class Effects:
                     continue
                 self._sums[name] = {None: _Sums(EffectSums(self._scale(name)))}
             routes = self._sums[name]
-            first, thinned = new.first_units, new.thinned_units
+            first, thinned = new.first_units, None if new.thinned == new.chances else new.thinned_units
             routes[None].add(first, thinned)
             names = sorted(set(new.routes))
             for route in names:
                 if route not in routes and len(routes) > MOST_ROUTES:
                     continue
                 sums = routes.setdefault(route, _Sums(EffectSums(routes[None].first.scale)))
-                sums.add(
-                    *((first, thinned) if len(names) == 1 else (_of_route(first, route), _of_route(thinned, route)))
-                )
+                if len(names) == 1:
+                    sums.add(first, thinned)
+                else:
+                    sums.add(_of_route(first, route), None if thinned is None else _of_route(thinned, route))
 
     def _scale(self, outcome: str) -> tuple[float, float] | None:
         """The lower end and the width of the outcome's range; None if it is unknown."""
@@ -160,12 +160,6 @@ class Effects:
             return self._compared[outcome].harm
         last = "" if outcome.startswith(METRICS_PREFIX) else outcome.rpartition(".")[2]
         return "decrease" if last in WORSE_IF_LOWER else "increase" if last in WORSE_IF_HIGHER else ""
-
-
-def _same(first: Units, thinned: Units) -> bool:
-    """Whether they are the same outcomes; of one customer another may count at the same chance."""
-    pairs = ((getattr(first, name), getattr(thinned, name)) for name in ("chances", "values", "candidate", "routes"))
-    return all(np.array_equal(one, other) for one, other in pairs)
 
 
 def _of_route(found: Units, route: str) -> Units:
